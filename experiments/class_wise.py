@@ -1,0 +1,35 @@
+"""Class-wise unlearning: classes of different tasks leave in one request, and no task id is known.
+
+Question: can one request remove classes that were learned at different times, and leave the rest as an oracle has it?
+
+    python -m experiments.class_wise                              # embedded digits
+    python -m experiments.class_wise --dataset fashion_mnist      # full Fashion-MNIST
+"""
+
+import sys
+from dataclasses import dataclass
+
+from experiments.config import ExperimentConfig
+from experiments.evaluation import Groups
+from experiments.runner import Scenario, main
+from ugclu_jax import requests
+from ugclu_jax.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class ClassWiseConfig(ExperimentConfig):
+    """Learn all tasks, then unlearn classes across tasks in one request."""
+
+    unlearn_classes: tuple[int, ...] = (2, 7)
+    """Classes to unlearn, of different tasks."""
+
+
+def build_scenario(config: ClassWiseConfig, dataset: Dataset) -> Scenario:
+    """The stream of a configuration; accuracies are averaged over classes."""
+    tasks = requests.split_classes(dataset.num_classes, config.tasks)
+    stream = requests.class_wise(dataset.train_labels, tasks, config.unlearn_classes)
+    return Scenario(dataset, stream, Groups({name: (c,) for c, name in enumerate(dataset.class_names)}))
+
+
+if __name__ == "__main__":
+    sys.exit(main(ClassWiseConfig, "class_wise", __doc__, build_scenario))

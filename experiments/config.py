@@ -1,0 +1,201 @@
+"""Settings of an experiment: dataclasses, their defaults from a file, the command line on top."""
+
+import argparse
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+
+from ugclu_jax.methods.finetune_remain import FinetuneHyper
+from ugclu_jax.oracle import OracleSettings
+from ugclu_jax.types import Hyper
+from ugclu_jax.ugclu import UGCLUSettings
+
+SETTINGS = Path(__file__).parent / "settings"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class KindConfig:
+    """UG-CLU's settings for one kind of request."""
+
+    settings: UGCLUSettings = field(default_factory=UGCLUSettings)
+    """Static settings; another value compiles another program."""
+    hyper: Hyper = field(default_factory=Hyper)
+    """Continuous settings; another value reuses the program."""
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """Settings that every experiment has."""
+
+    dataset: str = "digits"
+    """Dataset: digits (embedded) or fashion_mnist."""
+    data_dir: Path | None = None
+    """Folder of the dataset's own files, where it is not found by itself."""
+    model: str = "mlp"
+    """Network: mlp, cnn or cnn_bn."""
+    methods: tuple[str, ...] = ("ug_clu",)
+    """What unlearns: ug_clu, do_nothing, finetune_remain. Learning is UG-CLU's in all of them."""
+    seeds: tuple[int, ...] = (0,)
+    """One run of the stream for each seed and method."""
+    run_dir: Path | None = None
+    """Folder of the run; the same command with the same folder resumes. Default: runs/<experiment>-<dataset>-<hash>."""
+    smoke: bool = False
+    """Smallest size that still takes every step of the experiment, in seconds."""
+    settings: Path | None = None
+    """JSON file of defaults for all the settings here. Default: experiments/settings/<dataset>.json."""
+    evaluate_on: Literal["test", "validation"] = "test"
+    """`validation` sets the test split aside and holds out part of the training split instead: for choosing settings."""
+    validation_examples: int = 10000
+    """Size of that part."""
+    per_class: int | None = None
+    """Keep at most this many training examples of each class."""
+    tasks: int = 5
+    """Consecutive classes are split into this many equal tasks."""
+    capacity: int = 5000
+    """Examples that the memory buffer holds."""
+    learn: KindConfig = field(default_factory=KindConfig)
+    """UG-CLU on learn requests."""
+    unlearn: KindConfig = field(default_factory=KindConfig)
+    """UG-CLU on unlearn requests."""
+    finetune: FinetuneHyper = field(default_factory=FinetuneHyper)
+    """Fine-tuning on the buffer, at UG-CLU's number of gradient evaluations."""
+    oracle: OracleSettings = field(default_factory=OracleSettings)
+    """Training of the oracles."""
+    oracle_seeds: int = 3
+    """Oracles after every request, 2 or more; their mutual KL is the noise floor."""
+    cache_dir: Path = Path.home() / ".cache" / "ugclu_jax"
+    """Where oracles are kept, named by a hash of everything that determines them."""
+
+    def __post_init__(self) -> None:
+        for name, least in {"tasks": 1, "capacity": 1, "oracle_seeds": 2, "validation_examples": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.per_class is not None and self.per_class < 1:
+            raise ValueError(f"per_class must be at least 1, got {self.per_class}")
+        for name in ("seeds", "methods"):
+            values = getattr(self, name)
+            if not values or len(set(values)) != len(values):
+                raise ValueError(f"{name} must be one or more different values, got {values}")
+        if any(seed < 0 for seed in self.seeds):
+            raise ValueError(f"seeds must be non-negative, got {self.seeds}")
+
+
+C = TypeVar("C", bound=ExperimentConfig)
+
+
+def nearest(name: str, valid: typing.Iterable[str]) -> str:
+    """The part of an error message that helps with a mistyped name.
+
+    >>> nearest("ugclu", ["ug_clu", "do_nothing"])
+    'did you mean ug_clu? Valid: do_nothing, ug_clu'
+    """
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, n=1)
+    return (f"did you mean {close[0]}? " if close else "") + f"Valid: {', '.join(valid)}"
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the entries of `over`, nested dictionaries merged.
+
+    >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
+    {'a': {'b': 3, 'c': 2}}
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if nested else value
+    return merged
+
+
+def to_dict(config: ExperimentConfig) -> dict[str, Any]:
+    """The configuration as JSON-compatible values; paths become text."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
+    """A dataclass from a (partial) dictionary of its settings.
+
+    Raises:
+        ValueError: an unknown key or a value of the wrong type, by its dotted name.
+
+    >>> from_dict(FinetuneHyper, {"remain_learning_rat": 0.1})
+    Traceback (most recent call last):
+        ...
+    ValueError: unknown setting 'remain_learning_rat'; did you mean remain_learning_rate? Valid: remain_learning_rate, \
+remain_weight_decay
+    """
+    hints = typing.get_type_hints(kind)
+    for key in values:
+        if key not in hints:
+            raise ValueError(f"unknown setting {where + key!r}; {nearest(key, hints)}")
+    return kind(**{key: _convert(hints[key], value, where + key) for key, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ValueError(f"setting {where!r} must be an object of settings, got {value!r}")
+        return from_dict(hint, value, where + ".")
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(arguments[0], item, where) for item in value)
+    if origin is Literal and value in arguments:
+        return value
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    expected = " or ".join(map(repr, arguments)) if origin is Literal else getattr(hint, "__name__", str(hint))
+    raise ValueError(f"setting {where!r} must be {expected}, got {value!r}")
+
+
+def read_settings(path: Path, experiment: str, smoke: bool) -> dict[str, Any]:
+    """Defaults from a settings file: its own, then those of the experiment, then those of the smoke size.
+
+    Raises:
+        ValueError: the file is not a JSON object.
+        OSError: it cannot be read.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"settings file {path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"settings file {path} must hold a JSON object, got {type(values).__name__}")
+    by_experiment, by_size = values.pop("experiments", {}), values.pop("smoke", {})
+    values = merge(values, by_experiment.get(experiment, {}))
+    return merge(values, by_size) if smoke else values
+
+
+def parse(kind: type[C], experiment: str, description: str, arguments: list[str] | None = None) -> C:
+    """The configuration: defaults of the settings file for the dataset, overridden by the command line.
+
+    Raises:
+        ValueError: an unknown dataset, or a bad settings file.
+        SystemExit: with code 2, after a message, for a bad command line; with 0 for `--help`.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--dataset", default=kind.dataset)
+    first.add_argument("--settings", type=Path)
+    first.add_argument("--smoke", action="store_true")
+    known, _ = first.parse_known_args(arguments)
+    path = known.settings or SETTINGS / f"{known.dataset}.json"
+    if known.settings is None and not path.is_file():
+        names = (file.stem for file in SETTINGS.glob("*.json"))
+        raise ValueError(f"unknown dataset {known.dataset!r}; {nearest(known.dataset, names)}")
+    default = from_dict(kind, read_settings(path, experiment, known.smoke))
+    return tyro.cli(
+        kind, default=default, args=arguments, prog=f"python -m experiments.{experiment}", description=description
+    )

@@ -1,0 +1,84 @@
+"""A run's folder: what lies where, and that it belongs to the configuration at hand."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """config.json, stream.json, metrics.jsonl, report.html, and a folder for each method and seed."""
+
+    path: Path
+
+    def checkpoints(self, method: str, seed: int) -> Path:
+        """Folder of the Orbax checkpoints of one run of the stream."""
+        return self.path / "runs" / method / f"seed-{seed}" / "checkpoints"
+
+    def trace(self, method: str, seed: int, request: int) -> Path:
+        """File of the per-step losses and norms of one request."""
+        return self.path / "runs" / method / f"seed-{seed}" / "traces" / f"{request}.npz"
+
+    def open(self, config: Mapping[str, Any], stream: str) -> None:
+        """Make the folder, or take up the one that the same configuration made.
+
+        Raises:
+            ValueError: it was made with another configuration or request stream; differing keys are named.
+            OSError: it cannot be written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        probe = self.path / ".writable"
+        probe.touch()
+        probe.unlink()
+        existing = self.path / "config.json"
+        if existing.exists():
+            different = sorted(differences(json.loads(existing.read_text()), config))
+            if different:
+                raise ValueError(
+                    f"run folder {self.path} was made with another configuration; differing: "
+                    f"{'; '.join(different)}. Give another --run-dir, or the same settings to resume"
+                )
+            if (self.path / "stream.json").read_text() != stream:
+                raise ValueError(f"run folder {self.path} holds another request stream; give another --run-dir")
+            return
+        write(self.path / "stream.json", stream)
+        write(existing, json.dumps(config, indent=2) + "\n")  # last: a folder with it is complete
+
+    def write_trace(self, method: str, seed: int, request: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Store the traces of one request, whole or not at all."""
+        path = self.trace(method, seed, request)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        os.replace(partial, path)
+
+    def write_metrics(self, lines: list[Mapping[str, Any]]) -> None:
+        """Replace metrics.jsonl, whole or not at all: one JSON line a method, seed and request."""
+        write(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Keys whose values differ, dotted, with both values.
+
+    >>> list(differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}))
+    ['a.b (1 there, 3 here)']
+    """
+    for key in {**old, **new}:
+        there, here = old.get(key, "nothing"), new.get(key, "nothing")
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            yield from differences(there, here, f"{prefix}{key}.")
+        elif there != here:
+            yield f"{prefix}{key} ({json.dumps(there)} there, {json.dumps(here)} here)"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)

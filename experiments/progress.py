@@ -1,0 +1,69 @@
+"""A progress bar for each request with the loss in it; silent where the output is no terminal."""
+
+import contextlib
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from ugclu_jax.ugclu import StepInfo
+
+
+class Progress:
+    """Bars on a terminal, nothing elsewhere. `on_step` goes into the compiled program, so it outlives each request."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = RichProgress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._current: Any = None
+
+    def __enter__(self) -> "Progress":
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def on_step(self, done: np.ndarray, outer_steps: int, per_step: Any) -> None:
+        """Called by the running program."""
+        if self._current is not None:
+            loss = per_step.task_loss if isinstance(per_step, StepInfo) else per_step[0]
+            self._bars.update(self._current, completed=int(done), total=outer_steps, loss=f"loss {float(loss):.3f}")
+
+    @contextlib.contextmanager
+    def request(self, description: str) -> Iterator[None]:
+        """A bar for the duration of a request; it stays, finished, when the request is done."""
+        self._current = self._bars.add_task(description, total=None, loss="compiling")
+        try:
+            yield
+            jax.effects_barrier()
+        finally:
+            bar = next(task for task in self._bars.tasks if task.id == self._current)
+            total = bar.total or 1
+            self._bars.update(self._current, completed=total, total=total)
+            self._bars.stop_task(self._current)
+            self._current = None
+
+    @contextlib.contextmanager
+    def waiting(self, description: str) -> Iterator[None]:
+        """A spinner for work whose length is not known."""
+        bar = self._bars.add_task(description, total=None, loss="")
+        try:
+            yield
+        finally:
+            self._bars.remove_task(bar)

@@ -1,0 +1,369 @@
+"""The runner of all experiments: requests × `apply_request`, oracles, evaluation, checkpoints, resume. No mathematics."""
+
+import hashlib
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from experiments import report
+from experiments.config import C, ExperimentConfig, parse, to_dict
+from experiments.evaluation import Groups, Logits, Situation, measure_model, measure_oracles, situations
+from experiments.folder import RunFolder
+from experiments.methods import Entry, build
+from experiments.progress import Progress
+from ugclu_jax import buffer as buffer_lib
+from ugclu_jax import checkpoints, data, models, oracle
+from ugclu_jax.data.dataset import Dataset, hold_out, subset
+from ugclu_jax.learner import CLUState, RequestCost, predict_program, request_program
+from ugclu_jax.methods.do_nothing import do_nothing
+from ugclu_jax.models.adapters import linen_apply_fn, linen_init, normalise
+from ugclu_jax.requests import Stream, bucket_size, pad_ids, to_json, validate
+from ugclu_jax.types import ApplyFn, Examples, Info
+
+ORACLE_KEY = 2**31 - 1
+"""Folded into an oracle's seed, so that no oracle shares its key with a run of the same seed."""
+VALIDATION_SEED = 20_250_515
+"""Of the split of the training data under `--evaluate-on validation`."""
+
+
+class RunFailed(Exception):
+    """The run cannot go on; the message says why and how to resume. Exit code 1."""
+
+
+class Scenario(NamedTuple):
+    """What an experiment adds to the common configuration."""
+
+    dataset: Dataset
+    stream: Stream
+    groups: Groups
+    first_from_scratch: bool = False  # the first request is learned by training from scratch, to memorise it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is checked and made before work starts."""
+
+    name: str
+    config: ExperimentConfig
+    scenario: Scenario
+    situations: list[Situation]
+    folder: RunFolder
+    apply_fn: ApplyFn
+    init_fn: oracle.InitFn
+    entries: dict[str, Entry]
+    progress: Progress
+    console: Console
+    resume_command: str
+
+
+def load_dataset(config: ExperimentConfig) -> Dataset:
+    """The dataset of the configuration, cut to size.
+
+    Raises:
+        ValueError, OSError: unknown, damaged or not there.
+    """
+    dataset = data.load(config.dataset, config.data_dir)
+    if config.evaluate_on == "validation":
+        dataset = hold_out(dataset, config.validation_examples, VALIDATION_SEED)
+    return dataset if config.per_class is None else subset(dataset, config.per_class, seed=0)
+
+
+def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Console, command: str) -> Plan:
+    """Check everything that can be checked before work starts.
+
+    Raises:
+        ValueError, OSError: with a message for the user.
+    """
+    dataset = scenario.dataset
+    validate(scenario.stream, len(dataset.train_labels))
+    module = models.create(config.model, dataset.num_classes)
+    preprocess = normalise(dataset.mean, dataset.std, dataset.scale)
+    apply_fn = linen_apply_fn(module, preprocess)
+    example = jnp.asarray(dataset.train_inputs[:1])
+    progress = Progress(console)
+    entries = build(config, apply_fn, dataset.num_classes, progress.on_step if console.is_terminal else None)
+    settings = {key: value for key, value in to_dict(config).items() if key not in ("run_dir", "cache_dir", "settings")}
+    settings = {"experiment": name, **settings}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    path = config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
+    folder = RunFolder(path.absolute())
+    folder.open(settings, to_json(scenario.stream))
+    return Plan(
+        name=name,
+        config=config,
+        scenario=scenario,
+        situations=situations(scenario.stream, dataset, scenario.groups),
+        folder=folder,
+        apply_fn=apply_fn,
+        init_fn=lambda rng_key: linen_init(module, preprocess, rng_key, example),
+        entries=entries,
+        progress=progress,
+        console=console,
+        resume_command=command if config.run_dir else f"{command} --run-dir {shlex.quote(str(path))}",
+    )
+
+
+class OracleRecord(NamedTuple):
+    """The oracles of one request, as the evaluation needs them."""
+
+    logits: Logits
+    metrics: dict[str, Any]
+    seconds: float
+    evaluations: float
+
+
+class Run:
+    """Programs and device data shared by all methods and seeds of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        dataset = plan.scenario.dataset
+        self.plan = plan
+        self.train_inputs = jnp.asarray(dataset.train_inputs)
+        self.train_labels = jnp.asarray(dataset.train_labels)
+        self.test_inputs = jnp.asarray(dataset.test_inputs)
+        self.fingerprint = dataset.fingerprint()
+        self.run_request = request_program()
+        self.predict = predict_program(plan.apply_fn)
+        self.train_oracles = oracle.oracle_program(plan.apply_fn, plan.init_fn, plan.config.oracle)
+        self.oracles: dict[int, OracleRecord] = {}
+
+    def examples(self, ids: np.ndarray, size: int | None = None) -> Examples:
+        """Ids as the compiled programs take them."""
+        padded = pad_ids(ids, size or bucket_size(len(ids)))
+        return Examples(self.train_inputs, self.train_labels, jnp.asarray(padded), jnp.asarray(len(ids), jnp.int32))
+
+    def logits(self, params: Any, model_state: Any) -> Logits:
+        """Outputs of one network on both splits."""
+        predict = self.predict
+        return Logits(
+            np.asarray(predict(params, model_state, self.train_inputs)),
+            np.asarray(predict(params, model_state, self.test_inputs)),
+        )
+
+    def trained(self, ids: np.ndarray, seeds: tuple[int, ...], purpose: int) -> tuple[Any, float]:
+        """Networks trained from scratch, from the cache where it has them: `((params, model_state, logits…), seconds)`."""
+        plan, settings = self.plan, self.plan.config.oracle
+        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), purpose))(jnp.array(seeds))
+        name = oracle.content_hash(
+            data=self.fingerprint, ids=ids, model=plan.config.model, settings=settings, seeds=(purpose, *seeds)
+        )
+        # One padded size for all of them: the program is compiled once.
+        examples = self.examples(ids, bucket_size(len(self.train_labels)))
+        classes = plan.scenario.dataset.num_classes
+        splits = [len(self.train_labels), len(self.test_inputs)]
+        outputs = [jax.ShapeDtypeStruct((len(seeds), size, classes), jnp.float32) for size in splits]
+        like = (*jax.eval_shape(jax.vmap(plan.init_fn), keys), *outputs)
+
+        def compute() -> tuple:
+            params, model_state = self.train_oracles(keys, examples)
+            each = [self.logits(*jax.tree.map(lambda x, s=s: x[s], (params, model_state))) for s in range(len(seeds))]
+            return params, model_state, np.stack([e.train for e in each]), np.stack([e.test for e in each])
+
+        start = time.perf_counter()
+        tree, _ = oracle.cached(plan.config.cache_dir / "oracles" / f"{name}.npz", like, compute)
+        return tree, time.perf_counter() - start
+
+    def oracle_record(self, request: int) -> OracleRecord:
+        """The oracles after a request; the same for all methods and seeds."""
+        if request not in self.oracles:
+            plan, situation = self.plan, self.plan.situations[request]
+            seeds = tuple(range(plan.config.oracle_seeds))
+            with plan.progress.waiting(f"oracles after request {request + 1}"):
+                (_, _, train, test), seconds = self.trained(situation.retained, seeds, ORACLE_KEY)
+            logits = Logits(train, test)
+            self.oracles[request] = OracleRecord(
+                logits,
+                measure_oracles(logits, plan.scenario.dataset, situation, seed=request),
+                seconds,
+                oracle.gradient_evaluations(len(situation.retained), plan.config.oracle),
+            )
+        return self.oracles[request]
+
+    def fresh_state(self, method: str, seed: int) -> CLUState:
+        """The state before the first request."""
+        init_key, buffer_key = jax.random.split(jax.random.key(seed))
+        params, model_state = jax.jit(self.plan.init_fn)(init_key)
+        inputs = self.train_inputs
+        buffer = buffer_lib.init(self.plan.config.capacity, inputs.shape[1:], inputs.dtype, buffer_key)
+        return CLUState(self.plan.entries[method].method.init(params, model_state), buffer)
+
+    def serve(self, method: str, seed: int, request: int, state: CLUState) -> tuple[CLUState, Info, RequestCost]:
+        """Apply one request of the stream."""
+        entry, asked = self.plan.entries[method], self.plan.scenario.stream[request]
+        key = jax.random.fold_in(jax.random.key(seed), request)
+        hyper = entry.hyper[asked.kind]
+        if request == 0 and self.plan.scenario.first_from_scratch:
+            # Training from scratch, then the buffer alone: `do_nothing` inserts without an update.
+            (params, model_state, _, _), seconds = self.trained(asked.ids, (seed,), request)
+            network = jax.tree.map(lambda x: jnp.asarray(x[0]), (params, model_state))
+            state = CLUState(state.method._replace(params=network[0], model_state=network[1]), state.buffer)
+            state, info, cost = self.run_request(do_nothing(), "learn", key, state, (), self.examples(asked.ids))
+            spent = oracle.gradient_evaluations(len(asked.ids), self.plan.config.oracle)
+            return state, info._replace(gradient_evaluations=jnp.asarray(spent)), cost._replace(seconds=seconds)
+        return self.run_request(entry.method, asked.kind, key, state, hyper, self.examples(asked.ids))
+
+    def evaluate(
+        self,
+        method: str,
+        seed: int,
+        request: int,
+        state: CLUState,
+        info: Info,
+        cost: RequestCost,
+        history: list[dict[str, Any]],
+    ) -> dict[str, Any]:
+        """The line of metrics of a request."""
+        plan, asked, situation = self.plan, self.plan.scenario.stream[request], self.plan.situations[request]
+        record = self.oracle_record(request)
+        start = time.perf_counter()
+        logits = self.logits(state.method.params, state.method.model_state)
+        earlier = [line["model"] for line in history]
+        dataset = plan.scenario.dataset
+        own = measure_model(logits, record.logits, record.metrics["oracle"], dataset, situation, earlier, seed=request)
+        return {
+            "method": method,
+            "seed": seed,
+            "request": request,
+            "kind": asked.kind,
+            "name": asked.name,
+            "examples": len(asked.ids),
+            "retained": len(situation.retained),
+            "buffer": int(state.buffer.count),
+            "model": own,
+            **record.metrics,
+            "cost": {
+                "gradient_evaluations": float(info.gradient_evaluations),
+                "oracle_gradient_evaluations": record.evaluations,
+            },
+            "mask_density": {
+                jax.tree_util.keystr(path, simple=True, separator="/"): float(value)
+                for path, value in jax.tree_util.tree_leaves_with_path(info.mask_density)
+            },
+            "timing": {
+                "RTE": cost.seconds,
+                "compile_seconds": cost.compile_seconds,
+                "evaluation_seconds": time.perf_counter() - start,
+                "oracle_seconds": record.seconds,
+            },
+        }
+
+
+def check_finite(plan: Plan, method: str, seed: int, request: int, info: Info) -> None:
+    """Stop where a loss is not finite.
+
+    Raises:
+        RunFailed: naming request and step.
+    """
+    for name in ("task_losses", "remain_losses"):
+        losses = np.asarray(getattr(info, name))
+        if losses.size and not np.isfinite(losses).all():
+            step = int(np.argwhere(~np.isfinite(losses))[0][0])
+            asked = plan.scenario.stream[request]
+            raise RunFailed(
+                f"{method}, seed {seed}: {name.replace('_', ' ')} became non-finite at outer step {step + 1} of request "
+                f"{request + 1} ({asked.name}). The checkpoint of the request before is kept. Lower "
+                f"--{asked.kind}.hyper.remain-learning-rate or --{asked.kind}.hyper.fast-learning-rate and start a new "
+                f"--run-dir; this one resumes with:\n  {plan.resume_command}"
+            )
+
+
+def last_good(plan: Plan, folder: Path, like: CLUState) -> checkpoints.Restored | None:
+    """The newest checkpoint that is whole; a damaged one is named and passed over."""
+    for request in reversed(checkpoints.requests(folder)):
+        try:
+            return checkpoints.restore(folder, request, like)
+        except checkpoints.CorruptCheckpointError as error:
+            plan.console.print(f"[yellow]Warning:[/] {error}; falling back to the one before.", highlight=False)
+    return None
+
+
+def run_stream(run: Run, method: str, seed: int, publish: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Serve the stream with one method and seed, from the last good checkpoint on; `publish` gets the lines so far."""
+    plan = run.plan
+    folder = plan.folder.checkpoints(method, seed)
+    state = run.fresh_state(method, seed)
+    history: list[dict[str, Any]] = []
+    restored = last_good(plan, folder, state)
+    if restored is not None:
+        state, history = restored.state, restored.metadata["lines"]
+    publish(history)
+    for request in range(len(history), len(plan.scenario.stream)):
+        asked = plan.scenario.stream[request]
+        total = len(plan.scenario.stream)
+        with plan.progress.request(f"{method} seed {seed}  {request + 1}/{total} {asked.name}"):
+            state, info, cost = run.serve(method, seed, request, state)
+        check_finite(plan, method, seed, request, info)
+        line = run.evaluate(method, seed, request, state, info, cost, history)
+        fields = ("task_losses", "remain_losses", "fast_norms", "clipped", "displacement_norms")
+        plan.folder.write_trace(method, seed, request, {name: np.asarray(getattr(info, name)) for name in fields})
+        history = [*history, line]
+        # The checkpoint carries the lines: whatever else a kill cuts short is rebuilt from it.
+        checkpoints.save(folder, request, state, {"lines": history})
+        publish(history)
+
+
+def execute(plan: Plan) -> None:
+    """Run every method and seed of a plan, then write the report and print the table.
+
+    Raises:
+        RunFailed: a run cannot go on.
+    """
+    run = Run(plan)
+    done: list[dict[str, Any]] = []
+    with plan.progress:
+        for method in plan.config.methods:
+            for seed in plan.config.seeds:
+                so_far: list[dict[str, Any]] = []
+
+                def publish(lines: list[dict[str, Any]], so_far: list = so_far) -> None:
+                    so_far[:] = lines
+                    plan.folder.write_metrics([*done, *lines])
+
+                run_stream(run, method, seed, publish)
+                done += so_far
+    page = report.write_html(plan.folder.path)
+    plan.console.print(report.request_table(done))
+    plan.console.print(f"Run folder: {plan.folder.path}", highlight=False, soft_wrap=True)
+    plan.console.print(f"Report:     {page}", highlight=False, soft_wrap=True)
+
+
+def main(
+    kind: type[C],
+    name: str,
+    description: str,
+    build_scenario: Callable[[C, Dataset], Scenario],
+    arguments: list[str] | None = None,
+) -> int:
+    """Command line of an experiment.
+
+    Returns:
+        The exit code: 0 done, 1 a failed run, 2 wrong use, 130 interrupted.
+    """
+    console, errors = Console(), Console(stderr=True)
+    given = sys.argv[1:] if arguments is None else arguments
+    command = shlex.join(["python", "-m", f"experiments.{name}", *given])
+    try:
+        config = parse(kind, name, description, given)
+        plan = prepare(name, config, build_scenario(config, load_dataset(config)), console, command)
+    except (ValueError, OSError) as error:
+        errors.print(f"[red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        return 2
+    try:
+        execute(plan)
+    except (RunFailed, OSError) as error:
+        errors.print(f"[red]Run failed:[/] {error}", highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        errors.print(f"Interrupted. Resume with:\n  {plan.resume_command}", highlight=False, soft_wrap=True)
+        return 130
+    return 0

@@ -1,0 +1,242 @@
+"""Bundled models and the adapters: contract, transformations, agreement of Linen and NNX."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from ugclu_jax.models import CNN, MLP, MODELS, create
+from ugclu_jax.models.adapters import linen_apply_fn, linen_init, nnx_split, normalise
+
+PREPROCESS = normalise((0.4, 0.6), (0.2, 0.3), 255.0)
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 2), dtype=np.uint8)
+LABELS = np.array([0, 1, 2, 1])
+
+
+class NnxNet(nnx.Module):
+    """What CNN(num_classes=3, widths=(4,), batch_norm=True) is, written in NNX, with optional dropout."""
+
+    def __init__(self, rngs, dropout=0.0):
+        self.conv = nnx.Conv(2, 4, (3, 3), (2, 2), use_bias=False, rngs=rngs)
+        self.norm = nnx.BatchNorm(4, momentum=0.9, rngs=rngs)
+        self.first_dropout = nnx.Dropout(dropout, rngs=rngs)
+        self.second_dropout = nnx.Dropout(dropout, rngs=rngs)
+        self.dense = nnx.Linear(64, 3, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.first_dropout(nnx.relu(self.norm(self.conv(x))))
+        return self.dense(self.second_dropout(x).reshape(len(x), -1))
+
+
+class DropoutNet(nn.Module):
+    @nn.compact
+    def __call__(self, inputs, *, train):
+        return nn.Dropout(0.5, deterministic=not train)(nn.Dense(50)(inputs.reshape(len(inputs), -1)))
+
+
+@functools.cache
+def linen_parts():
+    module = CNN(num_classes=3, widths=(4,), batch_norm=True)
+    initialise = jax.jit(lambda key: linen_init(module, PREPROCESS, key, IMAGES[:1]))
+    params, model_state = initialise(jax.random.key(0))
+    return params, model_state, linen_apply_fn(module, PREPROCESS)
+
+
+@functools.cache
+def nnx_parts():
+    return nnx_split(NnxNet(nnx.Rngs(0)), PREPROCESS)
+
+
+@functools.cache
+def train_step(parts):
+    """A jitted gradient step of a (params, state) pair; shared by tests, for compiling dominates."""
+    apply_fn = parts()[2]
+
+    def step(params, model_state):
+        def loss(params):
+            logits, new_state = apply_fn(params, model_state, IMAGES, train=True, rng_key=None)
+            return -jnp.mean(jax.nn.log_softmax(logits)[np.arange(4), LABELS]), new_state
+
+        (value, new_state), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient), new_state, value
+
+    return step, jax.jit(step)
+
+
+PARTS = pytest.mark.parametrize("parts", [linen_parts, nnx_parts])
+
+
+def same_structure(left, right):
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    assert [(x.shape, x.dtype) for x in jax.tree.leaves(left)] == [(x.shape, x.dtype) for x in jax.tree.leaves(right)]
+
+
+@PARTS
+def test_training_updates_the_state_and_evaluation_returns_it_as_it_came(parts):
+    params, model_state, apply_fn = parts()
+    logits, new_state = jax.jit(functools.partial(apply_fn, train=True, rng_key=None))(params, model_state, IMAGES)
+    assert logits.shape == (4, 3) and logits.dtype == jnp.float32
+    same_structure(new_state, model_state)
+    assert any(
+        not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(new_state), jax.tree.leaves(model_state), strict=True)
+    )
+    _, kept = apply_fn(params, model_state, IMAGES[:1], train=False, rng_key=None)
+    assert kept is model_state
+
+
+@PARTS
+def test_batch_norm_statistics_have_momentum_nine_tenths(parts):
+    params, model_state, apply_fn = parts()
+    _, new_state = jax.jit(functools.partial(apply_fn, train=True, rng_key=None))(params, model_state, IMAGES)
+    layer = params["Conv_0"] if "Conv_0" in params else params["conv"]
+    normalised = (IMAGES / 255.0 - np.array([0.4, 0.6])) / np.array([0.2, 0.3])
+    padded = np.pad(normalised, ((0, 0), (0, 1), (0, 1), (0, 0)))  # "SAME" of an even size at stride 2
+    kernel = np.asarray(layer["kernel"], np.float64)
+    out = np.stack(
+        [
+            np.einsum("bijc,ijco->bo", padded[:, 2 * y : 2 * y + 3, 2 * x : 2 * x + 3], kernel)
+            for y in range(4)
+            for x in range(4)
+        ]
+    ).reshape(-1, 4)
+    statistics = new_state["batch_stats"]["BatchNorm_0"] if "batch_stats" in new_state else new_state["norm"]
+    np.testing.assert_allclose(statistics["mean"], 0.1 * out.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(statistics["var"], 0.9 + 0.1 * out.var(0), rtol=1e-4)
+
+
+@PARTS
+def test_gradient_jit_scan_and_vmap(parts):
+    params, model_state, _ = parts()
+    step, jitted = train_step(parts)
+    once = jitted(params, model_state)
+    same_structure(once[:2], (params, model_state))
+    twice = jitted(*once[:2])
+
+    @jax.jit
+    def scanned(params, model_state):
+        def body(carry, _):
+            *carry, value = step(*carry)
+            return tuple(carry), value
+
+        return jax.lax.scan(body, (params, model_state), length=2)
+
+    carry, values = scanned(params, model_state)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), carry, twice[:2])
+    assert values[1] < values[0]
+
+    stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), (params, model_state), once[:2])
+    together = jax.jit(jax.vmap(step))(*stacked)
+    for seed, alone in enumerate((once, twice)):
+        lane = jax.tree.map(lambda leaf, seed=seed: leaf[seed], together)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), lane, alone)
+
+
+def test_linen_and_nnx_agree_on_the_same_weights():
+    params, model_state, linen = linen_parts()
+    _, _, other = nnx_parts()
+    nnx_params = {"conv": params["Conv_0"], "norm": params["BatchNorm_0"], "dense": params["Dense_0"]}
+    nnx_state = {"norm": model_state["batch_stats"]["BatchNorm_0"]}
+    same_structure(nnx_params, nnx_parts()[0])
+    for train in (True, False):
+        apart = jax.jit(functools.partial(linen, train=train, rng_key=None))(params, model_state, IMAGES)
+        together = jax.jit(functools.partial(other, train=train, rng_key=None))(nnx_params, nnx_state, IMAGES)
+        np.testing.assert_allclose(together[0], apart[0], rtol=1e-4, atol=1e-5)
+        statistics = together[1]["norm"], apart[1]["batch_stats"]["BatchNorm_0"]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *statistics)
+
+
+def test_nnx_dropout_follows_the_key_and_stays_out_of_the_state():
+    model = NnxNet(nnx.Rngs(0), dropout=0.5)
+    params, model_state, apply_fn = nnx_split(model, PREPROCESS)
+    assert all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(model_state))
+    run = jax.jit(functools.partial(apply_fn, train=True))
+    first, again, other = (run(params, model_state, IMAGES, rng_key=jax.random.key(seed))[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+    same_structure(run(params, model_state, IMAGES, rng_key=jax.random.key(1))[1], model_state)
+    with pytest.raises(ValueError, match=r"rng_key is None.*pass a key"):
+        apply_fn(params, model_state, IMAGES, train=True, rng_key=None)
+    apply_fn(params, model_state, IMAGES, train=False, rng_key=None)
+
+
+def test_nnx_parts_do_not_change_with_the_model():
+    model = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+    params, _, _ = nnx_split(model, PREPROCESS)
+    before = np.array(params["kernel"])
+    model.kernel[...] = jnp.zeros((2, 2))
+    np.testing.assert_array_equal(params["kernel"], before)
+
+
+def test_linen_dropout_follows_the_key():
+    apply_fn = linen_apply_fn(DropoutNet(), PREPROCESS)
+    params, model_state = linen_init(DropoutNet(), PREPROCESS, jax.random.key(0), IMAGES)
+    assert model_state == {}
+    first, again, other = (
+        apply_fn(params, model_state, IMAGES, train=True, rng_key=jax.random.key(seed))[0] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+def test_init_depends_on_the_key_only_and_vmaps_over_it():
+    module = MLP(num_classes=3, features=(5,))
+    initialise = functools.partial(linen_init, module, PREPROCESS)
+    alone = initialise(jax.random.key(3), IMAGES)
+    jax.tree.map(np.testing.assert_array_equal, alone, initialise(jax.random.key(3), 255 - IMAGES[:1]))
+    stacked, _ = jax.vmap(lambda key: initialise(key, IMAGES[:1]))(jnp.stack([jax.random.key(3), jax.random.key(4)]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-6), stacked, alone[0])
+    assert not np.allclose(stacked["Dense_0"]["kernel"][0], stacked["Dense_0"]["kernel"][1])
+
+
+def test_mlp_is_dense_relu_dense():
+    params, _ = linen_init(MLP(num_classes=3, features=(5,)), PREPROCESS, jax.random.key(0), IMAGES)
+    logits, state = linen_apply_fn(MLP(num_classes=3, features=(5,)), PREPROCESS)(
+        params, {}, IMAGES, train=True, rng_key=None
+    )
+    flat = ((IMAGES / 255.0 - np.array([0.4, 0.6])) / np.array([0.2, 0.3])).reshape(4, -1)
+    hidden = np.maximum(flat @ np.asarray(params["Dense_0"]["kernel"]) + np.asarray(params["Dense_0"]["bias"]), 0)
+    expected = hidden @ np.asarray(params["Dense_1"]["kernel"]) + np.asarray(params["Dense_1"]["bias"])
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    assert state == {}
+
+
+def test_normalise_by_channel_and_type():
+    for dtype in (np.uint8, np.int32, np.float32):
+        out = PREPROCESS(jnp.asarray(np.array([[0, 255], [51, 102]], dtype)))
+        assert out.dtype == jnp.float32
+        np.testing.assert_allclose(out, [[-2.0, 4 / 3], [-1.0, -2 / 3]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ((0.1,), (0.0,), 1.0),
+        ((0.1,), (1.0,), 0.0),
+        ((0.1, 0.2), (1.0,), 1.0),
+        ((np.nan,), (1.0,), 1.0),
+        ((0.1,), (-1.0,), 1.0),
+    ],
+)
+def test_normalise_refuses(arguments):
+    with pytest.raises(ValueError, match="std and scale > 0"):
+        normalise(*arguments)
+
+
+@pytest.mark.parametrize(("name", "count"), [("mlp", 55_050), ("cnn", 33_546), ("cnn_bn", 33_658)])
+def test_registry_parameter_counts(name, count):
+    shapes = jax.eval_shape(lambda: create(name, 10).init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), train=False))
+    # cnn_bn trades 112 biases for 112 scales and 112 shifts
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == count
+    assert ("batch_stats" in shapes) == (name == "cnn_bn")
+
+
+def test_registry_is_complete_and_refuses_with_the_nearest_name():
+    assert set(MODELS) == {"mlp", "cnn", "cnn_bn"}
+    with pytest.raises(ValueError, match=r"unknown model 'cnm'.*mlp, cnn, cnn_bn; did you mean cnn"):
+        create("cnm", 10)
+    with pytest.raises(ValueError, match="num_classes is 1: it must be at least 2"):
+        create("mlp", 1)

@@ -1,0 +1,113 @@
+"""Batches drawn on the device from the task, the buffer, or a class-balanced mix of both.
+
+A draw is with replacement, so every batch is full unless its source is empty. Under `axis_name` the same key draws the
+same global batch on every device and each keeps its own share of the rows: one device and eight compute the same step.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ugclu_jax.buffer import Buffer, balanced_weights, cumulative_weights, draw_rows, filled
+from ugclu_jax.types import Array, Batch, Examples
+
+
+def valid_rows(examples: Examples) -> Array:
+    """`[P]` bool: which rows of `examples.ids` are not padding.
+
+    >>> import jax.numpy as jnp
+    >>> valid_rows(Examples(jnp.zeros(5), jnp.zeros(5, int), jnp.array([3, -1]), jnp.array(1))).tolist()
+    [True, False]
+    """
+    return jnp.arange(examples.ids.shape[0]) < examples.count
+
+
+def share(rows: Array, axis_name: str | None) -> Array:
+    """This device's part of the last axis of a global draw; everything where no axis is mapped.
+
+    Raises:
+        ValueError: the batch size is not a multiple of the size of the mapped axis.
+
+    >>> import jax, jax.numpy as jnp
+    >>> jax.vmap(lambda _: share(jnp.arange(4), "d"), axis_name="d")(jnp.zeros(2)).tolist()
+    [[0, 1], [2, 3]]
+    """
+    if axis_name is None:
+        return rows
+    size = lax.axis_size(axis_name)
+    if rows.shape[-1] % size:
+        raise ValueError(f"batch size {rows.shape[-1]} is not a multiple of the {size} devices of axis {axis_name!r}")
+    part = rows.shape[-1] // size
+    return lax.dynamic_slice_in_dim(rows, lax.axis_index(axis_name) * part, part, axis=-1)
+
+
+def _uniform_rows(rng_key: Array, count: Array, shape: tuple[int, ...]) -> Array:
+    return jax.random.randint(rng_key, shape, 0, jnp.maximum(count, 1))
+
+
+def _weights(rows: Array, source_count: Array) -> Array:
+    return jnp.full(rows.shape, source_count > 0, jnp.float32)
+
+
+def from_task(rng_key: Array, task: Examples, shape: tuple[int, ...], *, axis_name: str | None = None) -> Batch:
+    """Uniform draw from the examples of a request.
+
+    Args:
+        rng_key: key, consumed.
+        task: the examples.
+        shape: `(B,)` or `(n, B)`, B the global batch size.
+        axis_name: mapped axis of devices; each gets `B / D` rows.
+
+    Returns:
+        A batch of that leading shape; weights 0 where the request is empty.
+
+    >>> import jax, jax.numpy as jnp
+    >>> task = Examples(jnp.arange(5.0), jnp.arange(5), jnp.array([3, -1]), jnp.array(1))
+    >>> from_task(jax.random.key(0), task, (2,)).inputs.tolist()
+    [3.0, 3.0]
+    """
+    rows = task.ids[share(_uniform_rows(rng_key, task.count, shape), axis_name)]
+    return Batch(task.inputs[rows], task.labels[rows], _weights(rows, task.count))
+
+
+def from_buffer(rng_key: Array, buffer: Buffer, shape: tuple[int, ...], *, axis_name: str | None = None) -> Batch:
+    """Uniform draw from what the buffer holds. Arguments and result as in `from_task`."""
+    rows = share(_uniform_rows(rng_key, buffer.count, shape), axis_name)
+    return Batch(buffer.inputs[rows], buffer.labels[rows], _weights(rows, buffer.count))
+
+
+def mixed_weights(task: Examples, buffer: Buffer, num_classes: int) -> Array:
+    """Cumulative row weights of the class-balanced union of buffer and task, for `from_mix`: once a request.
+
+    Every class present has the same total weight, every example of a class the same share of it.
+
+    Returns:
+        `[M + P]` uint32, see `buffer.cumulative_weights`.
+    """
+    labels = jnp.concatenate([buffer.labels, task.labels[task.ids]])
+    valid = jnp.concatenate([filled(buffer), valid_rows(task)])
+    return cumulative_weights(balanced_weights(labels, valid, num_classes))
+
+
+def from_mix(
+    rng_key: Array,
+    task: Examples,
+    buffer: Buffer,
+    cumulative: Array,
+    shape: tuple[int, ...],
+    *,
+    axis_name: str | None = None,
+) -> Batch:
+    """Class-balanced draw from buffer and task together; `cumulative` is `mixed_weights(task, buffer, C)`.
+
+    The other arguments and the result are those of `from_task`.
+    """
+    rows = share(draw_rows(rng_key, cumulative, shape), axis_name)
+    capacity = buffer.labels.shape[0]
+    in_buffer = rows < capacity
+    buffer_rows = jnp.where(in_buffer, rows, 0)
+    task_rows = task.ids[jnp.where(in_buffer, 0, rows - capacity)]
+    from_either = in_buffer.reshape(in_buffer.shape + (1,) * (buffer.inputs.ndim - 1))
+    inputs = jnp.where(from_either, buffer.inputs[buffer_rows], task.inputs[task_rows])
+    labels = jnp.where(in_buffer, buffer.labels[buffer_rows], task.labels[task_rows])
+    return Batch(inputs, labels, _weights(rows, buffer.count + task.count))

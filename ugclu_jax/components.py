@@ -1,0 +1,215 @@
+"""The four components of the steepest descent direction, and their Euclidean combination (Proposition 1).
+
+    θ_{k+1} − θ_k ≈ −α_k [ p_R · g_R + p_L · S_L g_L + p_U · S_U g_U ]
+
+| component  | function                  | definition                                                      |
+|------------|---------------------------|-----------------------------------------------------------------|
+| learning   | `learning_gradient`       | `g_L = +∇ mean_i ε_i ℓ_i(θ)` over a batch of new data           |
+| unlearning | `unlearning_gradient`     | `g_U = −∇ mean_i ε_i ℓ_i(θ)` over a batch to remove: ascent     |
+| preserving | `preserving_gradient`     | `g_R = +∇ mean_i ℓ_i(θ)` over a batch of remaining data         |
+| modulation | `modulate`                | `S ⊙ g`, in practice a saliency mask                            |
+
+The sums of the paper are means over the mini-batch here, padding excluded: a change of the step size only.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ugclu_jax.coefficients import CoefficientFn, stopped, uniform
+from ugclu_jax.losses import cross_entropy
+from ugclu_jax.types import ApplyFn, Array, Batch, ModelState, Params, PyTree
+
+
+class Component(NamedTuple):
+    """A gradient component, with what its forward pass yields on the way."""
+
+    gradient: Params  # like params
+    model_state: ModelState  # after the forward pass; unchanged where the batch was all padding
+    loss: Array  # [] unweighted mean loss of the batch, padding excluded; 0 for a batch of padding
+
+
+class Shares(NamedTuple):
+    """`p_R, p_L, p_U` of Proposition 1: the shares of the data, non-negative."""
+
+    remain: Array | float
+    learn: Array | float = 0.0
+    unlearn: Array | float = 0.0
+
+
+def weighted_gradient(
+    apply_fn: ApplyFn,
+    params: Params,
+    model_state: ModelState,
+    batch: Batch,
+    coefficient_fn: CoefficientFn = uniform,
+    *,
+    train: bool = True,
+    rng_key: Array | None = None,
+    axis_name: str | None = None,
+) -> Component:
+    """`∇_θ [ Σ_i v_i ε_i ℓ_i(θ) / Σ_i v_i ]`, `v` the batch weights and `ε` the coefficients, gradient stopped.
+
+    Args:
+        apply_fn: the model.
+        params: tree of parameters.
+        model_state: mutable statistics of the model.
+        batch: `[B]` examples; weight 0 marks padding.
+        coefficient_fn: from the losses of this very forward pass to `ε [B]`.
+        train: whether the model runs in training mode.
+        rng_key: key for the model (dropout), or None where it needs none.
+        axis_name: mapped axis that splits the batch; gradient, state and loss are then those of the whole batch.
+
+    Returns:
+        The component. A batch of padding has gradient 0 and leaves `model_state` alone.
+
+    >>> import jax.numpy as jnp
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> batch = Batch(jnp.eye(2), jnp.array([0, 1]), jnp.ones(2))
+    >>> weighted_gradient(linear, jnp.zeros((2, 2)), {}, batch).gradient.tolist()
+    [[-0.25, 0.25], [0.25, -0.25]]
+
+    References: arXiv 2505.15178, Proposition 1.
+    """
+    count = jnp.sum(batch.weights)
+    if axis_name:
+        count = lax.psum(count, axis_name)
+    safe_count = jnp.maximum(count, 1.0)
+
+    def objective(params: Params) -> tuple[Array, tuple[ModelState, Array]]:
+        logits, new_state = apply_fn(params, model_state, batch.inputs, train=train, rng_key=rng_key)
+        losses = cross_entropy(logits, batch.labels)
+        coefficients = stopped(coefficient_fn, losses, batch.weights)
+        mean_loss = jnp.sum(batch.weights * losses) / safe_count
+        return jnp.sum(batch.weights * coefficients * losses) / safe_count, (new_state, mean_loss)
+
+    gradient, (new_state, loss) = jax.grad(objective, has_aux=True)(params)
+    if axis_name:
+        gradient, loss = lax.psum((gradient, loss), axis_name)
+        new_state = lax.pmean(new_state, axis_name)
+    new_state = jax.tree.map(lambda new, old: jnp.where(count > 0, new, old), new_state, model_state)
+    return Component(gradient, new_state, loss)
+
+
+def learning_gradient(
+    apply_fn: ApplyFn,
+    params: Params,
+    model_state: ModelState,
+    batch: Batch,
+    coefficient_fn: CoefficientFn = uniform,
+    *,
+    rng_key: Array | None = None,
+    axis_name: str | None = None,
+) -> Component:
+    """Learning component `g_L = +∇ mean_i ε^L_i ℓ_i(θ)`: a step against it acquires the batch.
+
+    Arguments and result as in `weighted_gradient`, in training mode.
+
+    >>> import jax.numpy as jnp
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
+    >>> learning_gradient(linear, jnp.zeros((1, 2)), {}, batch).gradient.tolist()
+    [[-0.5, 0.5]]
+
+    References: arXiv 2505.15178, Proposition 1, first term.
+    """
+    return weighted_gradient(apply_fn, params, model_state, batch, coefficient_fn, rng_key=rng_key, axis_name=axis_name)
+
+
+def unlearning_gradient(
+    apply_fn: ApplyFn,
+    params: Params,
+    model_state: ModelState,
+    batch: Batch,
+    coefficient_fn: CoefficientFn = uniform,
+    *,
+    rng_key: Array | None = None,
+    axis_name: str | None = None,
+) -> Component:
+    """Unlearning component `g_U = −∇ mean_i ε^U_i ℓ_i(θ)`: a step against it raises the loss of the batch.
+
+    Arguments and result as in `weighted_gradient`, in training mode; `loss` keeps its sign.
+
+    >>> import jax.numpy as jnp
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
+    >>> unlearning_gradient(linear, jnp.zeros((1, 2)), {}, batch).gradient.tolist()
+    [[0.5, -0.5]]
+
+    References: arXiv 2505.15178, Proposition 1, second term.
+    """
+    ascent = weighted_gradient(
+        apply_fn, params, model_state, batch, coefficient_fn, rng_key=rng_key, axis_name=axis_name
+    )
+    return ascent._replace(gradient=jax.tree.map(jnp.negative, ascent.gradient))
+
+
+def preserving_gradient(
+    apply_fn: ApplyFn,
+    params: Params,
+    model_state: ModelState,
+    batch: Batch,
+    *,
+    rng_key: Array | None = None,
+    axis_name: str | None = None,
+) -> Component:
+    """Preserving component `g_R = +∇ mean_i ℓ_i(θ)` on remaining data (the buffer), unweighted.
+
+    Arguments and result as in `weighted_gradient`, in training mode.
+
+    >>> import jax.numpy as jnp
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> padding = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.zeros(1))
+    >>> preserving_gradient(linear, jnp.zeros((1, 2)), {}, padding).gradient.tolist()
+    [[0.0, 0.0]]
+
+    References: arXiv 2505.15178, Proposition 1, third term.
+    """
+    return weighted_gradient(apply_fn, params, model_state, batch, uniform, rng_key=rng_key, axis_name=axis_name)
+
+
+def modulate(mask: PyTree | None, gradient: Params) -> Params:
+    """Modulation `S_Q g`, here an element-wise mask `m ⊙ g`; `None` stands for a mask of ones.
+
+    >>> import jax.numpy as jnp
+    >>> modulate(jnp.array([0.0, 1.0]), jnp.array([3.0, 4.0])).tolist()
+    [0.0, 4.0]
+
+    References: arXiv 2505.15178, Proposition 1 (`S_Q = H_Q H_R^{-1}`) and its practical binary mask.
+    """
+    return gradient if mask is None else jax.tree.map(jnp.multiply, mask, gradient)
+
+
+def euclidean_direction(
+    shares: Shares,
+    *,
+    remain: Params,
+    learn: Params | None = None,
+    unlearn: Params | None = None,
+    learn_mask: PyTree | None = None,
+    unlearn_mask: PyTree | None = None,
+) -> Params:
+    """Steepest direction under the Euclidean metric, `p_R g_R + p_L S_L g_L + p_U S_U g_U`; step against it.
+
+    Args:
+        shares: `p_R, p_L, p_U`.
+        remain, learn, unlearn: gradients of the components; an absent one counts as 0.
+        learn_mask, unlearn_mask: modulation of the two task components; None is a mask of ones.
+
+    Returns:
+        A tree like params.
+
+    >>> import jax.numpy as jnp
+    >>> g = jnp.array([1.0, 2.0])
+    >>> euclidean_direction(Shares(0.5, unlearn=0.5), remain=g, unlearn=-g, unlearn_mask=jnp.array([1.0, 0.0])).tolist()
+    [0.0, 1.0]
+
+    References: arXiv 2505.15178, Proposition 1.
+    """
+    direction = jax.tree.map(lambda g: shares.remain * g, remain)
+    for share, gradient, mask in ((shares.learn, learn, learn_mask), (shares.unlearn, unlearn, unlearn_mask)):
+        if gradient is not None:
+            direction = jax.tree.map(lambda d, g, share=share: d + share * g, direction, modulate(mask, gradient))
+    return direction

@@ -1,0 +1,224 @@
+"""The fast-slow update: a fast task step, inner steps on remaining data, a slow interpolation. Knows no loss, no data.
+
+    fast:   θ^Q   = θ_k − β_Q · clip( m ⊙ g_Q )
+    inner:  θ^R_0 = θ^Q;  θ^R_{j+1} = θ^R_j − β_R ∇L_R(θ^R_j)      j = 0 … J−1
+    slow:   θ_{k+1} = θ_k − α (θ_k − θ^R_J)                        0 ≤ α ≤ 1
+
+On a quadratic `L_R = ½(θ−θ̄)ᵀH(θ−θ̄)` the ends of the inner steps without and with the fast step differ by exactly
+`β_Q (I − β_R H)^J g`: a filter that removes the task step where the remaining loss is curved and passes it where it is
+flat, a regularised `H_R^{-1}` up to scale.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ugclu_jax.coefficients import remaining_shares
+from ugclu_jax.components import modulate
+from ugclu_jax.types import Array, ModelState, Params, PyTree
+
+RemainGradientFn = Callable[[Params, ModelState, PyTree], tuple[Params, ModelState, Array]]
+"""`(params, model_state, x_j) -> (gradient, new_model_state, loss)` on the j-th slice of the inner inputs."""
+
+REPORTS = 20
+"""How often a request calls its progress function: a call costs about 80 µs."""
+
+
+class FastStep(NamedTuple):
+    """Result of the fast step."""
+
+    fast_params: Params
+    norm: Array  # [] global norm of m ⊙ g_Q before clipping
+    clipped: Array  # [] bool
+
+
+class FastSlowStep(NamedTuple):
+    """Result of one outer step."""
+
+    params: Params
+    model_state: ModelState
+    remain_losses: Array  # [J]
+    fast_norm: Array  # []
+    clipped: Array  # [] bool
+    displacement_norm: Array  # [] ‖θ_{k+1} − θ_k‖
+
+
+def global_norm(tree: PyTree) -> Array:
+    """`√Σ x²` over all leaves, with derivative 0 (not NaN) at a tree of zeros.
+
+    >>> import jax.numpy as jnp
+    >>> float(global_norm({"a": jnp.array([3.0]), "b": jnp.array([4.0])}))
+    5.0
+    """
+    squared = sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)), start=jnp.zeros(()))
+    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
+
+
+def descend(params: Params, gradient: Params, step_size: Array | float) -> Params:
+    """`θ − η g`, leaf by leaf, in the type of `params` whatever the type of η.
+
+    >>> import jax.numpy as jnp
+    >>> descend(jnp.ones(2), jnp.array([1.0, 2.0]), 0.5).tolist()
+    [0.5, 0.0]
+    """
+    return jax.tree.map(lambda p, g: p - (step_size * g).astype(p.dtype), params, gradient)
+
+
+def fast_step(
+    params: Params,
+    direction: Params,
+    *,
+    mask: PyTree | None = None,
+    fast_learning_rate: Array | float,
+    clip_norm: Array | float = jnp.inf,
+) -> FastStep:
+    """`θ^Q = θ − β_Q · clip(m ⊙ g_Q)`, clipped to a global norm after the mask. Plain descent: nothing leaks round it.
+
+    Args:
+        params: θ.
+        direction: `g_Q`, the learning or unlearning component; its sign is already that of a descent.
+        mask: tree like params, or None for ones.
+        fast_learning_rate: β_Q ≥ 0.
+        clip_norm: largest global norm, > 0; infinity switches clipping off.
+
+    >>> import jax.numpy as jnp
+    >>> fast_step(jnp.zeros(2), jnp.array([3.0, 4.0]), fast_learning_rate=1.0, clip_norm=1.0).fast_params.round(3).tolist()
+    [-0.6, -0.8]
+
+    References: arXiv 2505.15178, fast-slow weight adaptation.
+    """
+    masked = modulate(mask, direction)
+    norm = global_norm(masked)
+    # 1 / max(1, n/c) and not min(1, c/n): exact at c = ∞ and differentiable at n = 0.
+    step = fast_learning_rate / jnp.maximum(1.0, norm / clip_norm)
+    return FastStep(descend(params, masked, step), norm, norm > clip_norm)
+
+
+def inner_steps(
+    fast_params: Params,
+    model_state: ModelState,
+    remain_gradient: RemainGradientFn,
+    remain_inputs: PyTree,
+    *,
+    remain_learning_rate: Array | float,
+) -> tuple[Params, ModelState, Array]:
+    """`θ^R_{j+1} = θ^R_j − β_R ∇L_R(θ^R_j)`, one `lax.scan` over the leading axis J of `remain_inputs`.
+
+    Args:
+        fast_params: `θ^R_0 = θ^Q`.
+        model_state: mutable statistics, updated by every inner step.
+        remain_gradient: gradient of the remaining loss on one slice of `remain_inputs`.
+        remain_inputs: any tree with leading axis J (batches, or keys to draw them from); J = 0 returns `fast_params`.
+        remain_learning_rate: β_R ≥ 0.
+
+    Returns:
+        `(θ^R_J, model_state, losses [J])`.
+
+    >>> import jax.numpy as jnp
+    >>> quadratic = lambda params, state, x: (params, state, 0.5 * jnp.sum(params**2))
+    >>> inner_steps(jnp.ones(1), {}, quadratic, jnp.zeros(3), remain_learning_rate=0.5)[0].tolist()
+    [0.125]
+    """
+
+    def body(carry: tuple[Params, ModelState], x: PyTree) -> tuple[tuple[Params, ModelState], Array]:
+        params, state = carry
+        gradient, state, loss = remain_gradient(params, state, x)
+        return (descend(params, gradient, remain_learning_rate), state), loss
+
+    (params, model_state), losses = lax.scan(body, (fast_params, model_state), remain_inputs)
+    return params, model_state, losses
+
+
+def slow_step(params: Params, remain_params: Params, slow_step_size: Array | float) -> Params:
+    """`θ_{k+1} = θ_k − α (θ_k − θ^R)`: linear interpolation towards the end of the inner steps.
+
+    >>> import jax.numpy as jnp
+    >>> slow_step(jnp.array([0.0]), jnp.array([2.0]), 0.5).tolist()
+    [1.0]
+    """
+    return descend(params, jax.tree.map(jnp.subtract, params, remain_params), slow_step_size)
+
+
+def fast_slow_step(
+    params: Params,
+    model_state: ModelState,
+    direction: Params,
+    remain_gradient: RemainGradientFn,
+    remain_inputs: PyTree,
+    *,
+    mask: PyTree | None = None,
+    fast_learning_rate: Array | float,
+    remain_learning_rate: Array | float,
+    slow_step_size: Array | float = 1.0,
+    clip_norm: Array | float = jnp.inf,
+) -> FastSlowStep:
+    """One outer step: fast, inner, slow. Arguments as in the three functions it is made of.
+
+    Degenerate settings: α = 1 and J = 0 is plain descent along `direction`; α = 0 changes no parameter; a direction of
+    zeros is replay fine-tuning with step size α.
+
+    >>> import jax.numpy as jnp
+    >>> flat = lambda params, state, x: (jnp.zeros_like(params), state, jnp.zeros(()))
+    >>> step = fast_slow_step(jnp.zeros(1), {}, jnp.ones(1), flat, jnp.zeros(2),
+    ...                       fast_learning_rate=0.5, remain_learning_rate=0.1)
+    >>> step.params.tolist()  # no curvature: the task step passes whole
+    [-0.5]
+
+    References: arXiv 2505.15178, fast-slow weight adaptation and Proposition 3.
+    """
+    fast = fast_step(params, direction, mask=mask, fast_learning_rate=fast_learning_rate, clip_norm=clip_norm)
+    remain_params, model_state, losses = inner_steps(
+        fast.fast_params, model_state, remain_gradient, remain_inputs, remain_learning_rate=remain_learning_rate
+    )
+    new_params = slow_step(params, remain_params, slow_step_size)
+    displacement = global_norm(jax.tree.map(jnp.subtract, new_params, params))
+    return FastSlowStep(new_params, model_state, losses, fast.norm, fast.clipped, displacement)
+
+
+def request_loop(
+    outer_step: Callable[[Array, Params, ModelState, Array], tuple[Params, ModelState, PyTree]],
+    params: Params,
+    model_state: ModelState,
+    rng_key: Array,
+    outer_steps: int,
+    *,
+    on_step: Callable[[Array, int, PyTree], None] | None = None,
+) -> tuple[Params, ModelState, PyTree]:
+    """The whole request as one `lax.scan` over K outer steps.
+
+    Args:
+        outer_step: `(rng_key, params, model_state, remaining_share) -> (params, model_state, per_step)`, where
+            `remaining_share` is `e_k = 1 − k/K`.
+        params, model_state: at the start of the request.
+        rng_key: split into one key an outer step.
+        outer_steps: K ≥ 0, static.
+        on_step: host function called with `(steps done, K, per_step)` about `REPORTS` times, for a progress bar. It makes
+            the program leave the device; without it nothing does.
+
+    Returns:
+        `(params, model_state, per_step)` with every leaf of `per_step` stacked along a leading axis K.
+
+    >>> import jax, jax.numpy as jnp
+    >>> halve = lambda key, params, state, share: (params / 2, state, share)
+    >>> params, _, shares = request_loop(halve, jnp.ones(1), {}, jax.random.key(0), 3)
+    >>> params.tolist()
+    [0.125]
+    """
+
+    every = max(1, outer_steps // REPORTS)
+
+    def body(carry: tuple[Params, ModelState], xs: tuple[Array, ...]) -> tuple[tuple[Params, ModelState], PyTree]:
+        key, remaining_share, done = xs
+        new_params, new_state, per_step = outer_step(key, *carry, remaining_share)
+        if on_step is not None:
+            report = functools.partial(jax.debug.callback, on_step, done, outer_steps, per_step)
+            lax.cond(done % every == 0, report, lambda: None)
+        return (new_params, new_state), per_step
+
+    xs = (jax.random.split(rng_key, outer_steps), remaining_shares(outer_steps), 1 + jnp.arange(outer_steps))
+    (params, model_state), per_step = lax.scan(body, (params, model_state), xs)
+    return params, model_state, per_step

@@ -1,0 +1,147 @@
+"""The state of a continual learner and the one jitted program of a request."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ugclu_jax import buffer as buffer_lib
+from ugclu_jax.buffer import Buffer
+from ugclu_jax.types import (
+    ApplyFn,
+    Array,
+    Examples,
+    Info,
+    Method,
+    MethodState,
+    ModelState,
+    Params,
+    PyTree,
+    RequestKind,
+)
+
+
+class CLUState(NamedTuple):
+    """All that survives from one request to the next."""
+
+    method: MethodState
+    buffer: Buffer
+
+
+class RequestCost(NamedTuple):
+    """Wall-clock cost of a request."""
+
+    seconds: float  # mask, loop and buffer
+    compile_seconds: float  # 0 where the program was compiled before
+
+
+def combine(*, learn: Method, unlearn: Method) -> Method:
+    """A method that learns with one and unlearns with another; both must keep the same `extra` state.
+
+    >>> from ugclu_jax.methods.do_nothing import do_nothing
+    >>> nothing = do_nothing()
+    >>> combine(learn=nothing, unlearn=nothing).learn is nothing.learn
+    True
+    """
+    return Method(learn.init, learn.learn, unlearn.unlearn)
+
+
+def apply_request(
+    method: Method,
+    kind: RequestKind,
+    rng_key: Array,
+    state: CLUState,
+    hyper: PyTree,
+    task: Examples,
+    *,
+    axis_name: str | None = None,
+) -> tuple[CLUState, Info]:
+    """Serve one request: the method's update, and the buffer's.
+
+    Learning: update first, then the new examples enter the buffer. Unlearning: the examples leave the buffer *first*,
+    so that no remaining batch can hold one.
+
+    Args:
+        method: the method, static.
+        kind: "learn" or "unlearn", static.
+        rng_key: key of this request, consumed.
+        state: what the request before left.
+        hyper: the method's traced settings for this kind of request.
+        task: examples to learn or unlearn.
+        axis_name: mapped axis of devices.
+
+    Returns:
+        `(new state, Info)`.
+
+    References: arXiv 2505.15178, the continual learning-unlearning stream.
+    """
+    if kind == "learn":
+        method_state, info = method.learn(rng_key, state.method, hyper, task, state.buffer, axis_name=axis_name)
+        return CLUState(method_state, buffer_lib.insert(state.buffer, task)), info
+    buffer = buffer_lib.remove(state.buffer, task.ids)
+    method_state, info = method.unlearn(rng_key, state.method, hyper, task, buffer, axis_name=axis_name)
+    return CLUState(method_state, buffer), info
+
+
+RequestProgram = Callable[[Method, RequestKind, Array, CLUState, PyTree, Examples], tuple[CLUState, Info, RequestCost]]
+
+
+def request_program() -> RequestProgram:
+    """Compile `apply_request` once for each update function and bucket size, and time it apart from its compilation.
+
+    Returns:
+        `run(method, kind, rng_key, state, hyper, task) -> (state, info, cost)`. Another key, another value in `hyper`,
+        another task of the same bucket: the same program. Methods that share a `learn` or an `unlearn` share its
+        program. The result is ready on the device when `run` returns.
+
+    >>> from ugclu_jax.methods.do_nothing import do_nothing
+    >>> run = request_program()
+    >>> buffer = buffer_lib.init(2, (1,), jnp.uint8, jax.random.key(0))
+    >>> task = Examples(jnp.zeros((4, 1), jnp.uint8), jnp.zeros(4, int), jnp.array([1, -1]), jnp.array(1))
+    >>> state = CLUState(MethodState({}, {}), buffer)
+    >>> int(run(do_nothing(), "learn", jax.random.key(1), state, (), task)[0].buffer.count)
+    1
+    """
+    compiled: dict[tuple, Callable] = {}
+
+    def run(
+        method: Method, kind: RequestKind, rng_key: Array, state: CLUState, hyper: PyTree, task: Examples
+    ) -> tuple[CLUState, Info, RequestCost]:
+        # Python numbers become arrays of one type, so that 1 and 1.0 are one program.
+        hyper = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), hyper)
+        arguments = (rng_key, state, hyper, task)
+        leaves, structure = jax.tree.flatten(arguments)
+        update = method.learn if kind == "learn" else method.unlearn
+        key = (kind, update, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+        start = time.perf_counter()
+        if key not in compiled:
+            program = jax.jit(functools.partial(apply_request, method, kind))
+            compiled[key] = program.lower(*arguments).compile()
+        ready = time.perf_counter()
+        new_state, info = jax.block_until_ready(compiled[key](*arguments))
+        return new_state, info, RequestCost(time.perf_counter() - ready, ready - start)
+
+    return run
+
+
+def predict_program(apply_fn: ApplyFn, batch_size: int = 500) -> Callable[[Params, ModelState, Array], Array]:
+    """`predict(params, model_state, inputs [N, ...]) -> logits [N, C]` in evaluation mode, a batch in memory at a time.
+
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> predict_program(linear, batch_size=2)(jnp.eye(2), {}, jnp.array([[1., 2.], [3., 4.], [5., 6.]])).tolist()
+    [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    """
+
+    @jax.jit
+    def predict(params: Params, model_state: ModelState, inputs: Array) -> Array:
+        return lax.map(
+            lambda x: apply_fn(params, model_state, x[None], train=False, rng_key=None)[0][0],
+            inputs,
+            batch_size=batch_size,
+        )
+
+    return predict

@@ -1,0 +1,24 @@
+"""Per-example losses: logits `[B, C]` in, `[B]` out; nothing here takes a mean."""
+
+import jax
+import jax.numpy as jnp
+
+from ugclu_jax.types import Array
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Cross-entropy of each example, `ℓ_i = −log softmax(logits_i)[labels_i]`, in nats.
+
+    Args:
+        logits: `[B, C]`, any float type.
+        labels: `[B]` integers in `[0, C)`.
+
+    Returns:
+        `[B]` losses ≥ 0 of the type of `logits`.
+
+    >>> import jax.numpy as jnp
+    >>> cross_entropy(jnp.zeros((1, 4)), jnp.array([2])).round(4).tolist()  # ln 4
+    [1.3863]
+    """
+    log_probabilities = jax.nn.log_softmax(logits)
+    return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]

@@ -1,0 +1,156 @@
+"""From a Flax model, Linen or NNX, to the library's contract `ApplyFn`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ugclu_jax.types import ApplyFn, Array, ModelState, Params
+
+Preprocess = Callable[[Array], Array]
+
+
+def normalise(mean: Sequence[float], std: Sequence[float], scale: float) -> Preprocess:
+    """Make the function `(inputs / scale − mean) / std`, per channel, from stored values to float32.
+
+    Args:
+        mean: per channel (last axis) of inputs divided by `scale`.
+        std: likewise, positive.
+        scale: positive, e.g. 255 for uint8 images.
+
+    Returns:
+        A function from [B, ..., channels] of any number type to float32 of the same shape.
+
+    Raises:
+        ValueError: if lengths differ, a value is not finite, or `std` or `scale` is not positive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> normalise((0.5,), (0.25,), 255.0)(jnp.array([[0], [255]], jnp.uint8)).tolist()
+        [[-2.0], [2.0]]
+    """
+    if len(mean) != len(std) or not np.isfinite([*mean, *std, scale]).all() or min([*std, scale]) <= 0:
+        raise ValueError(
+            f"mean, std, scale are {mean}, {std}, {scale}: as many finite means as stds, std and scale > 0; pass those "
+            "of a validated Dataset"
+        )
+    means, stds = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+
+    def preprocess(inputs: Array) -> Array:
+        return (inputs.astype(jnp.float32) / np.float32(scale) - means) / stds
+
+    return preprocess
+
+
+def linen_apply_fn(module: nn.Module, preprocess: Preprocess) -> ApplyFn:
+    """Wrap a Linen module whose `__call__` is `(inputs, *, train)` and whose random stream, if any, is "dropout".
+
+    Args:
+        module: called as `module.apply(variables, preprocess(inputs), train=train)`.
+        preprocess: from stored inputs to what the module takes, e.g. `normalise(...)`.
+
+    Returns:
+        `apply_fn(params, model_state, inputs, *, train, rng_key) -> (logits, new_model_state)`; the state is returned
+        as it came unless `train`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from ugclu_jax.models import create
+        >>> module, preprocess = create("mlp", 10), normalise((0.5,), (0.3,), 255.0)
+        >>> images = jnp.zeros((2, 8, 8, 1), jnp.uint8)
+        >>> params, model_state = linen_init(module, preprocess, jax.random.key(0), images)
+        >>> apply_fn = linen_apply_fn(module, preprocess)
+        >>> logits, model_state = apply_fn(params, model_state, images, train=True, rng_key=None)
+        >>> logits.shape, model_state
+        ((2, 10), {})
+    """
+
+    def apply_fn(
+        params: Params, model_state: ModelState, inputs: Array, *, train: bool, rng_key: Array | None
+    ) -> tuple[Array, ModelState]:
+        variables = {"params": params, **model_state}
+        if not train:
+            return module.apply(variables, preprocess(inputs), train=False), model_state
+        rngs = None if rng_key is None else {"dropout": rng_key}
+        return module.apply(variables, preprocess(inputs), train=True, mutable=list(model_state), rngs=rngs)
+
+    return apply_fn
+
+
+def linen_init(module: nn.Module, preprocess: Preprocess, rng_key: Array, inputs: Array) -> tuple[Params, ModelState]:
+    """Initialise a Linen module; `jax.vmap` over `rng_key` gives several seeds at once.
+
+    Args:
+        module: as for `linen_apply_fn`.
+        preprocess: as for `linen_apply_fn`.
+        rng_key: of the weights.
+        inputs: [B, ...] as stored; only shape and dtype matter, one example is enough.
+
+    Returns:
+        `(params, model_state)`; the state is an empty dict for a model without any.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from ugclu_jax.models import create
+        >>> images = jnp.zeros((1, 8, 8, 1), jnp.uint8)
+        >>> module, preprocess = create("mlp", 10), normalise((0.5,), (0.3,), 16.0)
+        >>> params, model_state = linen_init(module, preprocess, jax.random.key(0), images)
+        >>> sorted(params), model_state
+        (['Dense_0', 'Dense_1', 'Dense_2'], {})
+    """
+    variables = module.init(rng_key, preprocess(inputs), train=False)
+    return variables["params"], {name: value for name, value in variables.items() if name != "params"}
+
+
+def nnx_split(model: Any, preprocess: Preprocess) -> tuple[Params, ModelState, ApplyFn]:
+    """Take an NNX model apart into pure dicts of arrays and an `apply_fn` that puts it together for each call.
+
+    Random streams (Dropout) are no part of `model_state`: each training call reseeds them from its `rng_key`, so equal
+    keys give equal results and the state holds numbers only.
+
+    Args:
+        model: an `nnx.Module` called as `model(inputs)` that heeds `model.train()` and `model.eval()`.
+        preprocess: from stored inputs to what the model takes.
+
+    Returns:
+        `(params, model_state, apply_fn)`; later changes of `model` do not reach them.
+
+    Raises:
+        ValueError: (from `apply_fn`) if a model with random streams is trained without `rng_key`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+        >>> params, model_state, apply_fn = nnx_split(model, normalise((0.5,) * 3, (0.3,) * 3, 255.0))
+        >>> logits, _ = apply_fn(params, model_state, jnp.zeros((4, 3), jnp.uint8), train=True, rng_key=None)
+        >>> sorted(params), logits.shape
+        (['bias', 'kernel'], (4, 2))
+    """
+    from flax import nnx  # half a second that only users of NNX need to spend
+
+    tags = sorted({node.key.tag for _, node in nnx.iter_graph(model) if isinstance(node, nnx.RngStream)})
+    graph, *states = nnx.split(model, nnx.Param, nnx.RngState, ...)
+    # Pure dicts: merging nnx.State inside a gradient would change variables of an outer trace, which JAX forbids.
+    # Copies: NNX may change the model's own arrays in place.
+    params, streams, model_state = (jax.tree.map(jnp.copy, nnx.to_pure_dict(state)) for state in states)
+
+    def apply_fn(
+        params: Params, model_state: ModelState, inputs: Array, *, train: bool, rng_key: Array | None
+    ) -> tuple[Array, ModelState]:
+        merged = nnx.merge(graph, params, streams, model_state)
+        if not train:
+            merged.eval()
+            return merged(preprocess(inputs)), model_state
+        merged.train()
+        if tags:
+            if rng_key is None:
+                raise ValueError(f"rng_key is None: training this model draws from {', '.join(tags)}; pass a key")
+            nnx.reseed(merged, **{tag: jax.random.fold_in(rng_key, i) for i, tag in enumerate(tags)})
+        logits = merged(preprocess(inputs))
+        return logits, nnx.to_pure_dict(nnx.state(merged, nnx.Not(nnx.Any(nnx.Param, nnx.RngState))))
+
+    return params, model_state, apply_fn

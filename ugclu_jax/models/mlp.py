@@ -1,0 +1,32 @@
+"""A multilayer perceptron."""
+
+import flax.linen as nn
+
+from ugclu_jax.types import Array
+
+
+class MLP(nn.Module):
+    """Flatten, then dense layers with ReLU between them.
+
+    Attributes:
+        num_classes: C.
+        features: width of each hidden layer.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> images = jnp.zeros((2, 8, 8, 1))
+        >>> logits, _ = MLP(num_classes=10).init_with_output(jax.random.key(0), images, train=False)
+        >>> logits.shape
+        (2, 10)
+    """
+
+    num_classes: int
+    features: tuple[int, ...] = (64, 64)
+
+    @nn.compact
+    def __call__(self, inputs: Array, *, train: bool) -> Array:
+        """[B, ...] to logits [B, C]; nothing depends on `train`, which every bundled model accepts."""
+        x = inputs.reshape(len(inputs), -1)
+        for width in self.features:
+            x = nn.relu(nn.Dense(width)(x))
+        return nn.Dense(self.num_classes)(x)

@@ -1,0 +1,213 @@
+"""Oracles: the same architecture trained from scratch on what is retained, several seeds in one vmapped program."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from ugclu_jax.components import preserving_gradient
+from ugclu_jax.types import EVALUATION_EXAMPLES, ApplyFn, Array, Batch, Examples, ModelState, Params, PyTree
+
+InitFn = Callable[[Array], tuple[Params, ModelState]]
+"""`rng_key -> (params, model_state)`: a freshly initialised network."""
+
+
+@dataclass(frozen=True)
+class OracleSettings:
+    """How an oracle is trained: SGD with Nesterov momentum, cosine learning rate, shuffled epochs.
+
+    Raises:
+        ValueError: a value out of its range.
+
+    >>> OracleSettings(epochs=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: epochs must be at least 1, got 0
+    """
+
+    epochs: int = 10
+    """Passes over the retained examples."""
+    batch_size: int = 64
+    """Examples a step; the last, smaller batch of an epoch is kept."""
+    learning_rate: float = 0.05
+    """Peak learning rate; it falls to 0 along half a cosine."""
+    momentum: float = 0.9
+    """Nesterov momentum."""
+    weight_decay: float = 5e-4
+    """Added to the gradient, of every parameter."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, highest in (("learning_rate", np.inf), ("momentum", 1.0), ("weight_decay", np.inf)):
+            if not 0 <= getattr(self, name) < highest:
+                raise ValueError(f"{name} must be in [0, {highest:g}), got {getattr(self, name):g}")
+
+
+def gradient_evaluations(count: int, settings: OracleSettings) -> float:
+    """Cost of training on `count` examples, in units of `EVALUATION_EXAMPLES`.
+
+    >>> gradient_evaluations(128, OracleSettings(epochs=3))
+    6.0
+    """
+    return settings.epochs * count / EVALUATION_EXAMPLES
+
+
+def train_from_scratch(
+    rng_key: Array, examples: Examples, *, apply_fn: ApplyFn, init_fn: InitFn, settings: OracleSettings
+) -> tuple[Params, ModelState]:
+    """Train one network on `examples` for `settings.epochs` shuffled passes. Pure: jit and vmap it as you like.
+
+    The number of steps follows `examples.count`, which is traced: one program serves every retained set that fits the
+    padded size.
+
+    Args:
+        rng_key: decides initialisation and order.
+        examples: the retained examples.
+        apply_fn, init_fn: the network.
+        settings: static.
+
+    Returns:
+        `(params, model_state)` after the last step.
+    """
+    init_key, data_key, model_key = jax.random.split(rng_key, 3)
+    params, model_state = init_fn(init_key)
+    padded = examples.ids.shape[0]
+    steps_per_epoch = (examples.count + settings.batch_size - 1) // settings.batch_size
+    total = jnp.maximum(settings.epochs * steps_per_epoch, 1)
+    optimizer = optax.chain(
+        optax.add_decayed_weights(settings.weight_decay),
+        optax.sgd(
+            lambda t: settings.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * t / total)),
+            momentum=settings.momentum,
+            nesterov=True,
+        ),
+    )
+
+    def epoch(index: int, carry: PyTree) -> PyTree:
+        # Valid rows in random order, padding behind them; one batch of padding more, for the last slice to stay inside.
+        noise = jax.random.uniform(jax.random.fold_in(data_key, index), (padded,))
+        order = jnp.argsort(jnp.where(jnp.arange(padded) < examples.count, noise, jnp.inf))
+        order = jnp.pad(order, (0, settings.batch_size))
+
+        def step(t: int, carry: PyTree) -> PyTree:
+            params, model_state, optimizer_state = carry
+            positions = t * settings.batch_size + jnp.arange(settings.batch_size)
+            rows = examples.ids[order[positions]]
+            weights = (positions < examples.count).astype(jnp.float32)
+            batch = Batch(examples.inputs[rows], examples.labels[rows], weights)
+            key = jax.random.fold_in(model_key, index * steps_per_epoch + t)
+            component = preserving_gradient(apply_fn, params, model_state, batch, rng_key=key)
+            updates, optimizer_state = optimizer.update(component.gradient, optimizer_state, params)
+            return optax.apply_updates(params, updates), component.model_state, optimizer_state
+
+        return lax.fori_loop(0, steps_per_epoch, step, carry)
+
+    carry = (params, model_state, optimizer.init(params))
+    params, model_state, _ = lax.fori_loop(0, settings.epochs, epoch, carry)
+    return params, model_state
+
+
+def oracle_program(apply_fn: ApplyFn, init_fn: InitFn, settings: OracleSettings) -> Callable:
+    """`run(rng_keys [S], examples) -> (params, model_state)`, every leaf with a leading axis S; compiled once a shape.
+
+    The seeds are one `vmap` of `train_from_scratch`: keys are mapped, the examples shared.
+    """
+
+    def train(rng_key: Array, examples: Examples) -> tuple[Params, ModelState]:
+        return train_from_scratch(rng_key, examples, apply_fn=apply_fn, init_fn=init_fn, settings=settings)
+
+    return jax.jit(jax.vmap(train, in_axes=(0, None)))
+
+
+def content_hash(*, data: str, ids: np.ndarray, model: str, settings: OracleSettings, seeds: tuple[int, ...]) -> str:
+    """Name of an oracle in the cache: a hash of everything that determines it.
+
+    Args:
+        data: fingerprint of the dataset, inputs and labels.
+        ids: retained examples; their order does not matter.
+        model: description of architecture and preprocessing.
+        settings: training settings.
+        seeds: one a network.
+
+    Returns:
+        64 hexadecimal digits. The versions of JAX and NumPy and the platform count too: they decide the rounding.
+
+    >>> import numpy as np
+    >>> key = lambda ids: content_hash(data="d", ids=np.array(ids), model="mlp",
+    ...                                settings=OracleSettings(), seeds=(0,))
+    >>> key([1, 2]) == key([2, 1]), key([1, 2]) == key([1, 3])
+    (True, False)
+    """
+    description = {
+        "format": 1,
+        "data": data,
+        "model": model,
+        "settings": asdict(settings),
+        "seeds": list(seeds),
+        "jax": jax.__version__,
+        "optax": optax.__version__,
+        "platform": jax.default_backend(),
+    }
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    digest.update(np.sort(np.asarray(ids, dtype=np.int64)).tobytes())
+    return digest.hexdigest()
+
+
+def cached(path: Path, like: PyTree, compute: Callable[[], PyTree]) -> tuple[PyTree, bool]:
+    """The tree stored at `path`, or `compute()` stored there first.
+
+    The file appears whole or not at all, so a process killed while writing leaves nothing half-done.
+
+    Args:
+        path: an `.npz` file named by `content_hash`.
+        like: a tree of the same structure, shapes and types (arrays or `ShapeDtypeStruct`s).
+        compute: makes the tree.
+
+    Returns:
+        `(tree of NumPy arrays, whether it came from the cache)`.
+
+    Raises:
+        ValueError: the file is damaged or holds another tree; it names the file to delete.
+    """
+    leaves, structure = jax.tree.flatten(like)
+    if path.exists():
+        return jax.tree.unflatten(structure, _read(path, leaves)), True
+    tree = jax.tree.map(np.asarray, compute())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, *jax.tree.leaves(tree))
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return tree, False
+
+
+def _read(path: Path, leaves: list[Any]) -> list[np.ndarray]:
+    try:
+        with np.load(path) as stored:  # the zip format carries a CRC of every array
+            arrays = [stored[name] for name in stored.files]
+    except Exception as error:  # zipfile, zlib, OSError and ValueError all mean the same here
+        raise ValueError(
+            f"oracle cache file {path} is damaged ({error}); delete it to train the oracle anew"
+        ) from error
+    same = len(arrays) == len(leaves) and all(
+        a.shape == b.shape and a.dtype == b.dtype for a, b in zip(arrays, leaves, strict=True)
+    )
+    if not same:
+        raise ValueError(f"oracle cache file {path} holds another network; delete it to train the oracle anew")
+    return arrays

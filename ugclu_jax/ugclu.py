@@ -1,0 +1,334 @@
+"""UG-CLU as a `Method`: draws batches, takes saliency, runs the fast-slow loop. No formula of its own."""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from ugclu_jax.batches import from_buffer, from_mix, from_task, mixed_weights
+from ugclu_jax.buffer import Buffer
+from ugclu_jax.coefficients import adaptive
+from ugclu_jax.components import learning_gradient, preserving_gradient, unlearning_gradient
+from ugclu_jax.fast_slow import FastSlowStep, fast_slow_step, request_loop
+from ugclu_jax.saliency import STATISTICS, MaskKind, SaliencyKind, density, make_mask
+from ugclu_jax.types import (
+    EVALUATION_EXAMPLES,
+    ApplyFn,
+    Array,
+    Batch,
+    Examples,
+    Hyper,
+    Info,
+    Method,
+    MethodState,
+    ModelState,
+    Params,
+    PyTree,
+    RequestKind,
+)
+
+InnerData = Literal["buffer", "mixed"]
+
+
+@dataclass(frozen=True)
+class UGCLUSettings:
+    """Static settings of one kind of request: a new value compiles a new program.
+
+    Raises:
+        ValueError: a size below its bound, or an unknown choice.
+
+    >>> UGCLUSettings(outer_steps=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: outer_steps must be at least 1, got 0
+    """
+
+    outer_steps: int = 100
+    """K, outer steps of a request."""
+    inner_steps: int = 2
+    """K_in, inner steps on remaining data in each outer step."""
+    task_batch_size: int = 64
+    """Examples of the task in a fast step."""
+    remain_batch_size: int = 64
+    """Examples of an inner step."""
+    inner_data: InnerData = "buffer"
+    """Inner steps see the buffer alone, or a class-balanced mix of buffer and task (learning only)."""
+    mask: MaskKind = "hard"
+    """Saliency mask of the fast step."""
+    saliency: SaliencyKind = "fisher"
+    """Statistic behind the mask."""
+    saliency_batches: int = 8
+    """Batches of the task, and as many of the buffer, that the statistic reads."""
+    coefficient_decay: bool = True
+    """Whether the coefficients of the fast step fall with the share of the request that is left."""
+    remain_decay: bool = True
+    """Whether the learning rate of the inner steps falls with the share of the request that is left."""
+    keep_fast_statistics: bool = False
+    """Whether BatchNorm statistics of the fast step are kept; they are of one task only."""
+
+    def __post_init__(self) -> None:
+        bounds = {"outer_steps": 1, "inner_steps": 0, "task_batch_size": 1, "remain_batch_size": 1}
+        for name, least in {**bounds, "saliency_batches": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name, kind in {"inner_data": InnerData, "mask": MaskKind, "saliency": SaliencyKind}.items():
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
+
+
+_RANGES: dict[str, tuple[float, float, bool]] = {  # lowest, highest, whether the lowest itself is allowed
+    "fast_learning_rate": (0.0, math.inf, True),
+    "remain_learning_rate": (0.0, math.inf, True),
+    "slow_step_size": (0.0, 1.0, True),
+    "loss_exponent": (0.0, math.inf, True),
+    "saliency_threshold": (0.0, math.inf, True),
+    "mask_temperature": (0.0, math.inf, False),
+    "clip_norm": (0.0, math.inf, False),
+    "remain_weight_decay": (0.0, math.inf, True),
+}
+
+
+def check_hyper(hyper: Hyper) -> None:
+    """Refuse a `Hyper` of concrete numbers outside its ranges; traced values cannot be checked.
+
+    Raises:
+        ValueError: naming the setting, its range and the value.
+
+    >>> check_hyper(Hyper(slow_step_size=1.5))
+    Traceback (most recent call last):
+        ...
+    ValueError: slow_step_size must be in [0, 1], got 1.5
+    """
+    for name, (lowest, highest, closed) in _RANGES.items():
+        value = float(getattr(hyper, name))
+        finite_enough = math.isfinite(value) or (name == "clip_norm" and value > 0)
+        if not finite_enough or not (lowest <= value if closed else lowest < value) or value > highest:
+            top = f"{highest:g}]" if math.isfinite(highest) else "∞)"
+            raise ValueError(f"{name} must be in {'[' if closed else '('}{lowest:g}, {top}, got {value:g}")
+
+
+class StepInfo(NamedTuple):
+    """What one outer step reports."""
+
+    task_loss: Array  # [] mean loss of the task batch at θ_k
+    update: FastSlowStep  # without its params and model_state, which are the carry
+
+
+def step(
+    params: Params,
+    model_state: ModelState,
+    task_batch: Batch,
+    remain_batches: Batch,
+    hyper: Hyper,
+    *,
+    kind: RequestKind,
+    apply_fn: ApplyFn,
+    mask: PyTree | None = None,
+    remaining_share: Array | float = 1.0,
+    coefficient_decay: bool = True,
+    remain_decay: bool = True,
+    keep_fast_statistics: bool = False,
+    rng_key: Array | None = None,
+    axis_name: str | None = None,
+) -> tuple[Params, ModelState, StepInfo]:
+    """One outer step of UG-CLU on explicit batches.
+
+    Args:
+        params, model_state: θ_k and the model's mutable statistics.
+        task_batch: `[B]` examples to learn or to unlearn.
+        remain_batches: `[J, B]`, one batch an inner step.
+        hyper: continuous settings.
+        kind: "learn" or "unlearn".
+        apply_fn: the model.
+        mask: saliency mask, a tree like params, or None for ones.
+        remaining_share: `e_k` in [0, 1].
+        coefficient_decay, remain_decay: whether `e_k` scales the coefficients, and β_R.
+        keep_fast_statistics: whether the statistics of the fast step's forward pass are kept.
+        rng_key: for the model's own randomness, or None.
+        axis_name: mapped axis that splits the batches.
+
+    Returns:
+        `(params, model_state, StepInfo)`.
+
+    >>> import jax.numpy as jnp
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
+    >>> no_inner = jax.tree.map(lambda x: x[None][:0], batch)
+    >>> hyper = Hyper(fast_learning_rate=1.0, clip_norm=jnp.inf)
+    >>> step(jnp.zeros((1, 2)), {}, batch, no_inner, hyper, kind="unlearn", apply_fn=linear)[0].tolist()
+    [[-0.5, 0.5]]
+
+    References: arXiv 2505.15178, fast-slow weight adaptation with adaptive coefficients and saliency.
+    """
+    fast_key, inner_key = (None, None) if rng_key is None else jax.random.split(rng_key)
+    component = learning_gradient if kind == "learn" else unlearning_gradient
+    decay = remaining_share if coefficient_decay else 1.0
+    coefficient_fn = adaptive(kind, hyper.loss_exponent, decay, axis_name=axis_name)
+    task = component(apply_fn, params, model_state, task_batch, coefficient_fn, rng_key=fast_key, axis_name=axis_name)
+
+    def remain_gradient(
+        params: Params, model_state: ModelState, x: tuple[Batch, Array]
+    ) -> tuple[Params, ModelState, Array]:
+        batch, j = x
+        key = None if inner_key is None else jax.random.fold_in(inner_key, j)
+        remain = preserving_gradient(apply_fn, params, model_state, batch, rng_key=key, axis_name=axis_name)
+        gradient = jax.tree.map(lambda g, p: g + hyper.remain_weight_decay * p, remain.gradient, params)
+        return gradient, remain.model_state, remain.loss
+
+    update = fast_slow_step(
+        params,
+        task.model_state if keep_fast_statistics else model_state,
+        task.gradient,
+        remain_gradient,
+        (remain_batches, jnp.arange(remain_batches.labels.shape[0])),
+        mask=mask,
+        fast_learning_rate=hyper.fast_learning_rate,
+        remain_learning_rate=hyper.remain_learning_rate * (remaining_share if remain_decay else 1.0),
+        slow_step_size=hyper.slow_step_size,
+        clip_norm=hyper.clip_norm,
+    )
+    return update.params, update.model_state, StepInfo(task.loss, update._replace(params=(), model_state=()))
+
+
+def saliency_mask(
+    rng_key: Array,
+    params: Params,
+    model_state: ModelState,
+    hyper: Hyper,
+    task: Examples,
+    buffer: Buffer,
+    *,
+    apply_fn: ApplyFn,
+    settings: UGCLUSettings,
+    axis_name: str | None = None,
+) -> PyTree:
+    """The mask of a request, from `saliency_batches` batches of the task and as many of the buffer at θ_0.
+
+    Returns:
+        A tree like params; ones where `settings.mask` is "none", where nothing is read.
+    """
+    if settings.mask == "none":
+        return jax.tree.map(jnp.ones_like, params)
+    task_key, remain_key = jax.random.split(rng_key)
+    shape = (settings.saliency_batches, settings.task_batch_size)
+    statistic = STATISTICS[settings.saliency]
+    task_statistic, remain_statistic = (
+        statistic(apply_fn, params, model_state, batches, axis_name=axis_name)
+        for batches in (
+            from_task(task_key, task, shape, axis_name=axis_name),
+            from_buffer(remain_key, buffer, shape, axis_name=axis_name),
+        )
+    )
+    return make_mask(settings.mask, task_statistic, remain_statistic, hyper.saliency_threshold, hyper.mask_temperature)
+
+
+def ug_clu(
+    apply_fn: ApplyFn,
+    learn_settings: UGCLUSettings,
+    unlearn_settings: UGCLUSettings,
+    *,
+    num_classes: int,
+    on_step: Callable[[Array, int, PyTree], None] | None = None,
+) -> Method:
+    """UG-CLU as a method: the same update for learning and unlearning, with static settings for each.
+
+    Args:
+        apply_fn: the model.
+        learn_settings, unlearn_settings: static settings; `inner_data` of an unlearn request must be "buffer".
+        num_classes: C, for the class-balanced mix of `inner_data = "mixed"`.
+        on_step: progress function called with `(steps done, K, StepInfo)`, see `fast_slow.request_loop`.
+
+    Raises:
+        ValueError: `num_classes` below 2, or inner steps of an unlearn request that would see what is to be removed.
+
+    >>> ug_clu(lambda *a, **k: None, UGCLUSettings(), UGCLUSettings(inner_data="mixed"), num_classes=10)
+    Traceback (most recent call last):
+        ...
+    ValueError: inner_data of an unlearn request must be 'buffer': 'mixed' would rehearse what is to be removed
+
+    References: arXiv 2505.15178.
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    if unlearn_settings.inner_data != "buffer":
+        raise ValueError(
+            "inner_data of an unlearn request must be 'buffer': 'mixed' would rehearse what is to be removed"
+        )
+
+    def request(
+        kind: RequestKind,
+        settings: UGCLUSettings,
+        rng_key: Array,
+        state: MethodState,
+        hyper: Hyper,
+        task: Examples,
+        buffer: Buffer,
+        *,
+        axis_name: str | None = None,
+    ) -> tuple[MethodState, Info]:
+        saliency_key, loop_key = jax.random.split(rng_key)
+        mask = saliency_mask(
+            saliency_key,
+            state.params,
+            state.model_state,
+            hyper,
+            task,
+            buffer,
+            apply_fn=apply_fn,
+            settings=settings,
+            axis_name=axis_name,
+        )
+        mixed = mixed_weights(task, buffer, num_classes) if settings.inner_data == "mixed" else None
+        inner_shape = (settings.inner_steps, settings.remain_batch_size)
+
+        def outer_step(
+            key: Array, params: Params, model_state: ModelState, remaining_share: Array
+        ) -> tuple[Params, ModelState, StepInfo]:
+            task_key, remain_key, model_key = jax.random.split(key, 3)
+            if mixed is None:
+                remain_batches = from_buffer(remain_key, buffer, inner_shape, axis_name=axis_name)
+            else:
+                remain_batches = from_mix(remain_key, task, buffer, mixed, inner_shape, axis_name=axis_name)
+            return step(
+                params,
+                model_state,
+                from_task(task_key, task, (settings.task_batch_size,), axis_name=axis_name),
+                remain_batches,
+                hyper,
+                kind=kind,
+                apply_fn=apply_fn,
+                mask=mask,
+                remaining_share=remaining_share,
+                coefficient_decay=settings.coefficient_decay,
+                remain_decay=settings.remain_decay,
+                keep_fast_statistics=settings.keep_fast_statistics,
+                rng_key=model_key,
+                axis_name=axis_name,
+            )
+
+        params, model_state, steps = request_loop(
+            outer_step, state.params, state.model_state, loop_key, settings.outer_steps, on_step=on_step
+        )
+        saliency_examples = 0 if settings.mask == "none" else 2 * settings.saliency_batches * settings.task_batch_size
+        step_examples = settings.task_batch_size + settings.inner_steps * settings.remain_batch_size
+        examples = saliency_examples + settings.outer_steps * step_examples
+        info = Info(
+            task_losses=steps.task_loss,
+            remain_losses=steps.update.remain_losses,
+            fast_norms=steps.update.fast_norm,
+            clipped=steps.update.clipped,
+            displacement_norms=steps.update.displacement_norm,
+            mask_density=density(mask),
+            gradient_evaluations=jnp.asarray(examples / EVALUATION_EXAMPLES),
+        )
+        return MethodState(params, model_state, state.extra), info
+
+    return Method(
+        MethodState,
+        functools.partial(request, "learn", learn_settings),
+        functools.partial(request, "unlearn", unlearn_settings),
+    )
