@@ -46,13 +46,13 @@ class ExperimentConfig:
     seeds: tuple[int, ...] = (0,)
     """One run of the stream for each seed and method."""
     run_dir: Path | None = None
-    """Folder of the run; the same command with the same folder resumes. Default: runs/<experiment>-<dataset>-<hash>."""
+    """Folder of the run; the same command resumes there. Default: runs/<experiment>-<dataset>-<hash>."""
     smoke: bool = False
     """Smallest size that still takes every step of the experiment, in seconds."""
     settings: Path | None = None
     """JSON file of defaults for all the settings here. Default: experiments/settings/<dataset>.json."""
     evaluate_on: Literal["test", "validation"] = "test"
-    """`validation` sets the test split aside and holds out part of the training split instead: for choosing settings."""
+    """`validation` holds out part of the training split and never looks at the test split: for choosing settings."""
     validation_examples: int = 10000
     """Size of that part."""
     per_class: int | None = None

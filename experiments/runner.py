@@ -1,12 +1,13 @@
-"""The runner of all experiments: requests × `apply_request`, oracles, evaluation, checkpoints, resume. No mathematics."""
+"""The runner of all experiments: requests, oracles, evaluation, checkpoints, resume. No mathematics."""
 
 import hashlib
+import itertools
 import json
 import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,7 +152,7 @@ class Run:
         )
 
     def trained(self, ids: np.ndarray, seeds: tuple[int, ...], purpose: int) -> tuple[Any, float]:
-        """Networks trained from scratch, from the cache where it has them: `((params, model_state, logits…), seconds)`."""
+        """Networks trained from scratch, or from the cache: `((params, model_state, logits…), seconds)`."""
         plan, settings = self.plan, self.plan.config.oracle
         keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), purpose))(jnp.array(seeds))
         name = oracle.content_hash(
@@ -270,7 +271,8 @@ def check_finite(plan: Plan, method: str, seed: int, request: int, info: Info) -
             step = int(np.argwhere(~np.isfinite(losses))[0][0])
             asked = plan.scenario.stream[request]
             raise RunFailed(
-                f"{method}, seed {seed}: {name.replace('_', ' ')} became non-finite at outer step {step + 1} of request "
+                f"{method}, seed {seed}: {name.replace('_', ' ')} became non-finite at outer step {step + 1} "
+                f"of request "
                 f"{request + 1} ({asked.name}). The checkpoint of the request before is kept. Lower "
                 f"--{asked.kind}.hyper.remain-learning-rate or --{asked.kind}.hyper.fast-learning-rate and start a new "
                 f"--run-dir; this one resumes with:\n  {plan.resume_command}"
@@ -287,7 +289,7 @@ def last_good(plan: Plan, folder: Path, like: CLUState) -> checkpoints.Restored 
     return None
 
 
-def run_stream(run: Run, method: str, seed: int, publish: Callable[[list[dict[str, Any]]], None]) -> None:
+def run_stream(run: Run, method: str, seed: int, publish: Callable[[str, int, list[dict[str, Any]]], None]) -> None:
     """Serve the stream with one method and seed, from the last good checkpoint on; `publish` gets the lines so far."""
     plan = run.plan
     folder = plan.folder.checkpoints(method, seed)
@@ -296,7 +298,7 @@ def run_stream(run: Run, method: str, seed: int, publish: Callable[[list[dict[st
     restored = last_good(plan, folder, state)
     if restored is not None:
         state, history = restored.state, restored.metadata["lines"]
-    publish(history)
+    publish(method, seed, history)
     for request in range(len(history), len(plan.scenario.stream)):
         asked = plan.scenario.stream[request]
         total = len(plan.scenario.stream)
@@ -309,7 +311,7 @@ def run_stream(run: Run, method: str, seed: int, publish: Callable[[list[dict[st
         history = [*history, line]
         # The checkpoint carries the lines: whatever else a kill cuts short is rebuilt from it.
         checkpoints.save(folder, request, state, {"lines": history})
-        publish(history)
+        publish(method, seed, history)
 
 
 def execute(plan: Plan) -> None:
@@ -319,20 +321,17 @@ def execute(plan: Plan) -> None:
         RunFailed: a run cannot go on.
     """
     run = Run(plan)
-    done: list[dict[str, Any]] = []
+    lines: dict[tuple[str, int], list[dict[str, Any]]] = {}
+
+    def publish(method: str, seed: int, so_far: list[dict[str, Any]]) -> None:
+        lines[method, seed] = so_far
+        plan.folder.write_metrics(list(itertools.chain.from_iterable(lines.values())))
+
     with plan.progress:
-        for method in plan.config.methods:
-            for seed in plan.config.seeds:
-                so_far: list[dict[str, Any]] = []
-
-                def publish(lines: list[dict[str, Any]], so_far: list = so_far) -> None:
-                    so_far[:] = lines
-                    plan.folder.write_metrics([*done, *lines])
-
-                run_stream(run, method, seed, publish)
-                done += so_far
+        for method, seed in itertools.product(plan.config.methods, plan.config.seeds):
+            run_stream(run, method, seed, publish)
     page = report.write_html(plan.folder.path)
-    plan.console.print(report.request_table(done))
+    plan.console.print(report.request_table(list(itertools.chain.from_iterable(lines.values()))))
     plan.console.print(f"Run folder: {plan.folder.path}", highlight=False, soft_wrap=True)
     plan.console.print(f"Report:     {page}", highlight=False, soft_wrap=True)
 

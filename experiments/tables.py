@@ -1,8 +1,8 @@
 """What a run measured, as numbers and text: read, average over seeds, tabulate, judge. No plots, no HTML.
 
 A *line* is one JSON object of `metrics.jsonl`: one request of one seed of one method. A *path* names a number in it,
-e.g. `model.KL.retained`. Everything that prints a number uses `number` or `count`, so that terminal, README and report
-agree to the digit.
+e.g. `model.KL.retained`. Requests count from 0 on disk and from 1 wherever a person reads. Everything that prints a
+number uses `number` or `count`, so that terminal, README and report agree to the digit.
 """
 
 import json
@@ -20,7 +20,7 @@ Line = dict[str, Any]
 # What a run has to reach; every limit is inclusive. The report, its warnings and its colours use these and no others.
 UA_GAP_LIMIT = 0.05  # |UA − the oracle's|
 LA_GAP_LIMIT = 0.04  # |LA − the oracle's|
-KL_RATIO_LIMITS = {"retained": 2.5, "test": 2.5, "unlearned": 3.0}  # KL over its noise floor
+KL_RATIO_LIMITS = {"test": 2.5, "unlearned": 3.0}  # KL over its noise floor, by set of inputs
 COST_LIMIT = 0.25  # gradient evaluations over those of retraining at every request
 DROP_LIMIT = 0.05  # fall of RA in one request, and rise of UA after the unlearning
 STUCK_SHARE = 0.2  # UA "did not move" below this share of the way from the accuracy before to the oracle's
@@ -66,7 +66,7 @@ COLUMNS = (
     Column("compile s", "timing.compile_seconds", None),
     Column("gradient evaluations", "cost.gradient_evaluations", "cost.oracle_gradient_evaluations", integer=True),
 )
-HEADINGS = {"compile s": "comp.\ns", "gradient evaluations": "grad.\nevals"}  # where the terminal has no room
+HEADINGS = {"compile s": "comp\ns", "gradient evaluations": "grad.\nevals"}  # where the terminal has no room
 LEGEND = (
     "LA     test accuracy over what is retained | the oracle's (retrained from scratch). High.\n"
     "UA     accuracy on the unlearned | the oracle's. NEAR the oracle's: below is over-forgetting.\n"
@@ -170,7 +170,7 @@ def summarise(lines: Iterable[Line]) -> list[RequestSummary]:
         kinds, names = ({line[key] for line in group} for key in ("kind", "name"))
         if len(kinds) > 1:
             raise ValueError(
-                f"request {request} of {method!r} is of kinds {sorted(kinds)} in different seeds; "
+                f"request {request + 1} of {method!r} is of kinds {sorted(kinds)} in different seeds; "
                 "only runs of one request stream can be averaged"
             )
         kind = kinds.pop()
@@ -218,12 +218,14 @@ def number(value: float | None) -> str:
 def count(value: float | None) -> str:
     """Write a count, in thousands from 10,000 on.
 
-    >>> count(900.0), count(12345.0), count(None)
-    ('900', '12.3k', '–')
+    >>> count(900.0), count(12345.0), count(123456.0), count(None)
+    ('900', '12.3k', '123k', '–')
     """
     if value is None or not math.isfinite(value):
         return number(value)
-    return f"{value:.0f}" if value < 10_000 else f"{value / 1000:.1f}k"
+    if value < 10_000:
+        return f"{value:.0f}"
+    return f"{value / 1000:.1f}k" if value < 99_950 else f"{value / 1000:.0f}k"
 
 
 def mean_text(column: Column, statistic: Statistic | None) -> str:
@@ -242,7 +244,7 @@ def std_text(column: Column, statistic: Statistic | None) -> str:
 
 def _title(summary: RequestSummary) -> str:
     name = summary.name if summary.name.startswith(summary.kind) else f"{summary.kind} {summary.name}"
-    return f"{summary.request} {name}"
+    return f"{summary.request + 1} {name}"
 
 
 def request_table(lines: Iterable[Line]) -> Table:
@@ -274,7 +276,8 @@ def request_table(lines: Iterable[Line]) -> Table:
 def _terminal_cell(column: Column, summary: RequestSummary) -> Text:
     statistic = summary.statistics.get(column.path)
     cell = Text(mean_text(column, statistic))
-    if column.reference is not None and column.reference in summary.statistics:
+    finite = statistic is None or math.isfinite(statistic.mean)  # "diverged" needs the room, and nothing beside it
+    if finite and column.reference is not None and column.reference in summary.statistics:
         cell.append("|" + mean_text(column, summary.statistics[column.reference]), style="dim")
     spread = std_text(column, statistic)
     if spread:
@@ -345,7 +348,7 @@ class Check(NamedTuple):
         if value is None or not math.isfinite(value):
             return number(value)
         return {
-            "points": f"{100 * value:.1f} points",
+            "points": f"{100 * value:.1f}".removesuffix(".0") + " points",
             "times": f"{value:.1f}×",
             "percent": f"{100 * value:.0f} %",
         }[self.unit]
@@ -361,7 +364,8 @@ def scorecard(lines: list[Line], method: str) -> list[Check]:
     """Hold a method against the targets, at its worst over unlearn requests and the last one.
 
     Gaps are absolute per seed, then averaged, so that seeds on both sides of the oracle do not cancel; a KL ratio is
-    mean KL over mean noise floor; the cost is that of all requests over that of retraining at all of them.
+    mean KL over mean noise floor; the cost is that of all requests over that of retraining at all of them, where a
+    request learned by training from scratch (as many evaluations as retraining) has nothing to save and is left out.
 
     Args:
         lines: of all methods.
@@ -381,16 +385,20 @@ def scorecard(lines: list[Line], method: str) -> list[Check]:
     def ratio(inputs: str) -> float | None:
         return _worst(kl_ratio(group[0].statistics, inputs) for group in groups.values())
 
-    spent, retraining = (
-        sum(at(line, f"cost.{key}") or 0.0 for line in own)
-        for key in ("gradient_evaluations", "oracle_gradient_evaluations")
-    )
+    costs = [
+        (spent, retraining)
+        for line in own
+        if (spent := at(line, "cost.gradient_evaluations")) is not None
+        and (retraining := at(line, "cost.oracle_gradient_evaluations")) is not None
+        and not (line["kind"] == "learn" and spent == retraining)
+    ]
+    total = sum(retraining for _, retraining in costs)
     return [
-        Check("UA, gap to the oracle", gap("UA"), UA_GAP_LIMIT, "points"),
-        Check("LA, gap to the oracle", gap("LA"), LA_GAP_LIMIT, "points"),
-        Check("KL over floor, test", ratio("test"), KL_RATIO_LIMITS["test"], "times"),
-        Check("KL over floor, unlearned", ratio("unlearned"), KL_RATIO_LIMITS["unlearned"], "times"),
-        Check("Cost, share of retraining", spent / retraining if retraining else None, COST_LIMIT, "percent"),
+        Check("UA gap to the oracle", gap("UA"), UA_GAP_LIMIT, "points"),
+        Check("LA gap to the oracle", gap("LA"), LA_GAP_LIMIT, "points"),
+        Check("KL / floor on test", ratio("test"), KL_RATIO_LIMITS["test"], "times"),
+        Check("KL / floor on unlearned", ratio("unlearned"), KL_RATIO_LIMITS["unlearned"], "times"),
+        Check("cost / retraining", sum(spent for spent, _ in costs) / total if total else None, COST_LIMIT, "percent"),
     ]
 
 
@@ -408,18 +416,21 @@ def verdict(lines: list[Line], method: str) -> str:
     """Say in a sentence or two how a method did against the targets."""
     ua, la, test, unlearned, cost = checks = scorecard(lines, method)
     known = [check for check in checks if check.passed is not None]
-    missed = [check.title.split(",")[0] for check in known if not check.passed]
+    missed = [check.title for check in known if not check.passed]
     if ua.value is None:
         opening = "Nothing was unlearned. "
     else:
         within = "within" if ua.passed else "NOT within"
         opening = f"UA is {within} {ua.text(ua.limit)} of the oracle's (at worst {ua.text(ua.value)} away). "
+    closing = f"Missed: {'; '.join(missed)}." if missed else f"All {len(known)} targets met."
     return (
-        opening + f"KL to the oracle is {test.text(test.value)} the noise floor on test inputs and "
-        f"{unlearned.text(unlearned.value)} on unlearned ones; LA is {la.text(la.value)} from the oracle's, for "
-        f"{cost.text(cost.value)} of the gradient evaluations of retraining at every request. "
-        + (f"Missed: {', '.join(missed)}." if missed else f"All {len(known)} targets met.")
+        f"{opening}KL to the oracle over its noise floor is {test.text(test.value)} on test inputs and "
+        f"{unlearned.text(unlearned.value)} on unlearned ones; LA is {la.text(la.value)} from the oracle's; the "
+        f"cost is {cost.text(cost.value)} of the gradient evaluations of retraining at every request. {closing}"
     )
+
+
+DIVERGED = "diverged"
 
 
 def warnings(lines: list[Line]) -> list[str]:
@@ -429,7 +440,7 @@ def warnings(lines: list[Line]) -> list[str]:
         lines: of all methods and seeds.
 
     Returns:
-        One sentence per rule, method and request, naming the seeds.
+        One sentence per rule, method and request, naming the seeds; divergence first.
     """
     previous = {(line["method"], line["seed"], line["request"]): line for line in lines}
     found: dict[tuple[str, int, str, str], list[tuple[int, str]]] = {}
@@ -437,23 +448,22 @@ def warnings(lines: list[Line]) -> list[str]:
         before = previous.get((line["method"], line["seed"], line["request"] - 1))
         for rule, detail in _rules(line, before):
             found.setdefault((line["method"], line["request"], line["name"], rule), []).append((line["seed"], detail))
-    sentences = [
-        f"{method}, request {request} ({name}): {rule}: "
-        + "; ".join(f"seed {seed}: {detail}" for seed, detail in seeds)
-        for (method, request, name, rule), seeds in found.items()
-    ]
+    sentences = []
+    for method, request, name, rule in sorted(found, key=lambda key: key[3] != DIVERGED):
+        details = "; ".join(f"seed {seed}: {detail}" for seed, detail in found[method, request, name, rule])
+        sentences.append(f"{method}, request {request + 1} ({name}): {rule}: {details}")
     every_seed = {line["seed"] for line in lines}
     for summary in summarise(lines):
         missing = sorted(every_seed - set(summary.seeds))
         if missing:
-            sentences.append(f"{summary.method}, request {summary.request}: no result yet for seeds {missing}")
+            sentences.append(f"{summary.method}, request {summary.request + 1}: no result yet for seeds {missing}")
     return sentences
 
 
 def _rules(line: Line, before: Line | None) -> Iterator[tuple[str, str]]:
     diverged = [path for path, value in _numbers({"model": line["model"]}) if not math.isfinite(value)]
     if diverged:
-        yield "diverged", "not finite: " + ", ".join(path.removeprefix("model.") for path in diverged)
+        yield DIVERGED, "not finite: " + ", ".join(path.removeprefix("model.") for path in diverged)
     ua, oracle_ua, ra = at(line, "model.UA"), at(line, "oracle.UA"), at(line, "model.RA")
     ra_before = at(before, "model.RA") if before else None
     if ua is not None and oracle_ua is not None and line["kind"] == "unlearn":

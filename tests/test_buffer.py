@@ -21,6 +21,9 @@ insert = jax.jit(reservoir.insert)
 remove = jax.jit(reservoir.remove, static_argnames="refill")
 remove_classes = jax.jit(reservoir.remove_classes, static_argnames="refill")
 merge = jax.jit(reservoir.merge)
+sample = jax.jit(reservoir.sample, static_argnums=2)
+balanced_weights = jax.jit(reservoir.balanced_weights, static_argnums=2)
+cumulative_weights = jax.jit(reservoir.cumulative_weights)
 draw = jax.jit(reservoir.draw_rows, static_argnums=2)
 
 
@@ -159,7 +162,7 @@ def test_order_batching_and_shards_do_not_matter(order, cuts, data):
     assert_same(buffer, expected)
 
     split = data.draw(st.integers(0, len(parts)))
-    shards = [inserted(EMPTY, sum(half, [])) for half in (parts[:split], parts[split:])]
+    shards = [inserted(EMPTY, [i for part in half for i in part]) for half in (parts[:split], parts[split:])]
     assert_same(merge(*shards), expected)
     overlapping = inserted(shards[1], order[:PADDED])
     assert_same(merge(shards[0], overlapping), expected)
@@ -175,17 +178,25 @@ def test_scan_over_batches_is_a_loop():
     assert_same(scanned, inserted(EMPTY, range(NUM_EXAMPLES)))
 
 
-def test_vmap_over_seeds_is_a_loop_and_jit_changes_nothing():
-    keys = jax.random.split(jax.random.key(0), 3)
+def stream_with(insert, remove, remove_classes, merge):
+    """The same requests through whatever the four functions are wrapped in."""
 
     def stream(rng_key):
-        buffer = reservoir.insert(reservoir.init(CAPACITY, (2, 3), jnp.uint8, rng_key), examples(range(PADDED)))
-        buffer = reservoir.remove(buffer, padded([1, 2, 3]))
-        return reservoir.merge(buffer, reservoir.remove_classes(buffer, jnp.array([4, -1])))
+        buffer = insert(reservoir.init(CAPACITY, (2, 3), jnp.uint8, rng_key), examples(range(PADDED)))
+        buffer = remove(buffer, padded([1, 2, 3]), refill="uniform")
+        return merge(buffer, remove_classes(buffer, jnp.array([4, -1], jnp.int32), refill="uniform"))
 
-    batched = jax.jit(jax.vmap(stream))(keys)
+    return stream
+
+
+def test_vmap_over_seeds_is_a_loop_and_jit_changes_nothing():
+    keys = jax.random.split(jax.random.key(0), 3)
+    plain = stream_with(reservoir.insert, reservoir.remove, reservoir.remove_classes, reservoir.merge)
+    jitted = stream_with(insert, remove, remove_classes, merge)
+    batched = jax.jit(jax.vmap(plain))(keys)
     for seed in range(3):
-        assert_same(stream(keys[seed]), jax.tree.map(lambda leaf, seed=seed: leaf[seed], batched))
+        assert_same(jitted(keys[seed]), jax.tree.map(lambda leaf, seed=seed: leaf[seed], batched))
+    assert_same(insert(EMPTY, examples([3, 1])), reservoir.insert(EMPTY, examples([3, 1])))
     assert len({tuple(ids) for ids in batched.ids.tolist()}) == 3, "every seed keeps its own sample"
 
 
@@ -201,13 +212,10 @@ def test_capacity_for_all_keeps_all():
 
 def test_capacity_of_one():
     ranks = [reference_rank(i, EMPTY.hash_key) for i in range(PADDED)]
-    buffer = jax.jit(reservoir.insert)(EMPTY._replace(**_rows(EMPTY, 1)), examples(range(PADDED)))
+    empty = reservoir.init(1, (2, 3), jnp.uint8, jax.random.key(7))
+    buffer = insert(empty, examples(range(PADDED)))
     assert buffer.ids.tolist() == [int(np.argmin(ranks))]
     assert int(buffer.threshold) == sorted(ranks)[1] - 1
-
-
-def _rows(buffer, count):
-    return {name: getattr(buffer, name)[:count] for name in ("inputs", "labels", "ids", "ranks")}
 
 
 def test_padding_is_ignored():
@@ -226,13 +234,13 @@ def test_uniform_removal_leaves_the_threshold_and_greedy_lifts_it():
     assert_same(uniform._replace(threshold=greedy.threshold), greedy)
     assert_same(inserted(uniform, above), uniform)
     assert int(inserted(greedy, above).count) == CAPACITY
-    assert_same(inserted(uniform, gone), full), "learned again, an example takes its old place"
+    assert_same(inserted(uniform, gone), full)  # learned again, an example takes its old place
 
 
 def test_merge_obeys_the_lower_threshold():
     """What one shard would have refused does not enter through the other."""
     full = inserted(EMPTY, range(NUM_EXAMPLES))
-    shrunk = remove(full, full.ids)
+    shrunk = remove(full, full.ids, refill="uniform")
     above = [i for i in range(NUM_EXAMPLES) if reference_rank(i, full.hash_key) > int(full.threshold)][:CAPACITY]
     loose = inserted(EMPTY, above)
     for merged in (merge(shrunk, loose), merge(loose, shrunk)):
@@ -241,9 +249,8 @@ def test_merge_obeys_the_lower_threshold():
 
 
 def test_the_largest_rank_is_a_rank_like_any_other():
-    """The id of rank 2**32 − 1 must not pass for an empty row."""
-    word = undone(undone(LARGEST) ^ 5) ^ 3  # with key (0, 5) this word, xor 3, ... id 3 has the largest rank
-    buffer = EMPTY._replace(hash_key=jnp.array([word, 5], jnp.uint32))
+    """The id of rank 2**32 − 1 must not pass for an empty row; a key is made under which that is id 3."""
+    buffer = EMPTY._replace(hash_key=jnp.array([undone(undone(LARGEST) ^ 5) ^ 3, 5], jnp.uint32))
     assert reference_rank(3, buffer.hash_key) == LARGEST
     buffer = insert(buffer, examples([3, 4]))
     assert buffer.ids[:2].tolist() == [4, 3] and int(buffer.count) == 2
@@ -347,7 +354,7 @@ def test_advantage_of_late_arrivals_is_the_documented_one():
         ids = jnp.arange(early, early + late, dtype=jnp.int32)
         return reservoir.insert(buffer, Examples(inputs, labels, ids, jnp.int32(late))).count
 
-    seeds = 20_000
+    seeds = 6_000
     counts = np.asarray(jax.jit(jax.vmap(late_count))(jax.random.split(jax.random.key(1), seeds)))
     error = counts.std() / np.sqrt(seeds)
     assert abs(counts.mean() - late * (capacity + 1) / (early + 1)) < 4 * error
@@ -387,7 +394,7 @@ def test_no_byte_of_a_removed_example_is_left(refill, by):
 
 def test_sample_is_uniform_over_filled_rows():
     buffer = inserted(EMPTY, [3, 9, 14])
-    batch = jax.jit(reservoir.sample, static_argnums=2)(buffer, jax.random.key(3), 3000)
+    batch = sample(buffer, jax.random.key(3), 3000)
     assert batch.weights.dtype == jnp.float32 and batch.weights.tolist() == [1.0] * 3000
     drawn = [np.all(np.asarray(batch.inputs) == np.asarray(INPUTS[i]), axis=(1, 2)) for i in (3, 9, 14)]
     assert stats.chisquare(np.sum(drawn, axis=1)).pvalue > 1e-3
@@ -396,11 +403,10 @@ def test_sample_is_uniform_over_filled_rows():
 
 
 def test_sample_of_an_empty_buffer_weighs_nothing():
-    buffer = remove(inserted(EMPTY, range(NUM_EXAMPLES)), jnp.arange(NUM_EXAMPLES, dtype=jnp.int32))
-    batch = jax.vmap(lambda b, key: reservoir.sample(b, key, 5), in_axes=(None, 0))(
-        buffer, jax.random.split(jax.random.key(0), 2)
-    )
-    assert batch.inputs.shape == (2, 5, 2, 3)
+    full = inserted(EMPTY, range(NUM_EXAMPLES))
+    buffer = remove(full, full.ids, refill="uniform")
+    batch = sample(buffer, jax.random.key(0), 3000)
+    assert batch.inputs.shape == (3000, 2, 3)
     for leaf in batch:
         assert not np.asarray(leaf).any()
 
@@ -413,7 +419,7 @@ def test_balanced_weights_agree_with_a_loop(rows):
     for i in range(6):
         if valid[i]:
             weights[i] = 1 / sum(labels[j] == labels[i] and valid[j] for j in range(6))
-    computed = reservoir.balanced_weights(jnp.asarray(labels), jnp.asarray(valid), 4)
+    computed = balanced_weights(jnp.asarray(labels), jnp.asarray(valid), 4)
     assert computed.dtype == jnp.float32
     np.testing.assert_allclose(computed, weights, rtol=1e-6)
 
@@ -421,7 +427,7 @@ def test_balanced_weights_agree_with_a_loop(rows):
 def test_balanced_draw_gives_every_class_its_share():
     labels = jnp.array([0] * 50 + [1] * 5 + [2] * 1 + [4] * 8)
     valid = jnp.arange(64) < 60  # class 4 has 4 valid rows, class 3 none
-    cumulative = reservoir.cumulative_weights(reservoir.balanced_weights(labels, valid, 5))
+    cumulative = cumulative_weights(balanced_weights(labels, valid, 5))
     rows = np.asarray(draw(jax.random.key(0), cumulative, (20, 400)))
     assert rows.shape == (20, 400) and rows.dtype == np.int32
     assert rows.max() < 60
@@ -431,10 +437,10 @@ def test_balanced_draw_gives_every_class_its_share():
 
 
 def test_cumulative_weights_keep_every_share_of_100_000_rows():
-    """One class of a single row, one of 89,999, ten of 1,000: in float32 sums, steps of 1e-5 at 12 are off by percents."""
-    labels = np.r_[0, np.full(89_999, 1), 2 + np.arange(10_000) % 10]
-    weights = reservoir.balanced_weights(jnp.asarray(labels), jnp.ones(100_000, bool), 12)
-    cumulative = np.asarray(reservoir.cumulative_weights(weights)).astype(np.int64)
+    """Classes of 1, ten times 1,000, and 89,999 rows: in float32 sums, steps of 1e-5 at 12 are off by percents."""
+    labels = np.r_[0, 1 + np.arange(10_000) % 10, np.full(89_999, 11)]
+    weights = balanced_weights(jnp.asarray(labels), jnp.ones(100_000, bool), 12)
+    cumulative = np.asarray(cumulative_weights(weights)).astype(np.int64)
     exact = 1 / np.bincount(labels)[labels] / 12
     np.testing.assert_allclose(np.diff(cumulative, prepend=0) / cumulative[-1], exact, rtol=2e-3)
     assert abs(cumulative[-1] - 2**31) < 2**31 * 1e-4
@@ -443,17 +449,18 @@ def test_cumulative_weights_keep_every_share_of_100_000_rows():
 
 
 def test_draws_at_both_ends_of_the_sums():
-    """Weight in the first and last row only, and around them zeros: no draw may fall on a zero."""
-    for first, last in ((0, 5), (1, 4)):
-        weights = jnp.zeros(6).at[jnp.array([first, last])].set(1.0)
-        rows = np.asarray(draw(jax.random.key(1), reservoir.cumulative_weights(weights), (2000,)))
-        assert set(rows.tolist()) == {first, last}
-    # Totals of 1 and 2 make both ends of the range of u certain to be drawn.
-    assert set(draw(jax.random.key(1), jnp.array([0, 0, 1, 1, 1, 2], jnp.uint32), (2000,)).tolist()) == {2, 5}
-    nothing = reservoir.cumulative_weights(jnp.zeros(6))
+    """Weight in two rows only, around them zeros: no draw may fall on a zero, nor past the end."""
+    for first, last in ((0, 63), (1, 62)):
+        weights = jnp.asarray(np.isin(np.arange(64), [first, last]), jnp.float32)
+        rows = np.asarray(draw(jax.random.key(1), cumulative_weights(weights), (20, 400)))
+        assert set(rows.ravel().tolist()) == {first, last}
+    # A total of 2 makes it certain that both ends of the range of u are drawn.
+    steps = jnp.asarray(np.cumsum(np.isin(np.arange(64), [2, 60])), jnp.uint32)
+    assert set(np.asarray(draw(jax.random.key(1), steps, (20, 400))).ravel().tolist()) == {2, 60}
+    nothing = cumulative_weights(jnp.zeros(64))
     assert not np.asarray(nothing).any()
-    rows = np.asarray(draw(jax.random.key(1), nothing, (2000,)))
-    assert ((rows >= 0) & (rows < 6)).all()
+    rows = np.asarray(draw(jax.random.key(1), nothing, (20, 400)))
+    assert ((rows >= 0) & (rows < 64)).all()
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------

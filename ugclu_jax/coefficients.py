@@ -60,10 +60,12 @@ def adaptive(
 
     def coefficients(losses: Array, weights: Array) -> Array:
         log_w = exponent * jnp.log(jnp.maximum(losses, LOSS_FLOOR))
-        # Only ratios matter; taking the largest out keeps any λ from overflowing.
-        largest = jnp.max(jnp.where(weights > 0, log_w, -jnp.inf))
+        log_w = jnp.where(weights > 0, log_w, -jnp.inf)
+        # Only ratios matter: taking the largest out keeps any λ from overflowing, and as a constant it changes no
+        # derivative (pmax has none).
+        largest = lax.stop_gradient(jnp.max(log_w))
         largest = lax.pmax(largest, axis_name) if axis_name else largest
-        w = jnp.where(weights > 0, jnp.exp(log_w - jnp.where(jnp.isfinite(largest), largest, 0.0)), 0.0)
+        w = jnp.exp(log_w - jnp.where(jnp.isfinite(largest), largest, 0.0))
         total, count = jnp.sum(w * weights), jnp.sum(weights)
         if axis_name:
             total, count = lax.psum((total, count), axis_name)

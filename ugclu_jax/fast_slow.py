@@ -55,7 +55,8 @@ def global_norm(tree: PyTree) -> Array:
     5.0
     """
     squared = sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)), start=jnp.zeros(()))
-    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
+    # Asked this way round, NaN stays NaN.
+    return jnp.where(squared == 0, 0.0, jnp.sqrt(jnp.where(squared == 0, 1.0, squared)))
 
 
 def descend(params: Params, gradient: Params, step_size: Array | float) -> Params:
@@ -86,8 +87,9 @@ def fast_step(
         clip_norm: largest global norm, > 0; infinity switches clipping off.
 
     >>> import jax.numpy as jnp
-    >>> fast_step(jnp.zeros(2), jnp.array([3.0, 4.0]), fast_learning_rate=1.0, clip_norm=1.0).fast_params.round(3).tolist()
-    [-0.6, -0.8]
+    >>> step = fast_step(jnp.zeros(2), jnp.array([3.0, 4.0]), fast_learning_rate=1.0, clip_norm=2.5)
+    >>> step.fast_params.tolist(), float(step.norm), bool(step.clipped)
+    ([-1.5, -2.0], 5.0, True)
 
     References: arXiv 2505.15178, fast-slow weight adaptation.
     """
@@ -196,8 +198,8 @@ def request_loop(
         params, model_state: at the start of the request.
         rng_key: split into one key an outer step.
         outer_steps: K ≥ 0, static.
-        on_step: host function called with `(steps done, K, per_step)` about `REPORTS` times, for a progress bar. It makes
-            the program leave the device; without it nothing does.
+        on_step: host function called with `(steps done, K, per_step)` about `REPORTS` times, for a progress bar.
+            It makes the program leave the device; without it nothing does.
 
     Returns:
         `(params, model_state, per_step)` with every leaf of `per_step` stacked along a leading axis K.

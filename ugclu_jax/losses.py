@@ -17,8 +17,8 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
         `[B]` losses ≥ 0 of the type of `logits`.
 
     >>> import jax.numpy as jnp
-    >>> cross_entropy(jnp.zeros((1, 4)), jnp.array([2])).round(4).tolist()  # ln 4
-    [1.3863]
+    >>> bool(jnp.allclose(cross_entropy(jnp.zeros((1, 4)), jnp.array([2])), jnp.log(4.0)))
+    True
     """
     log_probabilities = jax.nn.log_softmax(logits)
     return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]

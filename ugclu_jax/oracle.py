@@ -22,6 +22,10 @@ InitFn = Callable[[Array], tuple[Params, ModelState]]
 """`rng_key -> (params, model_state)`: a freshly initialised network."""
 
 
+class DamagedCacheError(RuntimeError):
+    """A file of the oracle cache that does not hold what was stored."""
+
+
 @dataclass(frozen=True)
 class OracleSettings:
     """How an oracle is trained: SGD with Nesterov momentum, cosine learning rate, shuffled epochs.
@@ -96,15 +100,15 @@ def train_from_scratch(
     )
 
     def epoch(index: int, carry: PyTree) -> PyTree:
-        # Valid rows in random order, padding behind them; one batch of padding more, for the last slice to stay inside.
+        # Valid rows in random order, padding behind them.
         noise = jax.random.uniform(jax.random.fold_in(data_key, index), (padded,))
         order = jnp.argsort(jnp.where(jnp.arange(padded) < examples.count, noise, jnp.inf))
-        order = jnp.pad(order, (0, settings.batch_size))
 
         def step(t: int, carry: PyTree) -> PyTree:
             params, model_state, optimizer_state = carry
             positions = t * settings.batch_size + jnp.arange(settings.batch_size)
-            rows = examples.ids[order[positions]]
+            # The last batch is filled up from the start of the order, at weight 0: BatchNorm looks at every row.
+            rows = examples.ids[order[positions % examples.count]]
             weights = (positions < examples.count).astype(jnp.float32)
             batch = Batch(examples.inputs[rows], examples.labels[rows], weights)
             key = jax.random.fold_in(model_key, index * steps_per_epoch + t)
@@ -142,7 +146,7 @@ def content_hash(*, data: str, ids: np.ndarray, model: str, settings: OracleSett
         seeds: one a network.
 
     Returns:
-        64 hexadecimal digits. The versions of JAX and NumPy and the platform count too: they decide the rounding.
+        64 hexadecimal digits. The versions of JAX and optax and the platform count too: they decide the rounding.
 
     >>> import numpy as np
     >>> key = lambda ids: content_hash(data="d", ids=np.array(ids), model="mlp",
@@ -151,7 +155,7 @@ def content_hash(*, data: str, ids: np.ndarray, model: str, settings: OracleSett
     (True, False)
     """
     description = {
-        "format": 1,
+        "format": 2,
         "data": data,
         "model": model,
         "settings": asdict(settings),
@@ -179,7 +183,7 @@ def cached(path: Path, like: PyTree, compute: Callable[[], PyTree]) -> tuple[PyT
         `(tree of NumPy arrays, whether it came from the cache)`.
 
     Raises:
-        ValueError: the file is damaged or holds another tree; it names the file to delete.
+        DamagedCacheError: the file is damaged or holds another tree; it names the file to delete.
     """
     leaves, structure = jax.tree.flatten(like)
     if path.exists():
@@ -202,12 +206,12 @@ def _read(path: Path, leaves: list[Any]) -> list[np.ndarray]:
         with np.load(path) as stored:  # the zip format carries a CRC of every array
             arrays = [stored[name] for name in stored.files]
     except Exception as error:  # zipfile, zlib, OSError and ValueError all mean the same here
-        raise ValueError(
+        raise DamagedCacheError(
             f"oracle cache file {path} is damaged ({error}); delete it to train the oracle anew"
         ) from error
     same = len(arrays) == len(leaves) and all(
         a.shape == b.shape and a.dtype == b.dtype for a, b in zip(arrays, leaves, strict=True)
     )
     if not same:
-        raise ValueError(f"oracle cache file {path} holds another network; delete it to train the oracle anew")
+        raise DamagedCacheError(f"oracle cache file {path} holds another network; delete it to train the oracle anew")
     return arrays

@@ -135,8 +135,7 @@ def nnx_split(model: Any, preprocess: Preprocess) -> tuple[Params, ModelState, A
     tags = sorted({node.key.tag for _, node in nnx.iter_graph(model) if isinstance(node, nnx.RngStream)})
     graph, *states = nnx.split(model, nnx.Param, nnx.RngState, ...)
     # Pure dicts: merging nnx.State inside a gradient would change variables of an outer trace, which JAX forbids.
-    # Copies: NNX may change the model's own arrays in place.
-    params, streams, model_state = (jax.tree.map(jnp.copy, nnx.to_pure_dict(state)) for state in states)
+    params, streams, model_state = map(nnx.to_pure_dict, states)
 
     def apply_fn(
         params: Params, model_state: ModelState, inputs: Array, *, train: bool, rng_key: Array | None

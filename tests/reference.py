@@ -1,0 +1,172 @@
+"""NumPy loops that the tests trust: one example at a time, gradients derived by hand.
+
+Imports neither jax nor ugclu_jax, so that an agreement means something. Parameters are dicts of arrays; a batch is
+`(inputs [B, F], labels [B], weights [B])`, and a list of them where the library takes `[n, B]`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+Tree = dict[str, np.ndarray]
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+LOSS_FLOOR = 1e-4
+
+
+class Network(NamedTuple):
+    """One example in; the gradient is that of its cross-entropy."""
+
+    logits: Callable[[Tree, np.ndarray], np.ndarray]
+    gradient: Callable[[Tree, np.ndarray, int], Tree]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def cross_entropy(logits: np.ndarray, label: int) -> float:
+    return float(logits.max() + np.log(np.exp(logits - logits.max()).sum()) - logits[label])
+
+
+def _logit_gradient(logits: np.ndarray, label: int) -> np.ndarray:
+    return softmax(logits) - np.eye(len(logits))[label]
+
+
+def _regression_logits(params: Tree, x: np.ndarray) -> np.ndarray:
+    return x @ params["kernel"] + params["bias"]
+
+
+def _regression_gradient(params: Tree, x: np.ndarray, label: int) -> Tree:
+    delta = _logit_gradient(_regression_logits(params, x), label)
+    return {"kernel": np.outer(x, delta), "bias": delta}
+
+
+def _mlp_logits(params: Tree, x: np.ndarray) -> np.ndarray:
+    return np.tanh(x @ params["kernel1"] + params["bias1"]) @ params["kernel2"] + params["bias2"]
+
+
+def _mlp_gradient(params: Tree, x: np.ndarray, label: int) -> Tree:
+    hidden = np.tanh(x @ params["kernel1"] + params["bias1"])
+    delta = _logit_gradient(hidden @ params["kernel2"] + params["bias2"], label)
+    back = params["kernel2"] @ delta * (1 - hidden**2)
+    return {"kernel1": np.outer(x, back), "bias1": back, "kernel2": np.outer(hidden, delta), "bias2": delta}
+
+
+REGRESSION = Network(_regression_logits, _regression_gradient)
+MLP = Network(_mlp_logits, _mlp_gradient)
+
+
+def losses(network: Network, params: Tree, batch: Batch) -> list[float]:
+    return [cross_entropy(network.logits(params, x), y) for x, y in zip(batch[0], batch[1], strict=True)]
+
+
+def mean_gradient(
+    network: Network, params: Tree, batch: Batch, coefficients: Sequence[float] | None = None
+) -> tuple[Tree, float]:
+    """Mean of `ε_i ∇ℓ_i` over the examples that are not padding, and their mean loss; zeros where there are none."""
+    total, loss, count = {name: np.zeros_like(p) for name, p in params.items()}, 0.0, 0
+    for i, (x, y, weight) in enumerate(zip(*batch, strict=True)):
+        if weight == 0:
+            continue
+        count, loss = count + 1, loss + cross_entropy(network.logits(params, x), y)
+        for name, g in network.gradient(params, x, y).items():
+            total[name] += g * (1.0 if coefficients is None else coefficients[i])
+    return {name: g / max(count, 1) for name, g in total.items()}, loss / max(count, 1)
+
+
+def coefficients(
+    kind: str, losses: Sequence[float], weights: Sequence[float], loss_exponent: float, remaining_share: float = 1.0
+) -> list[float]:
+    """`e · ℓ^±λ`, divided by the mean of `ℓ^±λ` over the examples that are not padding."""
+    exponent = {"learn": loss_exponent, "unlearn": -loss_exponent}[kind]
+    powers = [max(loss, LOSS_FLOOR) ** exponent * weight for loss, weight in zip(losses, weights, strict=True)]
+    mean = sum(powers) / sum(weights)
+    return [remaining_share * power / mean for power in powers]
+
+
+def _examples(batches: Sequence[Batch]) -> list[Batch]:
+    """Every example that is not padding, as a batch of its own."""
+    return [(x[None], y[None], np.ones(1)) for batch in batches for x, y, weight in zip(*batch, strict=True) if weight]
+
+
+def _mean(trees: Sequence[Tree]) -> Tree:
+    return {name: sum(tree[name] for tree in trees) / len(trees) for name in trees[0]}
+
+
+def gradient_statistic(network: Network, params: Tree, batches: Sequence[Batch]) -> Tree:
+    gradients = [mean_gradient(network, params, example)[0] for example in _examples(batches)]
+    return {name: np.abs(g) for name, g in _mean(gradients).items()}
+
+
+def fisher(network: Network, params: Tree, batches: Sequence[Batch]) -> Tree:
+    gradients = [mean_gradient(network, params, example)[0] for example in _examples(batches)]
+    return _mean([{name: g * g for name, g in gradient.items()} for gradient in gradients])
+
+
+def batch_fisher(network: Network, params: Tree, batches: Sequence[Batch]) -> Tree:
+    gradients = [mean_gradient(network, params, batch)[0] for batch in batches if any(batch[2])]
+    return _mean([{name: g * g for name, g in gradient.items()} for gradient in gradients])
+
+
+def hard_mask(task: Tree, remain: Tree, threshold: float) -> Tree:
+    mask = {name: np.zeros_like(q) for name, q in task.items()}
+    for name, m in mask.items():
+        for place in np.ndindex(m.shape):
+            if not task[name][place] < threshold * remain[name][place]:
+                m[place] = 1.0
+    return mask
+
+
+def soft_mask(task: Tree, remain: Tree, threshold: float, temperature: float) -> Tree:
+    """`r / (1 + r)` with `r = (s_Q / (γ s_R))^{1/τ}`: the logistic function of a logarithm, without either."""
+    ratios = {name: (q / (threshold * remain[name])) ** (1 / temperature) for name, q in task.items()}
+    return {name: r / (1 + r) for name, r in ratios.items()}
+
+
+def norm(tree: Tree) -> float:
+    return float(np.sqrt(sum((x**2).sum() for x in tree.values())))
+
+
+def step(
+    network: Network,
+    params: Tree,
+    task_batch: Batch,
+    remain_batches: Sequence[Batch],
+    *,
+    kind: str,
+    mask: Tree,
+    fast_learning_rate: float,
+    remain_learning_rate: float,
+    slow_step_size: float,
+    loss_exponent: float,
+    clip_norm: float,
+    remain_weight_decay: float,
+    coefficient_share: float = 1.0,
+    remain_share: float = 1.0,
+) -> tuple[Tree, dict[str, float | list[float]]]:
+    """One outer step of UG-CLU; the two shares are `e_k` where the setting decays, else 1."""
+    weights = coefficients(kind, losses(network, params, task_batch), task_batch[2], loss_exponent, coefficient_share)
+    gradient, task_loss = mean_gradient(network, params, task_batch, weights)
+    sign = {"learn": 1.0, "unlearn": -1.0}[kind]
+    masked = {name: sign * mask[name] * g for name, g in gradient.items()}
+    fast_norm = norm(masked)
+    scale = min(1.0, clip_norm / fast_norm) if fast_norm > 0 else 1.0
+    fast = {name: p - fast_learning_rate * scale * masked[name] for name, p in params.items()}
+    remain_losses = []
+    for batch in remain_batches:
+        gradient, loss = mean_gradient(network, fast, batch)
+        remain_losses.append(loss)
+        fast = {
+            name: p - remain_learning_rate * remain_share * (gradient[name] + remain_weight_decay * p)
+            for name, p in fast.items()
+        }
+    new_params = {name: (1 - slow_step_size) * p + slow_step_size * fast[name] for name, p in params.items()}
+    return new_params, {
+        "task_loss": task_loss,
+        "remain_losses": remain_losses,
+        "fast_norm": fast_norm,
+        "clipped": fast_norm > clip_norm,
+        "displacement_norm": norm({name: new_params[name] - p for name, p in params.items()}),
+    }
