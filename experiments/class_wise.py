@@ -23,6 +23,11 @@ class ClassWiseConfig(ExperimentConfig):
     unlearn_classes: tuple[int, ...] = (2, 7)
     """Classes to unlearn, of different tasks."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.unlearn_classes or len(set(self.unlearn_classes)) != len(self.unlearn_classes):
+            raise ValueError(f"unlearn_classes must be one or more different values, got {self.unlearn_classes}")
+
 
 def build_scenario(config: ClassWiseConfig, dataset: Dataset) -> Scenario:
     """The stream of a configuration; accuracies are averaged over classes."""

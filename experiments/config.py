@@ -18,6 +18,7 @@ from ugclu_jax.types import Hyper
 from ugclu_jax.ugclu import UGCLUSettings
 
 SETTINGS = Path(__file__).parent / "settings"
+EXPERIMENTS = ("task_aware", "class_wise", "random_sample")
 T = TypeVar("T")
 
 
@@ -165,18 +166,28 @@ def read_settings(path: Path, experiment: str, smoke: bool) -> dict[str, Any]:
     """Defaults from a settings file: its own, then those of the experiment, then those of the smoke size.
 
     Raises:
-        ValueError: the file is not a JSON object.
+        ValueError: the file is not a JSON object of settings, or it has settings for an unknown experiment.
         OSError: it cannot be read.
     """
     try:
         values = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"settings file {path} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"settings file {path} must hold a JSON object, got {type(values).__name__}")
+    _check_object(path, "the file", values)
     by_experiment, by_size = values.pop("experiments", {}), values.pop("smoke", {})
+    for where, part in (("'experiments'", by_experiment), ("'smoke'", by_size)):
+        _check_object(path, where, part)
+    for name, part in by_experiment.items():
+        if name not in EXPERIMENTS:
+            raise ValueError(f"settings file {path}: unknown experiment {name!r}; {nearest(name, EXPERIMENTS)}")
+        _check_object(path, repr(name), part)
     values = merge(values, by_experiment.get(experiment, {}))
     return merge(values, by_size) if smoke else values
+
+
+def _check_object(path: Path, where: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"settings file {path}: {where} must be a JSON object, got {type(value).__name__}")
 
 
 def parse(kind: type[C], experiment: str, description: str, arguments: list[str] | None = None) -> C:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,16 +29,18 @@ class RunFolder:
         """Make the folder, or take up the one that the same configuration made.
 
         Raises:
-            ValueError: it was made with another configuration or request stream; differing keys are named.
+            ValueError: it was made with another configuration or request stream (differing keys are named), or its
+                configuration is damaged.
             OSError: it cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        probe = self.path / ".writable"
-        probe.touch()
-        probe.unlink()
+        check_writable(self.path, "--run-dir")
         existing = self.path / "config.json"
         if existing.exists():
-            different = sorted(differences(json.loads(existing.read_text()), config))
+            try:
+                there = dict(json.loads(existing.read_text()))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{existing} is not a configuration ({error}); give another --run-dir") from error
+            different = sorted(differences(there, config))
             if different:
                 raise ValueError(
                     f"run folder {self.path} was made with another configuration; differing: "
@@ -61,6 +64,19 @@ class RunFolder:
     def write_metrics(self, lines: list[Mapping[str, Any]]) -> None:
         """Replace metrics.jsonl, whole or not at all: one JSON line a method, seed and request."""
         write(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def check_writable(path: Path, setting: str) -> None:
+    """Make a folder where it is missing, and see that files can be made in it.
+
+    Raises:
+        OSError: naming the folder and the setting to change.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise OSError(f"folder {path} cannot be written ({error.strerror}); give another {setting}") from error
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

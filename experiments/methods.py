@@ -1,5 +1,7 @@
 """The methods an experiment can name, each built from the experiment's configuration."""
 
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -44,6 +46,9 @@ def build(config: ExperimentConfig, apply_fn: ApplyFn, num_classes: int, on_step
             raise ValueError(f"unknown method {name!r}; {nearest(name, METHODS)}")
     for kind in (config.learn, config.unlearn):
         check_hyper(kind.hyper)
+    for name, value in dataclasses.asdict(config.finetune).items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"finetune.{name} must be in [0, ∞), got {value:g}")
     unified = ug_clu(apply_fn, config.learn.settings, config.unlearn.settings, num_classes=num_classes, on_step=on_step)
     # Equal budget: as many examples as UG-CLU's unlearn request passes.
     steps = examples_of(config.unlearn.settings) // EVALUATION_EXAMPLES

@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
 from experiments import report
 from experiments.config import C, ExperimentConfig, parse, to_dict
 from experiments.evaluation import Groups, Logits, Situation, measure_model, measure_oracles, situations
-from experiments.folder import RunFolder
+from experiments.folder import RunFolder, check_writable
 from experiments.methods import Entry, build
 from experiments.progress import Progress
 from ugclu_jax import buffer as buffer_lib
@@ -98,6 +99,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     path = config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
     folder = RunFolder(path.absolute())
+    check_writable(config.cache_dir / "oracles", "--cache-dir")
     folder.open(settings, to_json(scenario.stream))
     return Plan(
         name=name,
@@ -152,7 +154,11 @@ class Run:
         )
 
     def trained(self, ids: np.ndarray, seeds: tuple[int, ...], purpose: int) -> tuple[Any, float]:
-        """Networks trained from scratch, or from the cache: `((params, model_state, logits…), seconds)`."""
+        """Networks trained from scratch, or from the cache: `((params, model_state, logits…), seconds)`.
+
+        Raises:
+            RunFailed: their training diverged.
+        """
         plan, settings = self.plan, self.plan.config.oracle
         keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), purpose))(jnp.array(seeds))
         name = oracle.content_hash(
@@ -172,6 +178,11 @@ class Run:
 
         start = time.perf_counter()
         tree, _ = oracle.cached(plan.config.cache_dir / "oracles" / f"{name}.npz", like, compute)
+        if not np.isfinite(tree[2]).all():
+            raise RunFailed(
+                f"training from scratch on {len(ids)} examples diverged: its outputs are not finite. Lower "
+                f"--oracle.learning-rate and start a new --run-dir; this one resumes with:\n  {plan.resume_command}"
+            )
         return tree, time.perf_counter() - start
 
     def oracle_record(self, request: int) -> OracleRecord:
@@ -265,18 +276,23 @@ def check_finite(plan: Plan, method: str, seed: int, request: int, info: Info) -
     Raises:
         RunFailed: naming request and step.
     """
-    for name in ("task_losses", "remain_losses"):
-        losses = np.asarray(getattr(info, name))
-        if losses.size and not np.isfinite(losses).all():
-            step = int(np.argwhere(~np.isfinite(losses))[0][0])
-            asked = plan.scenario.stream[request]
-            raise RunFailed(
-                f"{method}, seed {seed}: {name.replace('_', ' ')} became non-finite at outer step {step + 1} "
-                f"of request "
-                f"{request + 1} ({asked.name}). The checkpoint of the request before is kept. Lower "
-                f"--{asked.kind}.hyper.remain-learning-rate or --{asked.kind}.hyper.fast-learning-rate and start a new "
-                f"--run-dir; this one resumes with:\n  {plan.resume_command}"
-            )
+    first: dict[str, int] = {}
+    for name in ("task_losses", "remain_losses", "displacement_norms"):  # the last: an update after the last loss
+        values = np.asarray(getattr(info, name))
+        if values.size and not np.isfinite(values).all():
+            first[name.replace("_", " ")] = int(np.argwhere(~np.isfinite(values))[0][0])
+    if not first:
+        return
+    name = min(first, key=first.__getitem__)
+    asked = plan.scenario.stream[request]
+    rates = f"--{asked.kind}.hyper.remain-learning-rate or --{asked.kind}.hyper.fast-learning-rate"
+    if method == "finetune_remain" and asked.kind == "unlearn":
+        rates = "--finetune.remain-learning-rate"
+    raise RunFailed(
+        f"{method}, seed {seed}: {name} became non-finite at outer step {first[name] + 1} of request {request + 1} "
+        f"({asked.name}). The checkpoint of the request before is kept. Lower {rates} and start a new --run-dir; this "
+        f"one resumes with:\n  {plan.resume_command}"
+    )
 
 
 def last_good(plan: Plan, folder: Path, like: CLUState) -> checkpoints.Restored | None:
@@ -285,7 +301,8 @@ def last_good(plan: Plan, folder: Path, like: CLUState) -> checkpoints.Restored 
         try:
             return checkpoints.restore(folder, request, like)
         except checkpoints.CorruptCheckpointError as error:
-            plan.console.print(f"[yellow]Warning:[/] {error}; falling back to the one before.", highlight=False)
+            message = escape(f"{error}; falling back to the one before.")
+            plan.console.print(f"[yellow]Warning:[/] {message}", highlight=False, soft_wrap=True)
     return None
 
 
@@ -355,14 +372,14 @@ def main(
         config = parse(kind, name, description, given)
         plan = prepare(name, config, build_scenario(config, load_dataset(config)), console, command)
     except (ValueError, OSError) as error:
-        errors.print(f"[red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     try:
         execute(plan)
-    except (RunFailed, OSError) as error:
-        errors.print(f"[red]Run failed:[/] {error}", highlight=False, soft_wrap=True)
+    except (RunFailed, oracle.DamagedCacheError, OSError) as error:
+        errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
-        errors.print(f"Interrupted. Resume with:\n  {plan.resume_command}", highlight=False, soft_wrap=True)
+        errors.print(f"Interrupted. Resume with:\n  {escape(plan.resume_command)}", highlight=False, soft_wrap=True)
         return 130
     return 0

@@ -203,7 +203,8 @@ def cached(path: Path, like: PyTree, compute: Callable[[], PyTree]) -> tuple[PyT
 
 def _read(path: Path, leaves: list[Any]) -> list[np.ndarray]:
     try:
-        with np.load(path) as stored:  # the zip format carries a CRC of every array
+        # The zip format carries a CRC of every array. Opened here, because NumPy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file) as stored:
             arrays = [stored[name] for name in stored.files]
     except Exception as error:  # zipfile, zlib, OSError and ValueError all mean the same here
         raise DamagedCacheError(

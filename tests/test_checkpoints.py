@@ -1,0 +1,82 @@
+"""Checkpoints: exact, atomic, and a flipped byte never passes for the truth."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ugclu_jax import checkpoints
+
+
+def make_state(value=1.0):
+    return {
+        "params": {"kernel": jnp.full((40, 3), value), "bias": jnp.arange(3.0)},
+        "model_state": {},
+        "buffer": (jnp.arange(200, dtype=jnp.uint8), jnp.asarray([True, False]), jnp.asarray(7, jnp.uint32)),
+        "key": jax.random.key(3),
+    }
+
+
+def leaves(state):
+    is_key = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731 (two uses, one line)
+    return [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in jax.tree.leaves(state)]
+
+
+def test_round_trip_is_exact(tmp_path):
+    metadata = {"lines": [{"LA": 0.1 + 0.2, "UA": None}]}
+    checkpoints.save(tmp_path, 0, make_state(2.5), metadata)
+    restored = checkpoints.restore(tmp_path, 0, make_state())
+    assert restored.request == 0 and restored.metadata == metadata
+    for a, b in zip(leaves(restored.state), leaves(make_state(2.5)), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_older_index_can_be_written_again(tmp_path):
+    for request, value in ((0, 1.0), (1, 2.0), (2, 3.0), (1, 4.0)):
+        checkpoints.save(tmp_path, request, make_state(value), {})
+    assert checkpoints.requests(tmp_path) == [0, 1, 2]
+    restored = checkpoints.restore(tmp_path, 1, make_state())
+    assert float(restored.state["params"]["kernel"][0, 0]) == 4.0
+
+
+def test_every_flipped_byte_is_caught_or_harmless(tmp_path):
+    state, metadata = make_state(2.5), {"lines": [1, 2, 3]}
+    checkpoints.save(tmp_path, 0, state, metadata)
+    files = sorted(path for path in (tmp_path / "0").rglob("*") if path.is_file() and path.stat().st_size)
+    rng = np.random.default_rng(0)
+    caught = 0
+    for _ in range(25):
+        path = files[rng.integers(len(files))]
+        original = path.read_bytes()
+        offset = int(rng.integers(len(original)))
+        path.write_bytes(original[:offset] + bytes([original[offset] ^ 0x10]) + original[offset + 1 :])
+        try:
+            restored = checkpoints.restore(tmp_path, 0, make_state())
+        except checkpoints.CorruptCheckpointError as error:
+            assert str(tmp_path / "0") in str(error)
+            caught += 1
+        else:
+            assert checkpoints.digest(restored.state, restored.metadata) == checkpoints.digest(state, metadata)
+        path.write_bytes(original)
+    assert caught > 0
+
+
+def test_a_missing_file_is_named(tmp_path):
+    checkpoints.save(tmp_path, 0, make_state(), {})
+    for path in (tmp_path / "0").rglob("*"):
+        if path.is_file() and path.name.startswith("manifest"):
+            path.unlink()
+    with pytest.raises(checkpoints.CorruptCheckpointError, match=str(tmp_path / "0")):
+        checkpoints.restore(tmp_path, 0, make_state())
+
+
+def test_half_written_checkpoints_do_not_count(tmp_path):
+    checkpoints.save(tmp_path, 0, make_state(), {})
+    (tmp_path / "1.orbax-checkpoint-tmp").mkdir()
+    assert checkpoints.requests(tmp_path) == [0]
+    checkpoints.save(tmp_path, 1, make_state(), {})
+    assert checkpoints.requests(tmp_path) == [0, 1]
+    assert not list(Path(tmp_path).glob("*tmp*"))

@@ -1,0 +1,243 @@
+"""Settings: dataclass defaults, then the file, then the command line; whatever is wrong is refused by name."""
+
+import dataclasses
+import importlib
+import itertools
+import json
+import typing
+from pathlib import Path
+
+import pytest
+
+from experiments.class_wise import ClassWiseConfig
+from experiments.config import (
+    EXPERIMENTS,
+    SETTINGS,
+    ExperimentConfig,
+    KindConfig,
+    from_dict,
+    merge,
+    nearest,
+    parse,
+    read_settings,
+    to_dict,
+)
+from experiments.methods import build
+from experiments.task_aware import TaskAwareConfig
+from ugclu_jax import data
+from ugclu_jax.methods.finetune_remain import FinetuneHyper
+from ugclu_jax.types import Hyper
+from ugclu_jax.ugclu import UGCLUSettings
+
+
+def parsed(*arguments, kind=TaskAwareConfig, experiment="task_aware"):
+    return parse(kind, experiment, "what it is", list(arguments))
+
+
+def write(path, **values):
+    path.write_text(json.dumps(values))
+    return path
+
+
+# --- from and to dictionaries ----------------------------------------------------------------------------------------
+
+
+def test_a_configuration_survives_json():
+    config = TaskAwareConfig(
+        data_dir=Path("some/where"),
+        seeds=(3, 1),
+        methods=("do_nothing",),
+        per_class=7,
+        learn=KindConfig(UGCLUSettings(outer_steps=3, mask="soft"), Hyper(clip_norm=2.5)),
+        finetune=FinetuneHyper(0.25),
+        evaluate_on="validation",
+    )
+    assert from_dict(TaskAwareConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_whole_numbers_do_for_floats_and_nothing_else_is_bent():
+    made = from_dict(Hyper, {"clip_norm": 2})
+    assert made.clip_norm == 2.0 and isinstance(made.clip_norm, float)
+    assert from_dict(ExperimentConfig, {"seeds": [4], "per_class": None}).seeds == (4,)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"capacty": 5}, r"unknown setting 'capacty'; did you mean capacity\?"),
+        ({"learn": {"setings": {}}}, r"unknown setting 'learn.setings'; did you mean settings\?"),
+        ({"learn": {"settings": {"outer_step": 3}}}, r"'learn.settings.outer_step'; did you mean outer_steps\?"),
+        ({"learn": 3}, "'learn' must be an object of settings, got 3"),
+        ({"capacity": "many"}, "'capacity' must be int, got 'many'"),
+        ({"capacity": 2.5}, "'capacity' must be int, got 2.5"),
+        ({"capacity": True}, "'capacity' must be int, got True"),
+        ({"smoke": 1}, "'smoke' must be bool, got 1"),
+        ({"seeds": 1}, "'seeds' must be .*, got 1"),
+        ({"seeds": ["a"]}, "'seeds' must be int, got 'a'"),
+        ({"learn": {"hyper": {"clip_norm": "1"}}}, "'learn.hyper.clip_norm' must be float, got '1'"),
+        ({"learn": {"hyper": {"clip_norm": True}}}, "'learn.hyper.clip_norm' must be float, got True"),
+        ({"evaluate_on": "tset"}, "'evaluate_on' must be 'test' or 'validation', got 'tset'"),
+        ({"data_dir": 3}, "'data_dir' must be Path, got 3"),
+        ({"capacity": 0}, "capacity must be at least 1, got 0"),
+        ({"tasks": 0}, "tasks must be at least 1, got 0"),
+        ({"oracle_seeds": 1}, "oracle_seeds must be at least 2, got 1"),
+        ({"validation_examples": 0}, "validation_examples must be at least 1, got 0"),
+        ({"per_class": 0}, "per_class must be at least 1, got 0"),
+        ({"seeds": []}, "seeds must be one or more different values"),
+        ({"seeds": [1, 1]}, "seeds must be one or more different values"),
+        ({"seeds": [-1]}, "seeds must be non-negative"),
+        ({"methods": []}, "methods must be one or more different values"),
+        ({"oracle": {"epochs": 0}}, "epochs must be at least 1, got 0"),
+        ({"learn": {"settings": {"mask": "hrad"}}}, "'learn.settings.mask' must be 'hard' or .*, got 'hrad'"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_dotted_name(values, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(ExperimentConfig, values)
+
+
+@pytest.mark.parametrize("classes", [[], [3, 3]])
+def test_classes_to_unlearn_are_some_and_different(classes):
+    with pytest.raises(ValueError, match="unlearn_classes must be one or more different values"):
+        from_dict(ClassWiseConfig, {"unlearn_classes": classes})
+
+
+def test_the_nearest_name_is_offered_where_there_is_one():
+    assert nearest("ug-clu", ["ug_clu", "do_nothing"]) == "did you mean ug_clu? Valid: do_nothing, ug_clu"
+    assert nearest("xyz", ["ug_clu", "do_nothing"]) == "Valid: do_nothing, ug_clu"
+
+
+def test_merge_goes_deep_and_leaves_its_arguments_alone():
+    base, over = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": {"e": 4}}, "d": {"f": 5}}
+    assert merge(base, over) == {"a": {"b": {"e": 4}, "c": 2}, "d": {"f": 5}}
+    assert base == {"a": {"b": 1, "c": 2}, "d": 3} and over == {"a": {"b": {"e": 4}}, "d": {"f": 5}}
+
+
+# --- settings files --------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_overridden_by_experiment_by_size_and_by_the_command_line(tmp_path):
+    path = write(
+        tmp_path / "mine.json",
+        capacity=10,
+        tasks=10,
+        per_class=40,
+        seeds=[5],
+        experiments={"task_aware": {"capacity": 11, "per_class": 41}, "class_wise": {"capacity": 99}},
+        smoke={"per_class": 42},
+    )
+    plain = parsed("--settings", str(path))
+    assert (plain.capacity, plain.tasks, plain.per_class, plain.seeds) == (11, 10, 41, (5,))
+    smoke = parsed("--settings", str(path), "--smoke", "--seeds", "7", "8")
+    assert (smoke.capacity, smoke.tasks, smoke.per_class, smoke.seeds) == (11, 10, 42, (7, 8))
+    assert smoke.smoke and smoke.settings == path
+    assert smoke.oracle == TaskAwareConfig().oracle, "what nobody mentions stays as the code has it"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "the file must be a JSON object, got list"),
+        ('{"experiments": []}', "'experiments' must be a JSON object, got list"),
+        ('{"smoke": 3}', "'smoke' must be a JSON object, got int"),
+        ('{"experiments": {"task_awar": {}}}', r"unknown experiment 'task_awar'; did you mean task_aware\?"),
+        ('{"experiments": {"class_wise": 1}}', "'class_wise' must be a JSON object, got int"),
+    ],
+)
+def test_a_damaged_settings_file_is_named(tmp_path, text, message):
+    path = tmp_path / "mine.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_settings(path, "task_aware", smoke=False)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("dataset", data.DATASETS)
+@pytest.mark.parametrize("smoke", [False, True])
+def test_the_settings_of_every_dataset_make_every_experiment(dataset, experiment, smoke):
+    module = importlib.import_module(f"experiments.{experiment}")
+    (kind,) = [k for k in vars(module).values() if isinstance(k, type) and issubclass(k, ExperimentConfig) and
+               k is not ExperimentConfig]  # fmt: skip
+    config = parsed("--dataset", dataset, *["--smoke"] * smoke, kind=kind, experiment=experiment)
+    assert isinstance(config, kind) and config.dataset == dataset and config.smoke == smoke
+    assert set(build(config, lambda *a, **k: None, 10, None)) == set(config.methods)
+
+
+def test_every_settings_file_is_of_a_dataset():
+    assert {path.stem for path in SETTINGS.glob("*.json")} == set(data.DATASETS)
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_documented_with_its_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parsed("--help")
+    lines = [line.strip("│| ") for line in capsys.readouterr().out.splitlines()]
+    assert stop.value.code == 0 and "what it is" in lines
+    heads = [i for i, line in enumerate(lines) if line.startswith("-")] + [len(lines)]
+    entries = {lines[i].split()[0].strip(","): " ".join(lines[i:j]) for i, j in itertools.pairwise(heads)}
+
+    def check(kind, prefix):
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            if dataclasses.is_dataclass(hints[field.name]):
+                check(hints[field.name], f"{prefix}{field.name}.")
+                continue
+            option = "--" + f"{prefix}{field.name}".replace("_", "-")
+            said, default = entries[option].split("(default:")[:2]
+            assert len(said.split()) >= 5, f"{option}: its type and what it means, got {said!r}"
+            assert default.strip() != ")", option
+
+    check(TaskAwareConfig, "")
+
+
+def test_an_unknown_dataset_is_met_with_the_nearest():
+    with pytest.raises(ValueError, match=r"unknown dataset 'fashion-mnist'; did you mean fashion_mnist\?"):
+        parsed("--dataset", "fashion-mnist")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (["--capacit", "3"], ["Unrecognized options: --capacit", "--capacity INT"]),
+        (["--learn.settings.outer-step", "3"], ["Unrecognized", "--learn.settings.outer-steps INT"]),
+        (["--capacity", "0"], ["capacity must be at least 1, got 0"]),
+        (["--capacity", "many"], ["--capacity", "'many'"]),
+        (["--learn.settings.outer-steps", "0"], ["learn.settings", "outer_steps must be at least 1, got 0"]),
+        (["--learn.settings.inner-steps", "-1"], ["inner_steps must be at least 0, got -1"]),
+        (["--unlearn.settings.mask", "hrad"], ["'hrad'", "--unlearn.settings.mask", "straight_through"]),
+        (["--oracle.epochs", "0"], ["oracle", "epochs must be at least 1, got 0"]),
+        (["--oracle.momentum", "1"], ["momentum must be in [0, 1), got 1"]),
+        (["--seeds"], ["seeds must be one or more different values"]),
+    ],
+)
+def test_a_bad_command_line_ends_with_2_and_a_message(capsys, arguments, messages):
+    with pytest.raises(SystemExit) as stop:
+        parsed(*arguments)
+    assert stop.value.code == 2
+    output = capsys.readouterr()
+    words = " ".join(output.err.split())
+    assert not output.out and "Traceback" not in words
+    for message in messages:
+        assert message in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--learn.hyper.fast-learning-rate", "-1"], "fast_learning_rate must be in"),
+        (["--unlearn.hyper.slow-step-size", "1.5"], r"slow_step_size must be in \[0, 1\], got 1.5"),
+        (["--unlearn.hyper.loss-exponent", "nan"], "loss_exponent must be in .*, got nan"),
+        (["--unlearn.hyper.clip-norm", "0"], "clip_norm must be in .*, got 0"),
+        (["--finetune.remain-learning-rate", "-1"], r"finetune.remain_learning_rate must be in \[0, ∞\), got -1"),
+        (["--finetune.remain-weight-decay", "inf"], "finetune.remain_weight_decay must be in .*, got inf"),
+        (["--unlearn.settings.inner-data", "mixed"], "inner_data of an unlearn request must be 'buffer'"),
+        (["--methods", "ug-clu"], r"unknown method 'ug-clu'; did you mean ug_clu\? Valid: do_nothing, .*, ug_clu"),
+    ],
+)
+def test_continuous_settings_out_of_range_and_unknown_methods_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build(parsed(*arguments), lambda *a, **k: None, 10, None)

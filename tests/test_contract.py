@@ -1,0 +1,106 @@
+"""What every method must do, whatever it is: one battery over all of them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ugclu_jax import buffer as buffer_lib
+from ugclu_jax.learner import combine
+from ugclu_jax.methods.do_nothing import do_nothing
+from ugclu_jax.methods.finetune_remain import FinetuneHyper, FinetuneSettings, finetune_remain
+from ugclu_jax.models import create
+from ugclu_jax.models.adapters import linen_apply_fn, linen_init, normalise
+from ugclu_jax.types import Examples, Hyper, Info, MethodState
+from ugclu_jax.ugclu import UGCLUSettings, ug_clu
+
+INPUTS = np.random.default_rng(0).integers(0, 255, (60, 4, 4, 1)).astype(np.uint8)
+LABELS = (np.arange(60) % 3).astype(np.int32)
+MODULE, PREPROCESS = create("cnn_bn", 3), normalise((0.5,), (0.3,), 255.0)
+APPLY = linen_apply_fn(MODULE, PREPROCESS)
+SMALL = UGCLUSettings(outer_steps=2, inner_steps=1, task_batch_size=4, remain_batch_size=4, saliency_batches=1)
+
+
+def ug(**changes):
+    unlearn = dataclasses.replace(SMALL, **changes)
+    learn = dataclasses.replace(unlearn, inner_data="mixed")
+    return ug_clu(APPLY, learn, unlearn, num_classes=3), Hyper()
+
+
+FINETUNE = finetune_remain(APPLY, FinetuneSettings(steps=2, batch_size=4), num_classes=3)
+METHODS = {
+    "ug_clu": ug(),
+    "ug_clu soft gradient": ug(mask="soft", saliency="gradient"),
+    "ug_clu straight_through batch_fisher": ug(mask="straight_through", saliency="batch_fisher"),
+    "ug_clu plain": ug(mask="none", inner_steps=0, coefficient_decay=False, remain_decay=False),
+    "ug_clu keep statistics": ug(keep_fast_statistics=True),
+    "finetune_remain": (FINETUNE, FinetuneHyper()),
+    "do_nothing": (do_nothing(), ()),
+    "combined": (combine(learn=FINETUNE, unlearn=do_nothing()), FinetuneHyper()),
+}
+TASK = Examples(jnp.asarray(INPUTS), jnp.asarray(LABELS), jnp.arange(-4, 16)[::-1].at[16:].set(-1), jnp.asarray(16))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return linen_init(MODULE, PREPROCESS, jax.random.key(0), INPUTS[:1])
+
+
+@pytest.fixture(scope="module")
+def filled_buffer():
+    empty = buffer_lib.init(12, (4, 4, 1), jnp.uint8, jax.random.key(0))
+    return buffer_lib.insert(empty, TASK._replace(ids=jnp.arange(20, 40), count=jnp.asarray(20)))
+
+
+def signature(tree):
+    return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
+
+
+@pytest.mark.parametrize("kind", ["learn", "unlearn"])
+@pytest.mark.parametrize("name", METHODS)
+def test_contract(name, kind, network, filled_buffer):
+    method, hyper = METHODS[name]
+    update = getattr(method, kind)
+    state = method.init(*network)
+    hyper = jax.tree.map(jnp.asarray, hyper)
+    traces = 0
+
+    def counted(key, state, hyper, task, buffer):
+        nonlocal traces
+        traces += 1
+        return update(key, state, hyper, task, buffer)
+
+    jitted = jax.jit(counted)
+    keys = jax.random.split(jax.random.key(1), 2)
+    new_state, info = jitted(keys[0], state, hyper, TASK, filled_buffer)
+
+    assert isinstance(new_state, MethodState) and isinstance(info, Info)
+    assert signature(new_state) == signature(state), "structure, shapes and types are kept"
+    assert jax.tree.structure(info.mask_density) == jax.tree.structure(state.params)
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((new_state, info)))
+    assert float(info.gradient_evaluations) >= 0
+
+    second, _ = jitted(keys[1], new_state, jax.tree.map(lambda x: x * 0.5, hyper), TASK, filled_buffer)
+    assert traces == 1, "another key, state and hyper: the same program"
+
+    stacked, _ = jax.jit(jax.vmap(update, in_axes=(0, None, None, None, None)))(keys, state, hyper, TASK, filled_buffer)
+    alone, _ = jitted(keys[1], state, hyper, TASK, filled_buffer)
+    for s, single in enumerate((new_state, alone)):
+        jax.tree.map(lambda a, b, s=s: np.testing.assert_allclose(a[s], b, rtol=2e-4, atol=2e-5), stacked, single)
+
+    moved = any(bool(jnp.any(a != b)) for a, b in zip(jax.tree.leaves(second), jax.tree.leaves(new_state), strict=True))
+    nothing = name == "do_nothing" or (name == "combined" and kind == "unlearn")
+    assert moved != nothing
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_empty_buffer_harms_nothing(name, network):
+    method, hyper = METHODS[name]
+    empty = buffer_lib.init(4, (4, 4, 1), jnp.uint8, jax.random.key(0))
+    state = method.init(*network)
+    new_state, _ = jax.jit(method.unlearn)(jax.random.key(0), state, hyper, TASK, empty)
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(new_state))
+    if name == "finetune_remain":  # nothing to fine-tune on
+        jax.tree.map(np.testing.assert_array_equal, new_state, state)

@@ -1,0 +1,117 @@
+"""A run's folder: it belongs to one configuration, and what is in it is whole."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from experiments import folder as folder_module
+from experiments.folder import RunFolder, check_writable, differences, write
+
+CONFIG = {"dataset": "digits", "learn": {"hyper": {"clip_norm": 1.0}}, "seeds": [0]}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = RunFolder(tmp_path / "deep" / "run")
+    made.open(CONFIG, "stream")
+    return made
+
+
+def test_a_new_folder_holds_configuration_and_stream(folder):
+    assert json.loads((folder.path / "config.json").read_text()) == CONFIG
+    assert (folder.path / "stream.json").read_text() == "stream"
+    assert sorted(path.name for path in folder.path.iterdir()) == ["config.json", "stream.json"]
+
+
+def test_the_same_configuration_takes_it_up_untouched(folder):
+    before = {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir()}
+    folder.open(json.loads(json.dumps(CONFIG)), "stream")
+    assert {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir()} == before
+
+
+def test_another_configuration_is_refused_with_every_differing_key(folder):
+    other = {"dataset": "fashion_mnist", "learn": {"hyper": {"clip_norm": 2.0}}, "seeds": [0], "model": "cnn"}
+    with pytest.raises(ValueError) as caught:
+        folder.open(other, "stream")
+    message = str(caught.value)
+    assert str(folder.path) in message and "--run-dir" in message and "seeds" not in message
+    assert 'dataset ("digits" there, "fashion_mnist" here)' in message
+    assert "learn.hyper.clip_norm (1.0 there, 2.0 here)" in message
+    assert 'model ("nothing" there, "cnn" here)' in message
+    assert json.loads((folder.path / "config.json").read_text()) == CONFIG
+
+
+def test_another_stream_is_refused(folder):
+    with pytest.raises(ValueError, match="another request stream"):
+        folder.open(CONFIG, "another")
+
+
+@pytest.mark.parametrize("text", ["", "{", "3", "null"])
+def test_a_damaged_configuration_is_named(folder, text):
+    (folder.path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config.json is not a configuration .* give another --run-dir"):
+        folder.open(CONFIG, "stream")
+
+
+def test_a_folder_without_configuration_is_one_that_was_cut_short(folder):
+    (folder.path / "config.json").unlink()
+    folder.open(CONFIG, "another")
+    assert (folder.path / "stream.json").read_text() == "another"
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_its_setting(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(OSError, match=f"folder {path} cannot be written .* give another --cache-dir"):
+            check_writable(path, "--cache-dir")
+        with pytest.raises(OSError, match=f"folder {path} cannot be written .* give another --run-dir"):
+            RunFolder(path).open(CONFIG, "stream")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_folder_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OSError, match="Permission denied"):
+            check_writable(tmp_path, "--run-dir")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_differences_look_inside_and_both_ways():
+    assert not list(differences(CONFIG, CONFIG))
+    assert list(differences({"a": 1, "c": {"d": 0}}, {"b": None, "c": {"d": 0}})) == [
+        'a (1 there, "nothing" here)',
+        'b ("nothing" there, null here)',
+    ]
+    assert list(differences({"a": {"b": 1}}, {"a": 2})) == ['a ({"b": 1} there, 2 here)']
+
+
+def test_a_text_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write(path, "old")
+
+    def stop(source, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module.os, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            write(path, "new and longer")
+    assert path.read_text() == "old"
+    write(path, "new")
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_metrics_and_traces_come_back(folder):
+    lines = [{"request": 0, "KL": 0.1 + 0.2, "UA": None}, {"request": 1}]
+    folder.write_metrics(lines)
+    assert [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()] == lines
+    folder.write_trace("ug_clu", 3, 1, {"task_losses": np.arange(3.0)})
+    with np.load(folder.trace("ug_clu", 3, 1)) as stored:
+        np.testing.assert_array_equal(stored["task_losses"], np.arange(3.0))
+    assert folder.trace("ug_clu", 3, 1).parent.parent == folder.checkpoints("ug_clu", 3).parent
+    assert not list(folder.path.rglob("*.partial"))

@@ -1,0 +1,256 @@
+"""Oracles: the training against a NumPy loop, which examples it sees, one program for all of it, and the cache."""
+
+import dataclasses
+import functools
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ugclu_jax.oracle import (
+    DamagedCacheError,
+    OracleSettings,
+    cached,
+    content_hash,
+    gradient_evaluations,
+    oracle_program,
+    train_from_scratch,
+)
+from ugclu_jax.types import Examples
+
+FEATURES, CLASSES, ROWS, PADDED = 3, 4, 20, 16
+SETTINGS = OracleSettings(epochs=3, batch_size=4, learning_rate=0.3, momentum=0.8, weight_decay=0.01)
+RNG = np.random.default_rng(0)
+INPUTS = RNG.normal(size=(ROWS, FEATURES)).astype(np.float32)
+LABELS = RNG.integers(0, CLASSES, ROWS).astype(np.int32)
+IDS = np.array([1, 2, 3, 5, 8, 9, 11, 12, 14, 17], np.int32)  # neither the first row nor the last
+
+
+def linear(params, model_state, inputs, *, train, rng_key):
+    return inputs @ params["kernel"] + params["bias"], model_state
+
+
+def init_linear(rng_key):
+    return {"kernel": jax.random.normal(rng_key, (FEATURES, CLASSES)), "bias": jnp.zeros(CLASSES)}, {}
+
+
+def examples(ids, inputs=INPUTS):
+    padded = np.full(PADDED, -1, np.int32)
+    padded[: len(ids)] = ids
+    return Examples(jnp.asarray(inputs), jnp.asarray(LABELS), jnp.asarray(padded), jnp.asarray(len(ids), jnp.int32))
+
+
+@pytest.fixture(scope="module")
+def programs():
+    """Two seeds in one program, one seed alone, and how often the model was traced for the first."""
+    traces = []
+
+    def counted(*args, **kwargs):
+        traces.append(1)
+        return linear(*args, **kwargs)
+
+    many = oracle_program(counted, init_linear, SETTINGS)
+    alone = jax.jit(functools.partial(train_from_scratch, apply_fn=linear, init_fn=init_linear, settings=SETTINGS))
+    return many, alone, traces
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def epoch_order(data_key, epoch, count):
+    """The documented rule: valid rows by a uniform draw from the epoch's key."""
+    noise = np.asarray(jax.random.uniform(jax.random.fold_in(data_key, epoch), (PADDED,)))
+    return np.argsort(noise[:count])
+
+
+def numpy_training(rng_key, ids):
+    """Softmax regression by SGD with Nesterov momentum, weight decay and half a cosine; float64, written by hand."""
+    init_key, data_key, _ = jax.random.split(rng_key, 3)
+    weights = {name: np.asarray(value, np.float64) for name, value in init_linear(init_key)[0].items()}
+    velocity = {name: np.zeros_like(value) for name, value in weights.items()}
+    batches = -(-len(ids) // SETTINGS.batch_size)
+    total, t = SETTINGS.epochs * batches, 0
+    for epoch in range(SETTINGS.epochs):
+        order = epoch_order(data_key, epoch, len(ids))
+        for start in range(0, len(ids), SETTINGS.batch_size):
+            rows = ids[order[start : start + SETTINGS.batch_size]]
+            gradient = {name: np.zeros_like(value) for name, value in weights.items()}
+            for row in rows:
+                x = INPUTS[row].astype(np.float64)
+                powers = np.exp(x @ weights["kernel"] + weights["bias"])
+                error = powers / powers.sum() - np.eye(CLASSES)[LABELS[row]]
+                gradient["kernel"] += np.outer(x, error) / len(rows)
+                gradient["bias"] += error / len(rows)
+            rate = SETTINGS.learning_rate * (1 + np.cos(np.pi * t / total)) / 2
+            for name in weights:
+                g = gradient[name] + SETTINGS.weight_decay * weights[name]
+                velocity[name] = g + SETTINGS.momentum * velocity[name]
+                weights[name] = weights[name] - rate * (g + SETTINGS.momentum * velocity[name])
+            t += 1
+    return weights
+
+
+def test_training_is_what_a_numpy_loop_does_for_every_retained_set_and_seed(programs):
+    many, _, traces = programs
+    seen = None
+    for ids in (IDS, IDS[:8], IDS[:3], np.arange(PADDED)):  # a partial batch, none, less than one, no padding
+        keys = jax.random.split(jax.random.key(len(ids)), 2)
+        params, _ = many(keys, examples(ids))
+        seen = seen or len(traces)
+        for s in range(2):
+            expected = numpy_training(keys[s], ids)
+            for name in expected:
+                np.testing.assert_allclose(params[name][s], expected[name], rtol=1e-4, atol=1e-5)
+    assert len(traces) == seen > 0, "one program serves them all"
+
+
+def test_seeds_of_one_program_equal_separate_ones(programs):
+    many, alone, _ = programs
+    keys = jax.random.split(jax.random.key(1), 2)
+    stacked, _ = many(keys, examples(IDS))
+    for s in range(2):
+        single, _ = alone(keys[s], examples(IDS))
+        jax.tree.map(lambda a, b, s=s: np.testing.assert_allclose(a[s], b, rtol=1e-5, atol=1e-6), stacked, single)
+    assert not np.allclose(stacked["kernel"][0], stacked["kernel"][1], atol=1e-3)
+
+
+def test_nothing_retained_leaves_the_fresh_network(programs):
+    _, alone, _ = programs
+    params, _ = alone(jax.random.key(2), examples([]))
+    fresh, _ = init_linear(jax.random.split(jax.random.key(2), 3)[0])
+    jax.tree.map(np.testing.assert_array_equal, params, fresh)
+
+
+def test_every_example_is_seen_once_an_epoch_and_no_other_ever():
+    steps = SETTINGS.epochs * -(-len(IDS) // SETTINGS.batch_size)
+
+    def log(params, model_state, inputs, *, train, rng_key):
+        at = model_state["step"]
+        state = {"step": at + 1, "rows": model_state["rows"].at[at].set(inputs)}
+        return params + jnp.zeros((inputs.shape[0], 2)), state
+
+    def init(rng_key):
+        return jnp.zeros(2), {"step": jnp.int32(0), "rows": jnp.zeros((steps, SETTINGS.batch_size), jnp.int32)}
+
+    train = jax.jit(functools.partial(train_from_scratch, apply_fn=log, init_fn=init, settings=SETTINGS))
+    orders = []
+    for seed in range(2):
+        _, state = train(jax.random.key(seed), examples(IDS, inputs=np.arange(ROWS)))
+        assert int(state["step"]) == steps
+        epochs = np.asarray(state["rows"]).reshape(SETTINGS.epochs, -1)
+        # Rows that fill up the last batch weigh nothing, but BatchNorm looks at them too.
+        assert set(epochs.ravel()) <= set(IDS)
+        for epoch in epochs:
+            assert sorted(epoch[: len(IDS)]) == sorted(IDS)
+            orders.append(tuple(epoch))
+    assert len(set(orders)) == len(orders), "another order each epoch and each seed"
+
+
+def test_cost_counts_every_example_of_every_epoch():
+    assert gradient_evaluations(96, OracleSettings(epochs=4)) == 6.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", 0), ("batch_size", 0), ("learning_rate", -0.1), ("learning_rate", np.nan), ("learning_rate", np.inf),
+     ("momentum", 1.0), ("momentum", -0.1), ("weight_decay", -1e-9)],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .*{value:g}"):
+        OracleSettings(**{name: value})
+
+
+# --- the cache -------------------------------------------------------------------------------------------------------
+
+INGREDIENTS = {"data": "d", "ids": np.array([4, 2, 7]), "model": "mlp", "settings": OracleSettings(), "seeds": (0, 1)}
+
+
+def test_the_same_ingredients_hash_alike_and_any_other_differ():
+    key = content_hash(**INGREDIENTS)
+    assert len(key) == 64 and key == content_hash(**{**INGREDIENTS, "ids": np.array([2, 4, 7], np.int32)})
+    others = {"data": "e", "ids": np.array([4, 2]), "model": "cnn", "seeds": (1, 0)}
+    keys = {content_hash(**{**INGREDIENTS, name: value}) for name, value in others.items()}
+    for field in dataclasses.fields(OracleSettings):
+        default = getattr(OracleSettings(), field.name)
+        changed = dataclasses.replace(OracleSettings(), **{field.name: default + 1 if default >= 1 else default / 2})
+        keys.add(content_hash(**{**INGREDIENTS, "settings": changed}))
+    assert len(keys | {key}) == 1 + len(others) + len(dataclasses.fields(OracleSettings))
+
+
+TREE = ({"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, {}, np.array([1, 2], np.uint8))
+
+
+def unwanted():
+    raise AssertionError("computed though it was there")
+
+
+def assert_same(tree):
+    assert jax.tree.structure(tree) == jax.tree.structure(TREE)
+    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(TREE), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_tree_is_computed_once_and_comes_back_exactly(tmp_path):
+    path = tmp_path / "folder" / "key.npz"
+    tree, hit = cached(path, TREE, lambda: jax.tree.map(jnp.asarray, TREE))
+    assert not hit
+    assert_same(tree)
+    tree, hit = cached(path, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), TREE), unwanted)
+    assert hit
+    assert_same(tree)
+
+
+def test_a_flipped_byte_is_refused_or_harmless(tmp_path):
+    path = tmp_path / "key.npz"
+    cached(path, TREE, lambda: TREE)
+    whole = path.read_bytes()
+    refused = 0
+    for offset in range(0, len(whole), 5):
+        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0xFF]) + whole[offset + 1 :])
+        try:
+            assert_same(cached(path, TREE, unwanted)[0])
+        except DamagedCacheError as error:
+            assert str(path) in str(error) and "delete it" in str(error)
+            refused += 1
+    assert refused > len(whole) / 5 / 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a zip file", None])
+def test_another_file_in_its_place_is_refused_by_name(tmp_path, damage):
+    path = tmp_path / "key.npz"
+    cached(path, TREE, lambda: TREE)
+    path.write_bytes(path.read_bytes()[:-30] if damage is None else damage)
+    with pytest.raises(DamagedCacheError, match=f"{path} is damaged"):
+        cached(path, TREE, unwanted)
+
+
+@pytest.mark.parametrize(
+    "other", [TREE[:1], (*TREE, np.zeros(1)), (TREE[0], {}, np.array([1, 2])), ({"kernel": np.zeros(3)}, {}, TREE[2])]
+)
+def test_another_network_is_refused_by_name(tmp_path, other):
+    path = tmp_path / "key.npz"
+    cached(path, other, lambda: other)
+    with pytest.raises(DamagedCacheError, match=f"{path} holds another network"):
+        cached(path, TREE, unwanted)
+
+
+def test_what_is_cut_short_leaves_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "key.npz"
+    with pytest.raises(KeyboardInterrupt):
+        cached(path, TREE, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert not list(tmp_path.iterdir())
+
+    def half(file, *arrays):
+        file.write(b"PK half of it")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", half)
+        with pytest.raises(KeyboardInterrupt):
+            cached(path, TREE, lambda: TREE)
+    assert not list(tmp_path.iterdir())
+    assert_same(cached(path, TREE, lambda: TREE)[0])
+    assert zipfile.is_zipfile(path)
