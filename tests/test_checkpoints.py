@@ -9,6 +9,9 @@ import pytest
 
 from ugclu_jax import checkpoints
 
+# Where a load fails, Orbax leaves a closed event loop to the garbage collector, which pytest would report.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def make_state(value=1.0):
     return {

@@ -1,7 +1,5 @@
 """Adaptive coefficients against a loop, their properties, the ends of the range, and what their gradient may see."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from ugclu_jax.coefficients import LOSS_FLOOR, adaptive, remaining_shares, stopped, uniform
+from ugclu_jax.coefficients import LOSS_FLOOR, adaptive, remaining_shares, uniform
 
 KINDS = ["learn", "unlearn"]
 LOSSES = np.array([0.0, 1e-6, 0.3, 2.0, 40.0])
@@ -91,17 +89,6 @@ def test_slope_in_the_exponent_is_the_central_difference(x64, kind):
     numeric = (at(0.5 + 1e-6) - at(0.5 - 1e-6)) / 2e-6
     assert np.abs(numeric).max() > 0.1
     np.testing.assert_allclose(slope_in_exponent(kind, 0.5, 1.0, LOSSES, WEIGHTS), numeric, atol=1e-8)
-
-
-def test_stopped_hides_the_losses_and_not_the_exponent():
-    @jax.jit
-    @functools.partial(jax.grad, argnums=(0, 1))
-    def slopes(exponent, scale):
-        losses = jnp.array([1.0, 2.0, 3.0]) * scale + scale**2
-        return jnp.vdot(stopped(adaptive("learn", exponent), losses, jnp.ones(3)), jnp.arange(3.0))
-
-    by_exponent, by_scale = slopes(0.5, 1.0)
-    assert by_scale == 0 and abs(by_exponent) > 0.1
 
 
 @pytest.mark.parametrize(("kind", "devices"), [("learn", 2), ("unlearn", 4)])

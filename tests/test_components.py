@@ -51,7 +51,7 @@ def assert_close(tree, expected, **tolerance):
 
 @pytest.mark.parametrize("kind", ["learn", "unlearn"])
 def test_task_components_are_those_of_a_loop(x64, tiny, kind):
-    """With λ ≠ 0 the loop's coefficients are constants: agreement means that their gradient is stopped."""
+    """With λ ≠ 0 the loop's coefficients are constants: agreement means that they are held constant."""
     batch = draw()
     coefficients = reference.coefficients(kind, reference.losses(tiny.twin, tiny.params, batch), WEIGHTS, 0.5, 0.7)
     expected, loss = reference.mean_gradient(tiny.twin, tiny.params, batch, coefficients)

@@ -8,7 +8,7 @@ from jax import lax
 from ugclu_jax.types import Array, RequestKind
 
 CoefficientFn = Callable[[Array, Array], Array]
-"""`(losses [B], weights [B]) -> coefficients [B]`; the caller stops their gradient."""
+"""`(losses [B], weights [B]) -> coefficients [B]`; constants of the gradient that they weight."""
 
 LOSS_FLOOR = 1e-4
 """Smallest loss that still tells examples apart (ours): below it p_y > 0.9999 and `ℓ^−λ` would let one example rule."""
@@ -73,19 +73,6 @@ def adaptive(
         return remaining_share * w / jnp.where(count > 0, mean, 1.0)
 
     return coefficients
-
-
-def stopped(coefficient_fn: CoefficientFn, losses: Array, weights: Array) -> Array:
-    """Coefficients as constants of the differentiation with respect to the parameters.
-
-    The *losses* are stopped, not the result: a gradient with respect to λ still flows.
-
-    >>> import jax, jax.numpy as jnp
-    >>> f = lambda losses: stopped(adaptive("learn", 1.0), losses, jnp.ones(2)).sum()
-    >>> jax.grad(f)(jnp.array([1.0, 2.0])).tolist()
-    [0.0, 0.0]
-    """
-    return coefficient_fn(lax.stop_gradient(losses), weights)
 
 
 def remaining_shares(outer_steps: int) -> Array:

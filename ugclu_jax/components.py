@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.coefficients import CoefficientFn, stopped, uniform
+from ugclu_jax.coefficients import CoefficientFn, uniform
 from ugclu_jax.losses import cross_entropy
 from ugclu_jax.types import ApplyFn, Array, Batch, ModelState, Params, PyTree
 
@@ -50,7 +50,7 @@ def weighted_gradient(
     rng_key: Array | None = None,
     axis_name: str | None = None,
 ) -> Component:
-    """`∇_θ [ Σ_i v_i ε_i ℓ_i(θ) / Σ_i v_i ]`, `v` the batch weights and `ε` the coefficients, gradient stopped.
+    """`∇_θ [ Σ_i v_i ε_i ℓ_i(θ) / Σ_i v_i ]`, `v` the batch weights and `ε` the coefficients, held constant.
 
     Args:
         apply_fn: the model.
@@ -78,14 +78,16 @@ def weighted_gradient(
         count = lax.psum(count, axis_name)
     safe_count = jnp.maximum(count, 1.0)
 
-    def objective(params: Params) -> tuple[Array, tuple[ModelState, Array]]:
+    def losses_of(params: Params) -> tuple[Array, ModelState]:
         logits, new_state = apply_fn(params, model_state, batch.inputs, train=train, rng_key=rng_key)
-        losses = cross_entropy(logits, batch.labels)
-        coefficients = stopped(coefficient_fn, losses, batch.weights)
-        mean_loss = jnp.sum(batch.weights * losses) / safe_count
-        return jnp.sum(batch.weights * coefficients * losses) / safe_count, (new_state, mean_loss)
+        return cross_entropy(logits, batch.labels), new_state
 
-    gradient, (new_state, loss) = jax.grad(objective, has_aux=True)(params)
+    losses, pull_back, new_state = jax.vjp(losses_of, params, has_aux=True)
+    # The coefficients enter as the cotangent: constants of this gradient, and yet a hypergradient of what is made of it
+    # still sees how they follow the losses. A stop_gradient here would cut that path too.
+    cotangent = batch.weights * coefficient_fn(losses, batch.weights) / safe_count
+    (gradient,) = pull_back(cotangent.astype(losses.dtype))
+    loss = jnp.sum(batch.weights * losses) / safe_count
     if axis_name:
         gradient, loss = lax.psum((gradient, loss), axis_name)
         new_state = lax.pmean(new_state, axis_name)
