@@ -99,8 +99,8 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     path = config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
     folder = RunFolder(path.absolute())
-    check_writable(config.cache_dir / "oracles", "--cache-dir")
     folder.open(settings, to_json(scenario.stream))
+    check_writable(config.cache_dir / "oracles", "--cache-dir")
     return Plan(
         name=name,
         config=config,

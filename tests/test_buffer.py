@@ -394,7 +394,7 @@ def test_no_byte_of_a_removed_example_is_left(refill, by):
 
 def test_sample_is_uniform_over_filled_rows():
     buffer = inserted(EMPTY, [3, 9, 14])
-    batch = sample(buffer, jax.random.key(3), 3000)
+    batch = sample(buffer, jax.random.key(3), (3000,))
     assert batch.weights.dtype == jnp.float32 and batch.weights.tolist() == [1.0] * 3000
     drawn = [np.all(np.asarray(batch.inputs) == np.asarray(INPUTS[i]), axis=(1, 2)) for i in (3, 9, 14)]
     assert stats.chisquare(np.sum(drawn, axis=1)).pvalue > 1e-3
@@ -405,7 +405,7 @@ def test_sample_is_uniform_over_filled_rows():
 def test_sample_of_an_empty_buffer_weighs_nothing():
     full = inserted(EMPTY, range(NUM_EXAMPLES))
     buffer = remove(full, full.ids, refill="uniform")
-    batch = sample(buffer, jax.random.key(0), 3000)
+    batch = sample(buffer, jax.random.key(0), (3000,))
     assert batch.inputs.shape == (3000, 2, 3)
     for leaf in batch:
         assert not np.asarray(leaf).any()

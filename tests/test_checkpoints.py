@@ -37,6 +37,14 @@ def test_round_trip_is_exact(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_restored_state_runs_the_same_program_as_a_fresh_one(tmp_path):
+    checkpoints.save(tmp_path, 0, make_state(), {})
+    restored = checkpoints.restore(tmp_path, 0, make_state())
+    request = jax.jit(lambda state: (state["params"]["kernel"] * 2, jax.random.split(state["key"])))
+    assert request.lower(restored.state).as_text() == request.lower(make_state()).as_text()
+    jax.tree.map(np.testing.assert_array_equal, request(restored.state)[0], request(make_state())[0])
+
+
 def test_an_older_index_can_be_written_again(tmp_path):
     for request, value in ((0, 1.0), (1, 2.0), (2, 3.0), (1, 4.0)):
         checkpoints.save(tmp_path, request, make_state(value), {})
@@ -65,6 +73,19 @@ def test_every_flipped_byte_is_caught_or_harmless(tmp_path):
             assert checkpoints.digest(restored.state, restored.metadata) == checkpoints.digest(state, metadata)
         path.write_bytes(original)
     assert caught > 0
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"item_handlers": 3}', b"\xff"])
+def test_a_damaged_checkpoint_harms_no_other(tmp_path, content):
+    for request in range(2):
+        checkpoints.save(tmp_path, request, make_state(request), {})
+    (tmp_path / "1" / "_CHECKPOINT_METADATA").write_bytes(content)
+    with pytest.raises(checkpoints.CorruptCheckpointError, match=str(tmp_path / "1")):
+        checkpoints.restore(tmp_path, 1, make_state())
+    assert float(checkpoints.restore(tmp_path, 0, make_state(5.0)).state["params"]["kernel"][0, 0]) == 0.0
+    for request in (1, 2):  # the run goes on, over the damaged one and past it
+        checkpoints.save(tmp_path, request, make_state(3.0), {})
+        assert float(checkpoints.restore(tmp_path, request, make_state()).state["params"]["kernel"][0, 0]) == 3.0
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.buffer import Buffer, balanced_weights, cumulative_weights, draw_rows, filled
+from ugclu_jax.buffer import Buffer, balanced_weights, cumulative_weights, draw_rows, filled, sample
 from ugclu_jax.types import Array, Batch, Examples
 
 
@@ -22,8 +22,8 @@ def valid_rows(examples: Examples) -> Array:
     return jnp.arange(examples.ids.shape[0]) < examples.count
 
 
-def share(rows: Array, axis_name: str | None) -> Array:
-    """This device's part of the last axis of a global draw; everything where no axis is mapped.
+def share(rows: Array, axis_name: str | None, axis: int = -1) -> Array:
+    """This device's part of the batch axis of a global draw; everything where no axis is mapped.
 
     Raises:
         ValueError: the batch size is not a multiple of the size of the mapped axis.
@@ -35,14 +35,10 @@ def share(rows: Array, axis_name: str | None) -> Array:
     if axis_name is None:
         return rows
     size = lax.axis_size(axis_name)
-    if rows.shape[-1] % size:
-        raise ValueError(f"batch size {rows.shape[-1]} is not a multiple of the {size} devices of axis {axis_name!r}")
-    part = rows.shape[-1] // size
-    return lax.dynamic_slice_in_dim(rows, lax.axis_index(axis_name) * part, part, axis=-1)
-
-
-def _uniform_rows(rng_key: Array, count: Array, shape: tuple[int, ...]) -> Array:
-    return jax.random.randint(rng_key, shape, 0, jnp.maximum(count, 1))
+    if rows.shape[axis] % size:
+        raise ValueError(f"batch size {rows.shape[axis]} is not a multiple of the {size} devices of axis {axis_name!r}")
+    part = rows.shape[axis] // size
+    return lax.dynamic_slice_in_dim(rows, lax.axis_index(axis_name) * part, part, axis=axis)
 
 
 def _weights(rows: Array, source_count: Array) -> Array:
@@ -66,14 +62,14 @@ def from_task(rng_key: Array, task: Examples, shape: tuple[int, ...], *, axis_na
     >>> from_task(jax.random.key(0), task, (2,)).inputs.tolist()
     [3.0, 3.0]
     """
-    rows = task.ids[share(_uniform_rows(rng_key, task.count, shape), axis_name)]
+    positions = jax.random.randint(rng_key, shape, 0, jnp.maximum(task.count, 1))
+    rows = task.ids[share(positions, axis_name)]
     return Batch(task.inputs[rows], task.labels[rows], _weights(rows, task.count))
 
 
 def from_buffer(rng_key: Array, buffer: Buffer, shape: tuple[int, ...], *, axis_name: str | None = None) -> Batch:
     """Uniform draw from what the buffer holds. Arguments and result as in `from_task`."""
-    rows = share(_uniform_rows(rng_key, buffer.count, shape), axis_name)
-    return Batch(buffer.inputs[rows], buffer.labels[rows], _weights(rows, buffer.count))
+    return jax.tree.map(lambda x: share(x, axis_name, len(shape) - 1), sample(buffer, rng_key, shape))
 
 
 def mixed_weights(task: Examples, buffer: Buffer, num_classes: int) -> Array:

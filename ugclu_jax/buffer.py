@@ -205,17 +205,18 @@ def remove_classes(buffer: Buffer, classes: Array, *, refill: Refill = "uniform"
     return _remove(buffer, jnp.isin(buffer.labels, classes), refill)
 
 
-def sample(buffer: Buffer, rng_key: Array, batch_size: int) -> Batch:
+def sample(buffer: Buffer, rng_key: Array, shape: tuple[int, ...]) -> Batch:
     """Draw a batch uniformly, with replacement, from the filled rows.
 
     Returns:
-        B = `batch_size` examples of weight 1; of weight 0, and all zeros, where the buffer is empty.
+        Examples with leading axes `shape`, e.g. `(B,)`, of weight 1; of weight 0, and all zeros, where the buffer is
+        empty.
 
-    >>> sample(init(4, (2,), jnp.uint8, jax.random.key(0)), jax.random.key(1), 3).weights.tolist()
+    >>> sample(init(4, (2,), jnp.uint8, jax.random.key(0)), jax.random.key(1), (3,)).weights.tolist()
     [0.0, 0.0, 0.0]
     """
-    rows = jax.random.randint(rng_key, (batch_size,), 0, jnp.maximum(buffer.count, 1))
-    weights = jnp.full(batch_size, buffer.count > 0, jnp.float32)
+    rows = jax.random.randint(rng_key, shape, 0, jnp.maximum(buffer.count, 1))
+    weights = jnp.full(shape, buffer.count > 0, jnp.float32)
     return Batch(buffer.inputs[rows], buffer.labels[rows], weights)
 
 

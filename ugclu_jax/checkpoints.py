@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
@@ -52,16 +54,11 @@ def save(directory: Path, request: int, state: PyTree, metadata: dict[str, Any])
     Raises:
         OSError: the folder cannot be written.
     """
-    with ocp.training.Checkpointer(directory, cleanup_tmp_directories=True) as checkpointer:
-        # One of that index is there where a damaged checkpoint made the run fall back to an earlier request. `force`
-        # because Orbax otherwise skips, silently, any index below the newest.
-        checkpointer.save(
-            request,
-            state,
-            force=True,
-            overwrite=request in requests(directory),
-            custom_metadata={"digest": digest(state, metadata), "content": metadata},
-        )
+    # One call a checkpoint, not Orbax's `Checkpointer`: that one reads all the others, and fails where one is damaged.
+    for cut_short in directory.glob("*.orbax-checkpoint-tmp"):
+        shutil.rmtree(cut_short)
+    stored = {"digest": digest(state, metadata), "content": metadata}
+    ocp.save(directory / str(request), state, overwrite=True, custom_metadata=stored)
 
 
 def restore(directory: Path, request: int, like: PyTree) -> Restored:
@@ -70,22 +67,31 @@ def restore(directory: Path, request: int, like: PyTree) -> Restored:
     Args:
         directory: absolute folder of the checkpoints.
         request: index of the request.
-        like: a concrete state of the same structure, e.g. a freshly initialised one.
+        like: a concrete state of the same structure, e.g. a freshly initialised one. What is not committed to a device
+            there is not in the result either: a resumed run is the same compiled program.
 
     Raises:
         CorruptCheckpointError: unreadable, of another structure, or not what was saved; names the checkpoint.
     """
-    with ocp.training.Checkpointer(directory) as checkpointer:
-        try:
-            stored = checkpointer.metadata(request).custom_metadata
-            state = checkpointer.load(request, like)
-            expected, metadata = stored["digest"], stored["content"]
-        except Exception as error:  # Orbax raises many kinds here, most of them wrapping the one that matters
-            reason = error.__cause__ or error
-            raise CorruptCheckpointError(f"checkpoint {directory / str(request)} cannot be read: {reason}") from error
+    path = directory / str(request)
+    try:
+        stored = ocp.metadata(path).custom_metadata
+        state = ocp.load(path, like)
+        expected, metadata = stored["digest"], stored["content"]
+    except Exception as error:  # Orbax raises many kinds here, some of them wrapping the one that matters
+        raise CorruptCheckpointError(f"checkpoint {path} cannot be read: {error.__cause__ or error}") from error
     if digest(state, metadata) != expected:
-        raise CorruptCheckpointError(f"checkpoint {directory / str(request)} is damaged: its digest does not match")
-    return Restored(request, state, metadata)
+        raise CorruptCheckpointError(f"checkpoint {path} is damaged: its digest does not match")
+    return Restored(request, jax.tree.map(_uncommitted, state, like), metadata)
+
+
+def _uncommitted(leaf: Any, like: Any) -> Any:
+    """Orbax commits every array to its device, which JAX compiles another program for."""
+    if not isinstance(leaf, jax.Array) or like.committed:
+        return leaf
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(np.asarray(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+    return jnp.asarray(np.asarray(leaf))
 
 
 def requests(directory: Path) -> list[int]:

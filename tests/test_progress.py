@@ -1,0 +1,47 @@
+"""Bars on a terminal, and not a byte elsewhere."""
+
+import io
+
+import numpy as np
+from rich.console import Console
+
+from experiments.progress import Progress
+from ugclu_jax.ugclu import StepInfo
+
+
+def drive(console: Console) -> str:
+    """One request of UG-CLU, one of fine-tuning, and a wait."""
+    progress = Progress(console)
+    with progress:
+        with progress.request("ug_clu seed 0  1/3 [/learn]"):  # a name that looks like markup
+            progress.on_step(np.array(7), 20, StepInfo(np.array(1.25), None))
+            progress._bars.refresh()
+        with progress.request("finetune"):
+            progress.on_step(np.array(3), 5, (np.array(0.5), np.array(9.0)))
+            progress._bars.refresh()
+        with progress.waiting("oracles after request 1"):
+            progress._bars.refresh()
+        progress.on_step(np.array(1), 2, (np.array(0.0), None))  # a late call finds no bar, and that is no error
+    return console.file.getvalue()
+
+
+def test_a_terminal_shows_how_far_the_request_is_and_its_loss():
+    shown = drive(Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None))
+    for text in ("[/learn]", "7/20", "loss 1.250", "20/20", "3/5", "loss 0.500", "5/5", "oracles after request 1"):
+        assert text in shown, text
+
+
+def test_a_pipe_gets_nothing():
+    assert drive(Console(file=io.StringIO(), force_terminal=False)) == ""
+
+
+def test_the_bar_of_a_request_that_fails_is_closed():
+    progress = Progress(Console(file=io.StringIO(), force_terminal=True, width=100))
+    with progress:
+        for _ in range(2):
+            try:
+                with progress.request("fails"):
+                    raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                pass
+    assert all(bar.finished for bar in progress._bars.tasks)

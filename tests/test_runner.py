@@ -1,0 +1,223 @@
+"""The runner where something is amiss: nothing retained, damaged files, divergence, an interrupt, wrong places.
+
+What a run leaves, kills and refusals of settings are in `test_experiments.py`.
+"""
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from rich.console import Console
+
+from experiments import runner, task_aware
+from experiments.config import ExperimentConfig, parse
+from experiments.folder import RunFolder
+from experiments.methods import METHODS, build
+from ugclu_jax import checkpoints, data
+from ugclu_jax.data import fashion_mnist
+from ugclu_jax.types import Info
+
+# Orbax leaves files for the garbage collector to close when it meets damaged ones.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+SMALL = ["--smoke", "--learn.settings.mask", "none", "--learn.settings.outer-steps", "2"]
+STREAM = ["--sequence", "L1 U1 L1", "--unlearn.settings.mask", "none"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every run makes its own programs; JAX's cache compiles equal ones once."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for values in (settings, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is settings:
+            yield
+
+
+def run(*arguments: str) -> int:
+    module = task_aware
+    return runner.main(module.TaskAwareConfig, "task_aware", module.__doc__, module.build_scenario, list(arguments))
+
+
+def lines_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def timeless(path: Path) -> list[dict]:
+    return [{key: value for key, value in line.items() if key != "timing"} for line in lines_of(path)]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cache) -> Path:
+    """A run that unlearns everything and learns it again."""
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    assert run(*SMALL, *STREAM, "--run-dir", str(path), "--cache-dir", cache) == 0
+    return path
+
+
+def state_digest(path: Path, cache: str, request: int) -> str:
+    """Digest of what a checkpoint holds, without the metadata, which hold times."""
+    arguments = [*SMALL, *STREAM, "--run-dir", str(path), "--cache-dir", cache]
+    config = parse(task_aware.TaskAwareConfig, "task_aware", "", arguments)
+    scenario = task_aware.build_scenario(config, runner.load_dataset(config))
+    plan = runner.prepare("task_aware", config, scenario, Console(file=io.StringIO()), "")
+    like = runner.Run(plan).fresh_state("ug_clu", 0)
+    restored = checkpoints.restore(RunFolder(path).checkpoints("ug_clu", 0), request, like)
+    return checkpoints.digest(restored.state, {})
+
+
+def test_a_line_has_every_metric_and_none_where_nothing_is_retained(finished):
+    first, empty, again = lines_of(finished)
+    for line in (first, empty, again):
+        assert set(line) == {
+            "method", "seed", "request", "kind", "name", "examples", "retained", "buffer", "model", "oracle",
+            "noise_floor", "cost", "mask_density", "timing",
+        }  # fmt: skip
+        own = {"LA", "RA", "TA", "UA", "UA_test", "MIA", "MIA_AUC", "group_accuracy", "past_UA"}
+        assert set(line["oracle"]) == own
+        assert set(line["model"]) == own | {"KL", "JS", "FM", "ToW", "relapse"}
+        sides = {"retained", "learned", "unlearned", "test", "unlearned_test"}
+        assert set(line["noise_floor"]) == {"KL", "JS"} and set(line["noise_floor"]["KL"]) == sides
+        assert set(line["timing"]) == {"RTE", "compile_seconds", "evaluation_seconds", "oracle_seconds"}
+    assert [line["retained"] for line in (first, empty, again)] == [60, 0, 60]
+    assert empty["buffer"] == 0 < again["buffer"]
+    assert empty["model"]["LA"] is None and empty["model"]["KL"]["unlearned"] > 0
+    assert again["model"]["UA"] is None and again["model"]["FM"] == 0, "a group learned again starts anew"
+
+
+@pytest.mark.parametrize("damaged", [[2, 1], [2, 1, 0]])
+def test_every_damaged_checkpoint_is_named_and_passed_over(finished, cache, tmp_path, capsys, damaged):
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    folder = RunFolder(copy).checkpoints("ug_clu", 0)
+    for request in damaged:
+        files = [path for path in (folder / str(request)).rglob("*") if path.is_file()]
+        largest = max(files, key=lambda path: path.stat().st_size)
+        content = bytearray(largest.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        largest.write_bytes(content)
+    assert run(*SMALL, *STREAM, "--run-dir", str(copy), "--cache-dir", cache) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning: ")]
+    assert len(warnings) == len(damaged)
+    for request, warning in zip(damaged, warnings, strict=True):
+        assert f"checkpoint {folder / str(request)} " in warning and "falling back to the one before" in warning
+    assert timeless(copy) == timeless(finished)
+    for request in range(3):
+        assert state_digest(copy, cache, request) == state_digest(finished, cache, request)
+
+
+def test_a_damaged_oracle_is_named_and_made_anew_once_deleted(finished, cache, tmp_path, capsys):
+    copy = tmp_path / "cache"
+    shutil.copytree(cache, copy)
+    for stored in (copy / "oracles").iterdir():
+        stored.write_bytes(stored.read_bytes()[:-100])
+    arguments = [*SMALL, *STREAM, "--run-dir", str(tmp_path / "run"), "--cache-dir", str(copy)]
+    assert run(*arguments) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"Run failed: oracle cache file {copy / 'oracles'}") and "delete it" in message
+    for stored in (copy / "oracles").iterdir():
+        stored.unlink()
+    assert run(*arguments) == 0
+    assert timeless(tmp_path / "run") == timeless(finished)
+
+
+def test_an_oracle_that_diverges_stops_the_run(cache, tmp_path, capsys, monkeypatch):
+    def diverged(path, like, compute):
+        return jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), like), True
+
+    monkeypatch.setattr(runner.oracle, "cached", diverged)
+    assert run(*SMALL, "--sequence", "L1", "--run-dir", str(tmp_path / "run"), "--cache-dir", cache) == 1
+    message = capsys.readouterr().err
+    assert "training from scratch on 60 examples diverged" in message and "--oracle.learning-rate" in message
+
+
+def info_of(**fields: list) -> Info:
+    return Info(**{name: np.asarray(fields.get(name, [])) for name in Info._fields})
+
+
+def test_the_first_step_that_is_not_finite_is_named():
+    asked = SimpleNamespace(kind="unlearn", name="U2")
+    plan = SimpleNamespace(scenario=SimpleNamespace(stream=[asked, asked]), resume_command="the command")
+    fine = info_of(task_losses=[1.0, 2.0], remain_losses=[[1.0], [0.0]], displacement_norms=[0.1, 0.2])
+    runner.check_finite(plan, "ug_clu", 0, 1, fine)
+    runner.check_finite(plan, "do_nothing", 0, 1, info_of())
+    cases = [
+        ({"task_losses": [1.0, np.nan]}, "task losses became non-finite at outer step 2 of request 2"),
+        ({"task_losses": [1.0, np.nan], "remain_losses": [[1.0, np.inf], [1.0, 1.0]]}, "remain losses .* step 1 "),
+        ({"task_losses": [1.0, 2.0], "displacement_norms": [0.1, np.inf]}, "displacement norms .* step 2 "),
+    ]
+    for fields, message in cases:
+        with pytest.raises(runner.RunFailed, match=message):
+            runner.check_finite(plan, "ug_clu", 0, 1, info_of(**fields))
+    with pytest.raises(runner.RunFailed, match=r"Lower --finetune\.remain-learning-rate and .*\n  the command"):
+        runner.check_finite(plan, "finetune_remain", 0, 1, info_of(remain_losses=[[np.nan]]))
+
+
+def test_an_interrupt_says_how_to_resume(cache, tmp_path, monkeypatch, capsys):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner.Run, "serve", interrupt)
+    monkeypatch.chdir(tmp_path)
+    assert run("--smoke", "--cache-dir", cache) == 130
+    (made,) = (tmp_path / "runs").iterdir()
+    assert made.name.startswith("task_aware-digits-")
+    command = f"python -m experiments.task_aware --smoke --cache-dir {cache} --run-dir runs/{made.name}"
+    assert capsys.readouterr().err == f"Interrupted. Resume with:\n  {command}\n"
+
+
+@pytest.mark.parametrize("setting", ["--run-dir", "--cache-dir"])
+@pytest.mark.parametrize("place", ["file", "file/[/deeper]"])  # the second looks like markup, too
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, capsys, setting, place):
+    (tmp_path / "file").write_text("in the way")
+    places = {"--run-dir": tmp_path / "run", "--cache-dir": tmp_path / "cache", setting: tmp_path / place}
+    assert run("--smoke", *(str(part) for pair in places.items() for part in pair)) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.startswith(f"Error: folder {places[setting]}")
+    assert f"give another {setting}\n" in output.err
+
+
+def test_fashion_mnist_that_is_not_there_is_explained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_DIRECTORY", tmp_path / "nowhere")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    for arguments in ([], ["--data-dir", str(tmp_path / "empty")]):
+        assert run("--dataset", "fashion_mnist", *arguments, "--run-dir", str(tmp_path / "run")) == 2
+        message = capsys.readouterr().err
+        for way in ("apt-get install dataset-fashion-mnist", "directory of the four files", "TensorFlow Datasets"):
+            assert way in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_are_chosen_without_the_test_split():
+    digits = data.load("digits")
+    held = runner.load_dataset(ExperimentConfig(evaluate_on="validation", validation_examples=300, per_class=20))
+    train = {image.tobytes() for image in digits.train_inputs}
+    assert len(held.test_labels) == 300 and len(held.train_labels) == 200
+    assert all(image.tobytes() in train for image in (*held.test_inputs, *held.train_inputs))
+
+
+def test_all_methods_learn_by_the_same_function():
+    entries = build(ExperimentConfig(methods=METHODS), lambda *args, **kwargs: None, 10, None)
+    assert tuple(entries) == METHODS
+    assert len({entry.method.learn for entry in entries.values()}) == 1
+    assert len({entry.method.unlearn for entry in entries.values()}) == len(METHODS)
+    assert all(entry.hyper["learn"] == entries["ug_clu"].hyper["learn"] for entry in entries.values())
