@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from experiments import class_wise, random_sample, task_aware
 from experiments.runner import main
@@ -19,7 +20,10 @@ from ugclu_jax import checkpoints
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--smoke", "--sequence", "L1 L2 U1"]
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # see test_checkpoints.py
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # see test_checkpoints.py
+    pytest.mark.usefixtures("compiled_once"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def without_timing(folder: Path) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def finished(cache, tmp_path_factory) -> Path:
+def finished(cache, tmp_path_factory, compiled_once) -> Path:
     """An unbroken run with all methods."""
     folder = tmp_path_factory.mktemp("runs") / "unbroken"
     methods = ["--methods", "ug_clu", "do_nothing", "finetune_remain"]
@@ -108,30 +112,38 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(finished, cache, 
     assert without_timing(folder) == without_timing(finished)
 
 
-def test_killed_at_any_moment_and_resumed_it_ends_the_same(finished, cache, tmp_path):
+def test_killed_at_any_moment_and_resumed_it_ends_the_same(finished, tmp_path, compiled_once):
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "experiments.task_aware", *arguments_of(folder, cache)]
+    command = [sys.executable, "-m", "experiments.task_aware", *arguments_of(folder, tmp_path / "cache")]
+    environment = {**os.environ, **compiled_once}
     moments = random.Random(0)
     kills = 0
+    # Kill a moment after the run has begun, and thrice after it has got further, where it can be writing; then let it
+    # finish.
+    plan = [("config.json", 1.5), *[("runs/*/*/*/*", 0.3)] * 3]
     for attempt in range(12):
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        marks = sorted(folder.glob("runs/*/*/*/*"))
-        # Kill a moment after the run has got further, where it can be writing; then let it finish.
-        while attempt < 3 and process.poll() is None and sorted(folder.glob("runs/*/*/*/*")) == marks:
+        pattern, latest = plan[attempt] if attempt < len(plan) else ("", 0.0)
+        marks = sorted(folder.glob(pattern)) if pattern else []
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while pattern and process.poll() is None and sorted(folder.glob(pattern)) == marks:
             time.sleep(0.01)
-        if attempt < 3 and process.poll() is None:
-            time.sleep(moments.uniform(0, 0.3))
+        if pattern and process.poll() is None:
+            time.sleep(moments.uniform(0, latest))
             process.send_signal(signal.SIGKILL)
             kills += 1
         if process.wait() == 0:
             break
-    assert kills == 3, "the run must be interrupted for this test to say anything"
+    assert kills == len(plan), "the run must be interrupted for this test to say anything"
     assert without_timing(folder) == without_timing(finished)
     for method in ("ug_clu", "do_nothing", "finetune_remain"):
         place = Path("runs") / method / "seed-0" / "traces" / "2.npz"
         ours, theirs = np.load(folder / place), np.load(finished / place)
         for name in theirs.files:
             np.testing.assert_array_equal(ours[name], theirs[name])
+        place = Path("runs") / method / "seed-0" / "checkpoints" / "2"  # what the states hold, without the metadata
+        assert checkpoints.digest(ocp.load(folder / place), {}) == checkpoints.digest(ocp.load(finished / place), {})
 
 
 @pytest.mark.parametrize(
@@ -209,13 +221,13 @@ REQUESTS = '{"format": "ugclu-requests", "version": 1, "requests": [%s]}'
         (["--sequence", "L1 U2"], "2"),
         (["--sequence", "L1 U1 U1"], "U1"),
         (["--sequence", "L1 L1"], "L1"),
-        (["--sequence", ""], "sequence"),
+        (["--sequence", ""], "the stream has 0 requests"),
         (["--sequence", "L1 X2"], "X2"),
         (["--seeds", "0", "0"], "seeds"),
         (["--per-class", "0"], "per_class"),
         (["--stream", REQUESTS % '{"kind": "learn", "name": "a", "ids": [0, 0]}'], "0"),
         (["--stream", REQUESTS % '{"kind": "learn", "name": "a", "ids": [99999]}'], "99999"),
-        (["--stream", REQUESTS % '{"kind": "learn", "name": "a", "ids": []}'], "empty"),
+        (["--stream", REQUESTS % '{"kind": "learn", "name": "a", "ids": []}'], "has 0 ids"),
         (["--stream", "{"], "JSON"),
         (["--run-dir", "/dev/null/run"], "/dev/null"),
         (["--data-dir", "/nowhere"], "digits"),

@@ -4,7 +4,6 @@ What a run leaves, kills and refusals of settings are in `test_experiments.py`.
 """
 
 import gc
-import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -14,11 +13,10 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
-from rich.console import Console
+from orbax.checkpoint import v1 as ocp
 
 from experiments import runner, task_aware
-from experiments.config import ExperimentConfig, parse
+from experiments.config import ExperimentConfig
 from experiments.folder import RunFolder
 from experiments.methods import METHODS, build
 from ugclu_jax import checkpoints, data
@@ -27,7 +25,10 @@ from ugclu_jax.types import Info
 
 # Where a load fails, Orbax leaves a closed event loop to the garbage collector, which pytest would report: here, and
 # not in whichever test comes next.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("compiled_once"),
+]
 SMALL = ["--smoke", "--learn.settings.mask", "none", "--learn.settings.inner-data", "buffer"]
 STREAM = ["--sequence", "L1 U1 L1", "--unlearn.settings.mask", "none"]
 
@@ -36,23 +37,6 @@ STREAM = ["--sequence", "L1 U1 L1", "--unlearn.settings.mask", "none"]
 def collected() -> Iterator[None]:
     yield
     gc.collect()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Every run makes its own programs; JAX's cache compiles equal ones once."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for values in (settings, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is settings:
-            yield
 
 
 def run(*arguments: str) -> int:
@@ -74,22 +58,16 @@ def cache(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, cache) -> Path:
+def finished(tmp_path_factory, cache, compiled_once) -> Path:
     """A run that unlearns everything and learns it again."""
     path = tmp_path_factory.mktemp("runs") / "finished"
     assert run(*SMALL, *STREAM, "--run-dir", str(path), "--cache-dir", cache) == 0
     return path
 
 
-def state_digest(path: Path, cache: str, request: int) -> str:
-    """Digest of what a checkpoint holds, without the metadata, which hold times."""
-    arguments = [*SMALL, *STREAM, "--run-dir", str(path), "--cache-dir", cache]
-    config = parse(task_aware.TaskAwareConfig, "task_aware", "", arguments)
-    scenario = task_aware.build_scenario(config, runner.load_dataset(config))
-    plan = runner.prepare("task_aware", config, scenario, Console(file=io.StringIO()), "")
-    like = runner.Run(plan).fresh_state("ug_clu", 0)
-    restored = checkpoints.restore(RunFolder(path).checkpoints("ug_clu", 0), request, like)
-    return checkpoints.digest(restored.state, {})
+def state_digest(path: Path, request: int) -> str:
+    """Digest of the state in a checkpoint, without the metadata, which hold times."""
+    return checkpoints.digest(ocp.load(RunFolder(path).checkpoints("ug_clu", 0) / str(request)), {})
 
 
 def test_a_line_has_every_metric_and_none_where_nothing_is_retained(finished):
@@ -131,7 +109,7 @@ def test_every_damaged_checkpoint_is_named_and_passed_over(finished, cache, tmp_
         assert f"checkpoint {folder / str(request)} " in warning and "falling back to the one before" in warning
     assert timeless(copy) == timeless(finished)
     for request in range(3):
-        assert state_digest(copy, cache, request) == state_digest(finished, cache, request)
+        assert state_digest(copy, request) == state_digest(finished, request)
 
 
 def test_a_damaged_oracle_is_named_and_made_anew_once_deleted(finished, cache, tmp_path, capsys):

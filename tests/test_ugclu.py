@@ -1,198 +1,396 @@
-"""UG-CLU as a whole: its step against a NumPy loop, its request on devices, its settings, its hypergradients."""
+"""UG-CLU: its step and whole requests against NumPy loops, what its settings do, devices, and hypergradients."""
 
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from scipy import stats
 
-from ugclu_jax import buffer as buffer_lib
-from ugclu_jax.batches import from_buffer, from_mix, from_task, mixed_weights, share
-from ugclu_jax.learner import CLUState, apply_request
-from ugclu_jax.types import Batch, Examples, Hyper
+from ugclu_jax import buffer as reservoir
+from ugclu_jax.types import Batch, Examples, Hyper, MethodState
 from ugclu_jax.ugclu import UGCLUSettings, check_hyper, step, ug_clu
 
-B, J, K, FEATURES, CLASSES = 5, 2, 4, 3, 3
+NUM_EXAMPLES, CLASSES = 12, 3
+RNG = np.random.default_rng(0)
+INPUTS = RNG.normal(size=(NUM_EXAMPLES, 3))
+LABELS = np.arange(NUM_EXAMPLES) % CLASSES
 HYPER = Hyper(
     fast_learning_rate=0.3,
     remain_learning_rate=0.2,
-    slow_step_size=0.7,
-    loss_exponent=0.5,
-    clip_norm=0.2,
-    remain_weight_decay=0.1,
+    slow_step_size=0.8,
+    loss_exponent=0.6,
+    saliency_threshold=0.9,
+    mask_temperature=1.5,
+    clip_norm=0.4,
+    remain_weight_decay=0.05,
 )
+# Few settings and one set of shapes, for compiling is most of the time of these tests.
 SMALL = UGCLUSettings(outer_steps=3, inner_steps=2, task_batch_size=4, remain_batch_size=8, saliency_batches=2)
+MIXED = dataclasses.replace(SMALL, inner_data="mixed")
+SOFT = dataclasses.replace(SMALL, mask="soft", saliency="batch_fisher")
+NO_MASK = dataclasses.replace(SMALL, mask="none", coefficient_decay=False)
+QUICK_COMPILATION = {"xla_backend_optimization_level": 0}
+insert = jax.jit(reservoir.insert)
 
 
-def draw_batch(rng, *lead):
-    return rng.normal(size=(*lead, B, FEATURES)), rng.integers(0, CLASSES, (*lead, B)), np.ones((*lead, B))
+def examples(ids, inputs=INPUTS, size=5):
+    padded = np.r_[np.asarray(ids, np.int32), np.full(size - len(ids), -1, np.int32)]
+    return Examples(jnp.asarray(inputs), jnp.asarray(LABELS, jnp.int32), jnp.asarray(padded), jnp.int32(len(ids)))
 
 
-@pytest.mark.parametrize("kind", ["learn", "unlearn"])
-@pytest.mark.parametrize("decay", [True, False])
-def test_steps_are_those_of_a_loop(x64, mlp, kind, decay):
-    rng = np.random.default_rng(5)
-    mask = {name: rng.integers(0, 2, p.shape).astype(float) for name, p in mlp.params.items()}
-    ours, theirs = jax.tree.map(jnp.asarray, mlp.params), mlp.params
-    run = jax.jit(
-        functools.partial(step, kind=kind, apply_fn=mlp.apply_fn, coefficient_decay=decay, remain_decay=decay)
-    )
-    for k in range(K):
-        task, remain = draw_batch(rng), draw_batch(rng, J)
-        e = 1 - k / K
-        ours, _, info = run(ours, {}, Batch(*task), Batch(*remain), HYPER, mask=mask, remaining_share=e)
-        settings = dataclasses.asdict(HYPER)
-        del settings["saliency_threshold"], settings["mask_temperature"]
-        theirs, told = reference.step(
+def buffer_of(ids, inputs=INPUTS):
+    empty = reservoir.init(6, inputs.shape[1:], jnp.asarray(inputs).dtype, jax.random.key(0))
+    return insert(empty, examples(ids, inputs))
+
+
+def traceable_request(kind, settings, apply_fn, params, hyper, task, buffer, *, model_state=None, seed=0, devices=None):
+    """One request; on `devices` mapped devices every leaf of the result has that leading axis."""
+    method = ug_clu(apply_fn, settings, dataclasses.replace(settings, inner_data="buffer"), num_classes=CLASSES)
+    state = method.init(params, {} if model_state is None else model_state)._replace(extra={"kept": 7})
+    run = functools.partial(getattr(method, kind), jax.random.key(seed), state, hyper, task, buffer)
+    if devices is None:
+        return run()
+    return jax.vmap(lambda _: run(axis_name="device"), axis_name="device")(jnp.zeros(devices))
+
+
+request = jax.jit(
+    traceable_request,
+    static_argnames=("kind", "settings", "apply_fn", "devices"),
+    compiler_options=QUICK_COMPILATION,
+)
+
+
+def assert_close(tree, expected, **tolerance):
+    assert set(tree) == set(expected)
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(tree[name], leaf, err_msg=name, **{"rtol": 1e-11, "atol": 1e-13, **tolerance})
+
+
+# --- against the loop ------------------------------------------------------------------------------------------------
+
+
+def rates(hyper):
+    """The settings of `reference.step`; the others belong to the mask."""
+    settings = dataclasses.asdict(hyper)
+    return {name: settings[name] for name in settings if name not in ("saliency_threshold", "mask_temperature")}
+
+
+jit_step = jax.jit(step, static_argnames=("kind", "apply_fn", "coefficient_decay", "remain_decay"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "coefficient_decay", "remain_decay"),
+    [("learn", True, True), ("unlearn", True, False), ("unlearn", False, True)],
+)
+def test_steps_are_those_of_a_loop(x64, mlp, kind, coefficient_decay, remain_decay):
+    """Four steps on drawn batches with padding; the norm is clipped in some of them and not in others."""
+    rng, params, expected, clipped = np.random.default_rng(5), mlp.params, mlp.params, []
+    mask = {name: rng.integers(0, 2, p.shape).astype(float) for name, p in params.items()}
+    for k in range(4):
+        task = Batch(rng.normal(size=(5, 3)), rng.integers(0, 3, 5), np.array([1.0, 1.0, 0.0, 1.0, 1.0]))
+        weights = np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+        remain = Batch(rng.normal(size=(3, 4, 3)), rng.integers(0, 3, (3, 4)), weights)
+        hyper = dataclasses.replace(HYPER, clip_norm=[np.inf, 0.1][k % 2])
+        params, state, info = jit_step(
+            params,
+            {},
+            task,
+            remain,
+            hyper,
+            kind=kind,
+            apply_fn=mlp.apply_fn,
+            mask=mask,
+            remaining_share=1 - k / 4,
+            coefficient_decay=coefficient_decay,
+            remain_decay=remain_decay,
+        )
+        expected, trace = reference.step(
             mlp.twin,
-            theirs,
+            expected,
             task,
             list(zip(*remain, strict=True)),
             kind=kind,
             mask=mask,
-            coefficient_share=e if decay else 1.0,
-            remain_share=e if decay else 1.0,
-            **settings,
+            coefficient_share=1 - k / 4 if coefficient_decay else 1.0,
+            remain_share=1 - k / 4 if remain_decay else 1.0,
+            **rates(hyper),
         )
-        for name, value in theirs.items():
-            np.testing.assert_allclose(ours[name], value, rtol=1e-11, atol=1e-12)
-        np.testing.assert_allclose(info.task_loss, told["task_loss"], rtol=1e-11)
-        np.testing.assert_allclose(info.update.remain_losses, told["remain_losses"], rtol=1e-11)
-        np.testing.assert_allclose(info.update.displacement_norm, told["displacement_norm"], rtol=1e-10)
-        assert bool(info.update.clipped) == told["clipped"]
-
-
-INPUTS = np.random.default_rng(0).integers(0, 255, (90, FEATURES)).astype(np.uint8)
-LABELS = (np.arange(90) // 30).astype(np.int32)
-
-
-def scaled(mlp):
-    def apply_fn(params, model_state, inputs, *, train, rng_key):
-        return mlp.apply_fn(params, model_state, inputs / 255.0, train=train, rng_key=rng_key)
-
-    return apply_fn
-
-
-def task_of(ids):
-    ids = np.asarray(ids, np.int32)
-    padded = np.concatenate([ids, np.full(7, -1, np.int32)])
-    return Examples(jnp.asarray(INPUTS), jnp.asarray(LABELS), jnp.asarray(padded), jnp.asarray(len(ids), jnp.int32))
-
-
-def buffer_of(ids, capacity=40):
-    empty = buffer_lib.init(capacity, (FEATURES,), jnp.uint8, jax.random.key(0))
-    return buffer_lib.insert(empty, task_of(ids))
-
-
-@pytest.mark.parametrize("kind", ["learn", "unlearn"])
-def test_two_devices_compute_the_request_of_one(x64, mlp, kind):
-    method = ug_clu(scaled(mlp), dataclasses.replace(SMALL, inner_data="mixed"), SMALL, num_classes=CLASSES)
-    params = jax.tree.map(jnp.asarray, mlp.params)
-    state = CLUState(method.init(params, {}), buffer_of(range(60)))
-    task = task_of(range(60, 90) if kind == "learn" else range(0, 30))
-    one, info = jax.jit(lambda key: apply_request(method, kind, key, state, HYPER, task))(jax.random.key(1))
-    split = jax.vmap(
-        lambda key, _: apply_request(method, kind, key, state, HYPER, task, axis_name="d"),
-        in_axes=(None, 0),
-        axis_name="d",
-    )
-    two, _ = jax.jit(split)(jax.random.key(1), jnp.zeros(2))
-    for a, b in zip(jax.tree.leaves(two), jax.tree.leaves(one), strict=True):
-        for device in range(2):
-            np.testing.assert_allclose(a[device], b, rtol=1e-9, atol=1e-12)
-    moved = max(float(jnp.abs(a - b).max()) for a, b in zip(one.method.params.values(), params.values(), strict=True))
-    assert moved > 1e-3 and float(info.gradient_evaluations) == (2 * 2 * 4 + 3 * (4 + 2 * 8)) / 64
-
-
-def test_batch_sizes_that_devices_cannot_share_are_refused():
-    with pytest.raises(ValueError, match="batch size 5 is not a multiple of the 2 devices"):
-        jax.vmap(lambda _: share(jnp.arange(5), "d"), axis_name="d")(jnp.zeros(2))
-
-
-def test_draws_come_from_where_they_should():
-    task, buffer = task_of([70, 80]), buffer_of(range(35))  # 30 of class 0 and 5 of class 1 against 2 of class 2
-    key = jax.random.key(0)
-    rows = {tuple(row) for row in np.asarray(from_task(key, task, (3, 50)).inputs).reshape(-1, FEATURES)}
-    assert rows == {tuple(INPUTS[70]), tuple(INPUTS[80])}
-    held = {tuple(INPUTS[i]) for i in range(35)}
-    batch = from_buffer(key, buffer, (400,))
-    assert {tuple(row) for row in np.asarray(batch.inputs)} <= held
-    mixed = from_mix(key, task, buffer, mixed_weights(task, buffer, CLASSES), (6000,))
-    counts = np.bincount(np.asarray(mixed.labels), minlength=CLASSES)
-    # Balanced over classes: 2000 each, standard deviation 37.
-    assert np.all(np.abs(counts - 2000) < 5 * 37), counts
-    by_row = {tuple(x): int(y) for x, y in zip(INPUTS, LABELS, strict=True)}
-    assert all(by_row[tuple(x)] == y for x, y in zip(np.asarray(mixed.inputs), np.asarray(mixed.labels), strict=True))
-    assert not np.any(np.asarray(from_buffer(key, buffer_of([]), (4,)).weights))
-
-
-def test_the_first_request_has_no_buffer_and_a_mask_of_ones(mlp):
-    method = ug_clu(scaled(mlp), SMALL, SMALL, num_classes=CLASSES)
-    params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), mlp.params)
-    state, info = jax.jit(method.learn)(
-        jax.random.key(0), method.init(params, {}), Hyper(), task_of(range(30)), buffer_of([])
-    )
-    assert all(float(d) == 1.0 for d in jax.tree.leaves(info.mask_density))
-    assert not np.any(np.asarray(info.remain_losses)), "nothing to rehearse"
-    assert float(info.task_losses[-1]) < float(info.task_losses[0])
-    assert all(bool(jnp.isfinite(p).all()) for p in jax.tree.leaves(state.params))
-
-
-def test_hypergradients_are_central_differences(x64, mlp):
-    settings = dataclasses.replace(SMALL, mask="soft")
-    method = ug_clu(scaled(mlp), settings, settings, num_classes=CLASSES)
-    state = method.init(jax.tree.map(jnp.asarray, mlp.params), {})
-    task, buffer = task_of(range(60, 90)), buffer_of(range(60))
-    hyper = jax.tree.map(jnp.float64, dataclasses.replace(HYPER, clip_norm=0.05))
-
-    @jax.jit
-    def objective(hyper):
-        params = method.learn(jax.random.key(2), state, hyper, task, buffer)[0].params
-        return sum(jnp.sum(jnp.sin(p)) for p in jax.tree.leaves(params))
-
-    reverse, forward = jax.grad(objective)(hyper), jax.jacfwd(objective)(hyper)
-    for field in dataclasses.fields(Hyper):
-        value = float(getattr(hyper, field.name))
-        h = 1e-5 * max(1.0, value)
-        low, high = (dataclasses.replace(hyper, **{field.name: jnp.float64(value + s * h)}) for s in (-1, 1))
-        difference = float(objective(high) - objective(low)) / (2 * h)
-        for slope in (reverse, forward):
-            np.testing.assert_allclose(float(getattr(slope, field.name)), difference, rtol=1e-5, atol=1e-8)
-    assert abs(float(reverse.saliency_threshold)) > 0
+        assert_close(params, expected)
+        assert state == {}
+        assert info.task_loss == pytest.approx(trace["task_loss"], rel=1e-11)
+        np.testing.assert_allclose(info.update.remain_losses, trace["remain_losses"], rtol=1e-11)
+        assert info.update.fast_norm == pytest.approx(trace["fast_norm"], rel=1e-11)
+        assert info.update.displacement_norm == pytest.approx(trace["displacement_norm"], rel=1e-11)
+        assert info.update.clipped == trace["clipped"]
+        clipped.append(trace["clipped"])
+    assert clipped == [False, True, False, True]
 
 
 @pytest.mark.parametrize(
-    ("field", "bad", "good"),
+    ("kind", "settings", "statistic"),
     [
-        ("fast_learning_rate", -1e-9, 0.0),
-        ("remain_learning_rate", -1.0, 0.0),
-        ("slow_step_size", 1.01, 1.0),
-        ("slow_step_size", -0.01, 0.0),
-        ("loss_exponent", -0.5, 0.0),
-        ("saliency_threshold", -1.0, 0.0),
-        ("mask_temperature", 0.0, 1e-6),
-        ("clip_norm", 0.0, math.inf),
-        ("remain_weight_decay", math.nan, 0.0),
-        ("fast_learning_rate", math.inf, 1e6),
+        ("learn", SMALL, reference.fisher),
+        ("unlearn", SOFT, reference.batch_fisher),
+        ("learn", NO_MASK, None),
+    ],
+    ids=["hard", "soft", "none"],
+)
+def test_a_request_is_that_of_a_loop(x64, mlp, kind, settings, statistic):
+    """Where task and buffer hold one example each, every draw is known."""
+    state, info = request(kind, settings, mlp.apply_fn, mlp.params, HYPER, examples([4]), buffer_of([9]))
+    task, remain = ((INPUTS[[i] * 4], LABELS[[i] * 4], np.ones(4)) for i in (4, 9))
+    expected_mask = {name: np.ones_like(p) for name, p in mlp.params.items()}
+    if statistic is not None:
+        statistics = [statistic(mlp.twin, mlp.params, [batch]) for batch in (task, remain)]
+        expected_mask = reference.hard_mask(*statistics, HYPER.saliency_threshold)
+        assert 0 < np.mean(np.concatenate([m.ravel() for m in expected_mask.values()])) < 1
+    if settings.mask == "soft":
+        expected_mask = reference.soft_mask(*statistics, HYPER.saliency_threshold, HYPER.mask_temperature)
+    params, traces = mlp.params, []
+    for k in range(3):
+        params, trace = reference.step(
+            mlp.twin,
+            params,
+            task,
+            [remain] * 2,
+            kind=kind,
+            mask=expected_mask,
+            coefficient_share=1 - k / 3 if settings.coefficient_decay else 1.0,
+            remain_share=1 - k / 3,
+            **rates(HYPER),
+        )
+        traces.append(trace)
+    assert_close(state.params, params)
+    assert_close(info.mask_density, {name: m.mean() for name, m in expected_mask.items()})
+    for field, name in {
+        "task_losses": "task_loss",
+        "remain_losses": "remain_losses",
+        "fast_norms": "fast_norm",
+        "clipped": "clipped",
+        "displacement_norms": "displacement_norm",
+    }.items():
+        np.testing.assert_allclose(getattr(info, field), [trace[name] for trace in traces], rtol=1e-10)
+    assert state.model_state == {} and state.extra == {"kept": 7}
+
+
+@pytest.mark.parametrize("settings", [SMALL, MIXED], ids=["buffer", "mixed"])
+def test_the_first_request_finds_an_empty_buffer_and_a_free_mask(x64, mlp, settings):
+    """Every weight is free; the inner steps do nothing, or see the task alone."""
+    hyper = dataclasses.replace(HYPER, remain_weight_decay=0.0)
+    state, info = request("learn", settings, mlp.apply_fn, mlp.params, hyper, examples([4]), buffer_of([]))
+    params, task, losses = mlp.params, (INPUTS[[4]], LABELS[[4]], np.ones(1)), []
+    remain = (*task[:2], np.full(1, float(settings is MIXED)))
+    ones = {name: np.ones_like(p) for name, p in params.items()}
+    for k in range(3):
+        share = {"coefficient_share": 1 - k / 3, "remain_share": 1 - k / 3}
+        params, trace = reference.step(
+            mlp.twin, params, task, [remain] * 2, kind="learn", mask=ones, **share, **rates(hyper)
+        )
+        losses.append(trace["remain_losses"])
+    assert_close(state.params, params)
+    assert_close(info.mask_density, {name: 1.0 for name in params})
+    np.testing.assert_allclose(info.remain_losses, losses, rtol=1e-11)
+
+
+# --- what the settings do --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_statistics_of_the_fast_step_are_discarded_unless_kept(keep):
+    def averaging(params, model_state, inputs, *, train, rng_key):
+        state = {"mean": (model_state["mean"] + inputs.mean(0)) / 2} if train else model_state
+        return (inputs - state["mean"]) @ params, state
+
+    settings = dataclasses.replace(NO_MASK, keep_fast_statistics=keep)
+    start = {"mean": np.full(3, 5.0)}
+    arguments = (np.ones((3, 3)), HYPER, examples([4]), buffer_of([9]))
+    state, _ = request("unlearn", settings, averaging, *arguments, model_state=start)
+    expected = start["mean"]
+    for _ in range(3):
+        for source in ([INPUTS[4]] if keep else []) + [INPUTS[9]] * 2:
+            expected = (expected + source) / 2
+    np.testing.assert_allclose(state.model_state["mean"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inner_data", "expected"),
+    [
+        # Classes are ids modulo 3. Buffer: 0, 3, 1; task: 4, 6, 8.
+        ("learn", "buffer", {0: 1 / 3, 1: 1 / 3, 3: 1 / 3}),
+        ("learn", "mixed", {0: 1 / 9, 1: 1 / 6, 3: 1 / 9, 4: 1 / 6, 6: 1 / 9, 8: 1 / 3}),
+        ("unlearn", "buffer", {0: 1 / 3, 1: 1 / 3, 3: 1 / 3}),
     ],
 )
-def test_hyperparameters_out_of_range_are_refused(field, bad, good):
-    check_hyper(dataclasses.replace(Hyper(), **{field: good}))
-    with pytest.raises(ValueError, match=f"{field} must be in"):
-        check_hyper(dataclasses.replace(Hyper(), **{field: bad}))
+def test_inner_steps_see_the_data_of_the_setting(kind, inner_data, expected):
+    """The model counts the ids that it is trained on; the counts of fast steps are discarded."""
+
+    def counting(params, model_state, inputs, *, train, rng_key):
+        seen = model_state["seen"].at[inputs[:, 0]].add(1) if train else model_state["seen"]
+        return inputs @ params, {"seen": seen}
+
+    ids = np.arange(NUM_EXAMPLES)[:, None]
+    settings = UGCLUSettings(outer_steps=40, inner_steps=3, remain_batch_size=16, inner_data=inner_data, mask="none")
+    arguments = (np.ones((1, CLASSES)), Hyper(0.0, 0.0), examples([4, 6, 8], ids), buffer_of([0, 3, 1], ids))
+    state, _ = request(kind, settings, counting, *arguments, model_state={"seen": np.zeros(NUM_EXAMPLES, np.int32)})
+    seen = np.asarray(state.model_state["seen"])
+    assert seen.sum() == 40 * 3 * 16
+    assert np.flatnonzero(seen).tolist() == list(expected)
+    assert stats.chisquare(seen[seen > 0], seen.sum() * np.array(list(expected.values()))).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("field", ["outer_steps", "task_batch_size", "remain_batch_size", "saliency_batches"])
-def test_settings_out_of_range_are_refused(field):
-    with pytest.raises(ValueError, match=f"{field} must be at least 1, got 0"):
-        UGCLUSettings(**{field: 0})
+def test_the_model_gets_another_key_at_every_forward_pass():
+    def noisy(params, model_state, inputs, *, train, rng_key):
+        if not train:
+            return inputs @ params, model_state
+        slot, noise = model_state["slot"], jax.random.normal(rng_key)
+        return inputs @ params, {"slot": slot + 1, "noises": model_state["noises"].at[slot].set(noise)}
+
+    settings = dataclasses.replace(NO_MASK, keep_fast_statistics=True)
+    start = {"slot": np.int32(0), "noises": np.zeros(9, np.float32)}
+    arguments = (np.ones((3, 3)), HYPER, examples([4]), buffer_of([9]))
+    state, _ = request("learn", settings, noisy, *arguments, model_state=start)
+    assert state.model_state["slot"] == 9
+    assert len(np.unique(state.model_state["noises"])) == 9
 
 
-@pytest.mark.parametrize("field", ["mask", "saliency", "inner_data"])
-def test_unknown_choices_are_refused(field):
-    with pytest.raises(ValueError, match=f"{field} must be one of"):
-        UGCLUSettings(**{field: "hrad"})
+def test_progress_is_reported_and_changes_nothing(mlp):
+    calls = []
+
+    def on_step(done, total, info):
+        calls.append((int(done), int(total), float(info.task_loss)))
+
+    arguments = (jax.random.key(0), MethodState(mlp.params, {}), HYPER, examples([4, 5]), buffer_of([9, 2]))
+    results = [
+        jax.jit(
+            ug_clu(mlp.apply_fn, NO_MASK, NO_MASK, num_classes=CLASSES, on_step=callback).unlearn,
+            compiler_options=QUICK_COMPILATION,
+        )(*arguments)
+        for callback in (None, on_step)
+    ]
+    jax.effects_barrier()
+    jax.tree.map(np.testing.assert_array_equal, *results)
+    losses = results[0][1].task_losses
+    assert sorted(calls) == [(k + 1, 3, float(losses[k])) for k in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "examples_read"),
+    [(SMALL, 2 * 2 * 4 + 3 * (4 + 2 * 8)), (NO_MASK, 3 * (4 + 2 * 8))],
+    ids=["hard", "none"],
+)
+def test_gradient_evaluations_count_every_example(x64, mlp, settings, examples_read):
+    info = request("learn", settings, mlp.apply_fn, mlp.params, HYPER, examples([4]), buffer_of([9]))[1]
+    assert info.gradient_evaluations == examples_read / 64
+
+
+# --- devices ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "devices", "settings"), [("learn", 2, MIXED), ("unlearn", 4, SOFT)], ids=["learn", "unlearn"]
+)
+def test_devices_agree_with_one(x64, mlp, kind, devices, settings):
+    arguments = (mlp.params, HYPER, examples([4, 5, 6]), buffer_of([9, 2, 1, 7]))
+    split = request(kind, settings, mlp.apply_fn, *arguments, devices=devices)
+    whole = request(kind, settings, mlp.apply_fn, *arguments)
+    for shards, leaf in zip(jax.tree.leaves(split), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(shards, np.broadcast_to(leaf, shards.shape), rtol=1e-10, atol=1e-12)
+
+
+# --- hypergradients --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("learn", jax.jacfwd), ("unlearn", jax.jacrev)], ids=["learn, forward", "unlearn, reverse"]
+)
+def test_hypergradients_are_the_central_differences(x64, mlp, kind, mode):
+    """By every setting, through three outer and six inner steps, the mask and the coefficients."""
+    settings = dataclasses.replace(SOFT, inner_data="mixed" if kind == "learn" else "buffer")
+
+    def objective(hyper):
+        task, buffer = examples([4, 5, 6]), buffer_of([9, 2, 1, 7])
+        state, info = traceable_request(kind, settings, mlp.apply_fn, mlp.params, hyper, task, buffer)
+        logits, _ = mlp.apply_fn(state.params, {}, INPUTS, train=False, rng_key=None)
+        value = jnp.vdot(jnp.tanh(logits), np.cos(np.arange(logits.size)).reshape(logits.shape))
+        return value, (value, info)
+
+    # One program for the gradient and for the values that it is compared with.
+    slopes_and_value = jax.jit(mode(objective, has_aux=True), compiler_options=QUICK_COMPILATION)
+    norms = slopes_and_value(HYPER)[1][1].fast_norms
+    # Between the norms of the steps: some are clipped and none is at the kink.
+    hyper = dataclasses.replace(HYPER, clip_norm=float(np.mean(np.sort(norms)[-2:])))
+    slopes, (_, info) = slopes_and_value(hyper)
+    assert 0 < np.sum(info.clipped) < 3
+    for field in dataclasses.fields(Hyper):
+        at = getattr(hyper, field.name)
+        ends = [
+            float(slopes_and_value(dataclasses.replace(hyper, **{field.name: at + shift}))[1][0])
+            for shift in (1e-5, -1e-5)
+        ]
+        numeric = (ends[0] - ends[1]) / 2e-5
+        assert abs(numeric) > 1e-4, field.name
+        assert float(getattr(slopes, field.name)) == pytest.approx(numeric, rel=1e-6, abs=1e-9), field.name
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Hyper)])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), -float("inf")])
+def test_a_hyperparameter_below_its_range_is_refused(field, value):
+    with pytest.raises(ValueError, match=rf"{field} must be in .* got {value:g}"):
+        check_hyper(dataclasses.replace(Hyper(), **{field: value}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("slow_step_size", 1.01),
+        ("mask_temperature", 0.0),
+        ("clip_norm", 0.0),
+        ("fast_learning_rate", float("inf")),
+        ("mask_temperature", float("inf")),
+    ],
+)
+def test_other_values_out_of_range_are_refused(field, value):
+    with pytest.raises(ValueError, match=rf"{field} must be in .* got {value:g}"):
+        check_hyper(dataclasses.replace(Hyper(), **{field: value}))
+
+
+def test_ends_of_the_ranges_are_allowed():
+    check_hyper(Hyper(0.0, 0.0, 0.0, 0.0, 0.0, 1e-9, float("inf"), 0.0))
+    check_hyper(Hyper(slow_step_size=1.0, clip_norm=1e-9))
+    check_hyper(jax.tree.map(jnp.asarray, Hyper()))
+
+
+@pytest.mark.parametrize(
+    ("field", "least"),
+    [
+        ("outer_steps", 1),
+        ("inner_steps", 0),
+        ("task_batch_size", 1),
+        ("remain_batch_size", 1),
+        ("saliency_batches", 1),
+    ],
+)
+def test_a_size_below_its_bound_is_refused(field, least):
+    assert getattr(UGCLUSettings(**{field: least}), field) == least
+    with pytest.raises(ValueError, match=f"{field} must be at least {least}, got {least - 1}"):
+        UGCLUSettings(**{field: least - 1})
+
+
+@pytest.mark.parametrize("field", ["inner_data", "mask", "saliency"])
+def test_an_unknown_choice_is_refused(field):
+    with pytest.raises(ValueError, match=rf"{field} must be one of .*, got 'hart'"):
+        UGCLUSettings(**{field: "hart"})
+
+
+def test_unlearning_that_rehearses_and_a_single_class_are_refused(mlp):
+    with pytest.raises(ValueError, match="inner_data of an unlearn request must be 'buffer'"):
+        ug_clu(mlp.apply_fn, SMALL, dataclasses.replace(SMALL, inner_data="mixed"), num_classes=3)
+    with pytest.raises(ValueError, match="num_classes must be at least 2, got 1"):
+        ug_clu(mlp.apply_fn, SMALL, SMALL, num_classes=1)

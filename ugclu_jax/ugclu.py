@@ -107,7 +107,7 @@ def check_hyper(hyper: Hyper) -> None:
         value = float(getattr(hyper, name))
         finite_enough = math.isfinite(value) or (name == "clip_norm" and value > 0)
         if not finite_enough or not (lowest <= value if closed else lowest < value) or value > highest:
-            top = f"{highest:g}]" if math.isfinite(highest) else "∞)"
+            top = f"{highest:g}]" if math.isfinite(highest) else "∞]" if name == "clip_norm" else "∞)"
             raise ValueError(f"{name} must be in {'[' if closed else '('}{lowest:g}, {top}, got {value:g}")
 
 
