@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 SMALL = ["--smoke", "--sequence", "L1 L2 U1"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # see test_checkpoints.py
+    pytest.mark.filterwarnings("ignore:Sharding info not provided"),  # wanted so: states are compared as stored
     pytest.mark.usefixtures("compiled_once"),
 ]
 

@@ -27,6 +27,7 @@ from ugclu_jax.types import Info
 # not in whichever test comes next.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:Sharding info not provided"),  # wanted so: states are compared as stored
     pytest.mark.usefixtures("compiled_once"),
 ]
 SMALL = ["--smoke", "--learn.settings.mask", "none", "--learn.settings.inner-data", "buffer"]
