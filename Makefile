@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -m experiments.task_aware
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
