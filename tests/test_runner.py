@@ -188,7 +188,7 @@ def test_fashion_mnist_that_is_not_there_is_explained(tmp_path, monkeypatch, cap
     monkeypatch.setattr(fashion_mnist, "DEBIAN_DIRECTORY", tmp_path / "nowhere")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     (tmp_path / "empty").mkdir()
-    for arguments in ([], ["--data-dir", str(tmp_path / "empty")]):
+    for arguments in ([], ["--data.directory", str(tmp_path / "empty")]):
         assert run("--dataset", "fashion_mnist", *arguments, "--run-dir", str(tmp_path / "run")) == 2
         message = capsys.readouterr().err
         for way in ("apt-get install dataset-fashion-mnist", "directory of the four files", "TensorFlow Datasets"):
