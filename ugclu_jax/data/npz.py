@@ -45,9 +45,12 @@ def load(directory: Path | str | None) -> Dataset:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file: npz needs a .npz file with {_rule()}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if not isinstance(content, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array without a name")
+            arrays = {name: content[name] for name in content.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is truncated or not a .npz file of plain arrays ({error}): write it again") from error
     class_names = arrays.pop("class_names", None)
     try:

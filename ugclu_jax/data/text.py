@@ -123,6 +123,7 @@ def encode(tokenizer: Tokenizer, texts: list[str], text_length: int) -> np.ndarr
         >>> encode(train_tokenizer(["a"], 258), ["a", ""], 4)[:, 0].tolist()
         [1, 1]
     """
+    tokenizer.encode_special_tokens = True  # as plain text: "[CLS]" within a text is no CLS token
     tokens = np.full((len(texts), text_length), PAD, np.int32)
     tokens[:, 0] = CLS
     for row, encoding in enumerate(tokenizer.encode_batch_fast(texts, add_special_tokens=False)):
@@ -195,4 +196,4 @@ def _csv(path: Path, decoded: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise ValueError(f"{path}, line {reader.line_num}: more fields than columns; quote texts with commas")
             yield reader.line_num, entry
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error}); correct it") from error
+        raise ValueError(f"{path}, line {reader.reader.line_num}: not CSV ({error}); correct it") from error
