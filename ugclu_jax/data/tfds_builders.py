@@ -62,7 +62,7 @@ def _read_tar(path: Path, members: list[str]) -> list[bytes]:
     """Members of a gzipped tar file, in one pass."""
     contents = {}
     try:
-        with tarfile.open(path, "r|gz") as archive:
+        with tarfile.open(path, "r:gz") as archive:
             for entry in archive:
                 if entry.name in members:
                     contents[entry.name] = archive.extractfile(entry).read()
