@@ -199,8 +199,10 @@ def test_prepared_data_without_a_split_or_with_a_broken_image_are_refused(places
         def _split_generators(self, dl_manager):
             return {split: self._made(split) for split in self.splits}
 
+        image = b"no image"
+
         def _made(self, split):
-            yield 0, {"id": f"{split}_0", "image": b"no image", "label": 0}
+            yield 0, {"id": f"{split}_0", "image": self.image, "label": 0}
 
     def prepare():
         Broken(data_dir=places / "tfds", file_format="array_record").download_and_prepare()
@@ -212,6 +214,11 @@ def test_prepared_data_without_a_split_or_with_a_broken_image_are_refused(places
     Broken.splits = ("train", "test")
     prepare()
     with pytest.raises(ValueError, match=r"image 0 of split train in .*3.0.2 is not a readable"):
+        load("cifar10", places)
+    shutil.rmtree(places / "tfds")
+    Broken.image = archives.jpeg(np.zeros((8, 32, 3), np.uint8))
+    prepare()
+    with pytest.raises(ValueError, match=r"image 0 of split train in .* has shape \(8, 32, 3\), not \(32, 32, 3\)"):
         load("cifar10", places)
 
 
