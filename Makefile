@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint clean data-openclipart data-r8
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.task_aware
@@ -14,6 +14,16 @@ test: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Colour pictures for image_folder, and texts for text; neither is in the repository.
+data-openclipart: data/openclipart
+data-r8: data/r8
+
+data/openclipart: | $(VENV)/installed
+	$(BIN)/python -m ugclu_jax.data.openclipart $@
+
+data/r8: | $(VENV)/installed
+	$(BIN)/python -m ugclu_jax.data.reuters $@
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import tyro
 
+from ugclu_jax.data.options import DataOptions
 from ugclu_jax.methods.finetune_remain import FinetuneHyper
 from ugclu_jax.oracle import OracleSettings
 from ugclu_jax.types import Hyper
@@ -37,9 +38,10 @@ class ExperimentConfig:
     """Settings that every experiment has."""
 
     dataset: str = "digits"
-    """Dataset: digits (embedded) or fashion_mnist."""
-    data_dir: Path | None = None
-    """Folder of the dataset's own files, where it is not found by itself."""
+    """Dataset: digits (embedded), fashion_mnist, mnist, cifar10, cifar100, svhn_cropped, tiny_imagenet, image_folder,
+    npz or text. Those without a file experiments/settings/<dataset>.json need --settings."""
+    data: DataOptions = field(default_factory=DataOptions)
+    """Where its data come from and how they are prepared."""
     model: str = "mlp"
     """Network: mlp, cnn or cnn_bn."""
     methods: tuple[str, ...] = ("ug_clu",)

@@ -22,7 +22,8 @@ from experiments.config import ExperimentConfig
 from experiments.evaluation import Groups
 from experiments.runner import Scenario, main
 from ugclu_jax import requests
-from ugclu_jax.data.dataset import Dataset, with_label_noise
+from ugclu_jax.data.cuts import with_label_noise
+from ugclu_jax.data.dataset import Dataset
 
 
 @dataclass(frozen=True)

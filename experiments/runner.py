@@ -25,7 +25,8 @@ from experiments.methods import Entry, build
 from experiments.progress import Progress
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import checkpoints, data, models, oracle
-from ugclu_jax.data.dataset import Dataset, hold_out, subset
+from ugclu_jax.data.cuts import hold_out, subset
+from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.learner import CLUState, RequestCost, predict_program, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.models.adapters import linen_apply_fn, linen_init, normalise
@@ -74,7 +75,7 @@ def load_dataset(config: ExperimentConfig) -> Dataset:
     Raises:
         ValueError, OSError: unknown, damaged or not there.
     """
-    dataset = data.load(config.dataset, config.data_dir)
+    dataset = data.load(config.dataset, config.data)
     if config.evaluate_on == "validation":
         dataset = hold_out(dataset, config.validation_examples, VALIDATION_SEED)
     return dataset if config.per_class is None else subset(dataset, config.per_class, seed=0)
@@ -95,11 +96,12 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     progress = Progress(console)
     entries = build(config, apply_fn, dataset.num_classes, progress.on_step if console.is_terminal else None)
     settings = {key: value for key, value in to_dict(config).items() if key not in ("run_dir", "cache_dir", "settings")}
+    settings["data"] = {key: value for key, value in settings["data"].items() if key not in ("cache_dir", "download")}
     settings = {"experiment": name, **settings}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     path = config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
     folder = RunFolder(path.absolute())
-    folder.open(settings, to_json(scenario.stream))
+    folder.open(settings, to_json(scenario.stream, dataset.train_ids))
     check_writable(config.cache_dir / "oracles", "--cache-dir")
     return Plan(
         name=name,

@@ -25,14 +25,14 @@ class TaskAwareConfig(ExperimentConfig):
     sequence: str = "L1 L2 L3 U2 L4 L5 U4"
     """Requests in order: L3 learns task 3, U3 unlearns it; a task may be learned again."""
     stream: Path | None = None
-    """JSON file of requests, instead of --sequence. See `ugclu_jax.requests.from_json`."""
+    """JSON file of requests by stable ids, instead of --sequence. See `ugclu_jax.requests.from_json`."""
 
 
 def build_scenario(config: TaskAwareConfig, dataset: Dataset) -> Scenario:
     """The stream of a configuration; accuracies are averaged over tasks."""
     tasks = requests.split_classes(dataset.num_classes, config.tasks)
     if config.stream is not None:
-        stream = requests.from_json(config.stream.read_text(), dataset.train_labels)
+        stream = requests.from_json(config.stream.read_text(), dataset.train_labels, dataset.train_ids)
     else:
         stream = requests.task_aware(dataset.train_labels, tasks, config.sequence)
     return Scenario(dataset, stream, Groups({f"task {i + 1}": classes for i, classes in enumerate(tasks)}))

@@ -3,11 +3,13 @@
 import dataclasses
 import gzip
 import hashlib
+import inspect
 import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +80,12 @@ def changed(**fields):
         ({"mean": (0.1, 0.2)}, r"mean is \(0.1, 0.2\).*tuple of 1 finite numbers"),
         ({"mean": (float("inf"),)}, "mean is .inf.*finite"),
         ({"std": (0.0,)}, "std is .*must be > 0; use 1.0"),
+        ({"train_ids": np.arange(29)}, r"train_ids is int64\[29\]: it must be an int64 array of shape \(30,\)"),
+        ({"train_ids": np.arange(30, dtype=np.int32)}, "train_ids is int32"),
+        ({"train_ids": np.arange(30) // 2}, "train_ids holds 0 more than once"),
+        ({"test_ids": np.arange(5)}, "test_ids holds 0, which train_ids has too"),
+        ({"test_ids": np.arange(-1, 4)}, r"test_ids holds -1: ids lie in 0\.\.2\*\*41 - 1"),
+        ({"vocabulary_size": 9}, "train_inputs has type uint8: with a vocabulary_size it must hold int32 tokens"),
     ],
 )
 def test_validate_refuses(fields, message):
@@ -145,6 +153,9 @@ def test_fingerprint_sees_every_field():
         changed(class_names=("0", "1", "zwei")),
         changed(mean=(0.0,)),
         changed(scale=256.0),
+        changed(train_ids=base.train_ids + 1),
+        changed(test_ids=base.test_ids + 1),
+        changed(vocabulary_size=256),
     ]
     prints = [variant.fingerprint() for variant in variants]
     assert len(set(prints)) == len(prints)
@@ -154,6 +165,47 @@ def test_fingerprint_sees_every_field():
 def test_fingerprint_reads_values_not_memory_layout():
     inputs = toy().train_inputs
     assert changed(train_inputs=np.asfortranarray(inputs)).fingerprint() == toy().fingerprint()
+
+
+# ---- tokens
+
+
+def tokens(**fields):
+    inputs = np.array([[1, 4, 0], [1, 2, 3]], np.int32)
+    return data.from_arrays("toy", inputs, [0, 1], inputs, [0, 1], **{"vocabulary_size": 5} | fields)
+
+
+def test_tokens_are_inputs_without_statistics():
+    built = tokens()
+    assert (built.vocabulary_size, built.mean, built.std, built.scale) == (5, (), (), 1.0)
+    assert built.train_inputs.dtype == np.int32 and built.train_ids.tolist() == [0, 1]
+    part = data.subset(built, 1, seed=0)
+    assert part.vocabulary_size == 5 and part.fingerprint() == built.fingerprint()
+    assert tokens(vocabulary_size=6).fingerprint() != built.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"vocabulary_size": 4}, r"train_inputs\[0\] holds token 4: tokens lie in 0\.\.3"),
+        ({"vocabulary_size": 1}, "vocabulary_size is 1: it must be an integer of at least 2"),
+        ({"vocabulary_size": 5.0}, "vocabulary_size is 5.0"),
+        ({"vocabulary_size": None}, "train_inputs has type int32: it must be a uint8 or float32"),
+        ({"mean": (0.0,)}, r"mean, std, scale are \(0.0,\).*tokens have none"),
+        ({"scale": 2.0}, r"\(\), \(\), 2.0: tokens have none"),
+    ],
+)
+def test_tokens_are_checked(fields, message):
+    with pytest.raises(ValueError, match=message):
+        tokens(**fields)
+
+
+def test_tokens_below_zero_and_of_other_shape_are_refused():
+    good = tokens()
+    with pytest.raises(ValueError, match=r"test_inputs\[1\] holds token -1"):
+        data.validate(dataclasses.replace(good, test_inputs=np.array([[0, 1, 1], [0, 0, -1]], np.int32)))
+    with pytest.raises(ValueError, match=r"shape \(2, 3, 1\): tokens must be \[N, L\]"):
+        data.validate(dataclasses.replace(good, train_inputs=good.train_inputs[..., None]))
 
 
 # ---- cuts
@@ -185,6 +237,8 @@ def test_hold_out_splits_the_training_rows_and_drops_the_test_split():
     assert rows_of(part.train_inputs) == sorted(rows_of(part.train_inputs)) and len(part.test_labels) == 9
     np.testing.assert_array_equal(part.test_labels, base.train_labels[rows_of(part.test_inputs)])
     np.testing.assert_array_equal(part.train_labels, base.train_labels[rows_of(part.train_inputs)])
+    assert part.train_ids.tolist() == rows_of(part.train_inputs)
+    assert part.test_ids.tolist() == rows_of(part.test_inputs)
     assert (part.mean, part.std) == (base.mean, base.std)
     assert part.fingerprint() == data.hold_out(base, 9, seed=4).fingerprint()
     assert part.fingerprint() != data.hold_out(base, 9, seed=5).fingerprint()
@@ -203,6 +257,9 @@ def test_subset_takes_at_most_so_many_of_each_class_and_is_nested():
     np.testing.assert_array_equal(np.bincount(larger.train_labels), np.minimum(counts, 6))
     assert set(rows_of(smaller.train_inputs)) < set(rows_of(larger.train_inputs))
     np.testing.assert_array_equal(larger.train_labels, base.train_labels[rows_of(larger.train_inputs)])
+    assert larger.train_ids.tolist() == rows_of(larger.train_inputs) and larger.test_ids is base.test_ids
+    nested = data.hold_out(larger, 4, seed=2)
+    assert nested.test_ids.tolist() == rows_of(nested.test_inputs)
     assert whole.fingerprint() == base.fingerprint()
     with pytest.raises(ValueError, match="per_class is 0: it must be at least 1"):
         data.subset(base, 0, seed=0)
@@ -270,7 +327,7 @@ def directory(tmp_path):
 
 
 def test_fashion_mnist_from_a_directory(directory):
-    built = data.load("fashion_mnist", directory)
+    built = data.load("fashion_mnist", data.DataOptions(directory=directory))
     raw = gzip.decompress((directory / FILES[0]).read_bytes())[16:]
     assert built.train_inputs.shape == (20, 28, 28, 1) and built.test_inputs.shape == (10, 28, 28, 1)
     assert built.train_inputs.tobytes() == raw
@@ -331,7 +388,7 @@ def test_fashion_mnist_at_full_size():
 
 
 TFDS_SCRIPT = """
-import io, json, pathlib, numpy as np
+import io, json, os, pathlib, numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 from ugclu_jax.data import fashion_mnist
@@ -350,7 +407,7 @@ class Stand(tfds.image_classification.FashionMNIST, skip_registration=True):
 
 def attempt():
     try:
-        built = fashion_mnist.load()
+        built = fashion_mnist.load(cache_dir=pathlib.Path(os.environ["TFDS_DATA_DIR"], "cache"))
     except (FileNotFoundError, ValueError) as error:
         return [type(error).__name__, str(error)]
     return [built.train_inputs[:, 5, 5, 0].tolist(), built.train_labels.tolist(), built.test_inputs.shape]
@@ -376,7 +433,13 @@ def test_fashion_mnist_through_tfds(tmp_path):
     assert run.returncode == 0, run.stderr
     unprepared, prepared, tfrecord = json.loads(run.stdout.splitlines()[-1])
     assert unprepared[0] == "FileNotFoundError"
-    for words in ("1. Debian", "2. a directory", "3. TensorFlow Datasets", str(tmp_path)):
+    for words in (
+        "download=True",
+        "apt-get install",
+        "a directory of the four files",
+        "3. TensorFlow Datasets",
+        str(tmp_path),
+    ):
         assert words in unprepared[1]
     pixels, labels, test_shape = prepared
     assert sorted(pixels) == list(range(20)) and labels == [pixel % 10 for pixel in pixels]
@@ -385,8 +448,46 @@ def test_fashion_mnist_through_tfds(tmp_path):
 
 
 def test_load_by_name():
-    assert set(data.DATASETS) == {"digits", "fashion_mnist"}
+    assert set(data.DATASETS) == {
+        "digits", "fashion_mnist", "mnist", "cifar10", "cifar100", "svhn_cropped", "tiny_imagenet", "image_folder",
+        "npz", "text",
+    }  # fmt: skip
     with pytest.raises(ValueError, match=r"unknown dataset 'fashion-mnist'.*did you mean fashion_mnist\?"):
         data.load("fashion-mnist")
-    with pytest.raises(ValueError, match=r"directory is 'here': digits reads no directory; leave it out"):
-        data.load("digits", "here")
+
+
+UNUSED = [
+    ("digits", {"directory": Path("here")}, r"option directory is 'here': digits does not use it \(it uses none\)"),
+    ("npz", {"cache_dir": Path("here")}, r"option cache_dir is 'here': npz does not use it \(it uses directory\)"),
+    ("cifar10", {"image_size": 64}, r"option image_size is '64': cifar10 does not use it .*leave it out"),
+    ("image_folder", {"download": True}, "option download is 'True': image_folder does not use it"),
+    ("mnist", {"text_length": 64}, "option text_length is '64': mnist does not use it"),
+    ("fashion_mnist", {"vocabulary_size": 300}, "option vocabulary_size is '300'"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), UNUSED)
+def test_an_option_that_a_source_does_not_use_is_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(name, data.DataOptions(**options))
+
+
+@pytest.mark.parametrize("name", data.DATASETS)
+def test_a_source_uses_the_options_that_it_names(name):
+    source = data.DATASETS[name]
+    parameters = set(inspect.signature(source.load).parameters)
+    assert set(source.options) <= {field.name for field in dataclasses.fields(data.DataOptions)}
+    assert parameters in ({"options"}, set(source.options))  # of a TFDS set: keywords, see test_tfds
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": 0}, "image_size is 0: it must be at least 1"),
+        ({"text_length": 1}, "text_length is 1: it must be at least 2"),
+        ({"vocabulary_size": 257}, "vocabulary_size is 257: it must be at least 258"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        data.DataOptions(**options)

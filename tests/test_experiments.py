@@ -231,9 +231,9 @@ REQUESTS = '{"format": "ugclu-requests", "version": 1, "requests": [%s]}'
         (["--stream", REQUESTS % '{"kind": "learn", "name": "a", "ids": []}'], "has 0 ids"),
         (["--stream", "{"], "JSON"),
         (["--run-dir", "/dev/null/run"], "/dev/null"),
-        (["--data-dir", "/nowhere"], "digits"),
+        (["--data.directory", "/nowhere"], "digits"),
         (["--settings", "/nowhere.json"], "/nowhere.json"),
-        (["--dataset", "fashion_mnist", "--data-dir", "/nowhere"], "/nowhere"),
+        (["--dataset", "fashion_mnist", "--data.directory", "/nowhere"], "/nowhere"),
     ],
 )
 def test_wrong_use_is_refused_before_work(arguments, said, tmp_path, capsys):

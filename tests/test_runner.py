@@ -14,12 +14,14 @@ import jax
 import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
+from rich.console import Console
 
 from experiments import runner, task_aware
 from experiments.config import ExperimentConfig
+from experiments.evaluation import Groups
 from experiments.folder import RunFolder
 from experiments.methods import METHODS, build
-from ugclu_jax import checkpoints, data
+from ugclu_jax import checkpoints, data, requests
 from ugclu_jax.data import fashion_mnist
 from ugclu_jax.types import Info
 
@@ -188,7 +190,7 @@ def test_fashion_mnist_that_is_not_there_is_explained(tmp_path, monkeypatch, cap
     monkeypatch.setattr(fashion_mnist, "DEBIAN_DIRECTORY", tmp_path / "nowhere")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     (tmp_path / "empty").mkdir()
-    for arguments in ([], ["--data-dir", str(tmp_path / "empty")]):
+    for arguments in ([], ["--data.directory", str(tmp_path / "empty")]):
         assert run("--dataset", "fashion_mnist", *arguments, "--run-dir", str(tmp_path / "run")) == 2
         message = capsys.readouterr().err
         for way in ("apt-get install dataset-fashion-mnist", "directory of the four files", "TensorFlow Datasets"):
@@ -210,3 +212,29 @@ def test_all_methods_learn_by_the_same_function():
     assert len({entry.method.learn for entry in entries.values()}) == 1
     assert len({entry.method.unlearn for entry in entries.values()}) == len(METHODS)
     assert all(entry.hyper["learn"] == entries["ug_clu"].hyper["learn"] for entry in entries.values())
+
+
+def test_the_stream_file_names_examples_of_the_whole_data_set(finished):
+    """The run kept 30 training examples a class; its file is read with the uncut data set."""
+    digits = data.load("digits")
+    text = (finished / "stream.json").read_text()
+    learn = requests.from_json(text, digits.train_labels, digits.train_ids)[0].ids
+    kept = data.subset(digits, 30, seed=0)
+    wanted = kept.train_inputs[np.isin(kept.train_labels, (0, 1))]
+    assert len(learn) == 60 and learn.max() > len(kept.train_labels)
+    np.testing.assert_array_equal(digits.train_inputs[learn], wanted)
+
+
+def test_where_data_are_cached_is_no_part_of_a_run_and_where_they_come_from_is(tmp_path):
+    dataset = data.subset(data.load("digits"), 20, seed=0)
+    stream = requests.task_aware(dataset.train_labels, [[0], [1]], "L1")
+    scenario = runner.Scenario(dataset, stream, Groups({"all": tuple(range(10))}))
+
+    def prepare(**options):
+        config = ExperimentConfig(data=data.DataOptions(**options), run_dir=tmp_path / "run", cache_dir=tmp_path)
+        return runner.prepare("task_aware", config, scenario, Console(quiet=True), "the command")
+
+    prepare(directory=Path("a"))
+    prepare(directory=Path("a"), cache_dir=tmp_path / "other", download=True)
+    with pytest.raises(ValueError, match=r'data.directory \("a" there, "b" here\)'):
+        prepare(directory=Path("b"))

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ugclu_jax.types import REQUEST_KINDS, RequestKind
+from ugclu_jax.types import FIRST_TEST_ID, REQUEST_KINDS, RequestKind
 
 SMALLEST_BUCKET = 64
 FORMAT, VERSION = "ugclu-requests", 1
@@ -218,8 +218,13 @@ def unlearned_after(stream: Sequence[Request]) -> list[np.ndarray]:
     return [unlearned for _, unlearned in _histories(stream)]
 
 
-def to_json(stream: Sequence[Request]) -> str:
-    """Write a stream, one request a line; `from_json` gives back an equal one.
+def to_json(stream: Sequence[Request], ids: np.ndarray | None = None) -> str:
+    """Write a stream, one request a line; `from_json` with the same `ids` gives back an equal one.
+
+    Args:
+        stream: the requests, whose ids are rows of the training arrays at hand.
+        ids: [N] the stable id of each row (`Dataset.train_ids`), under which examples are written, so that the file
+            holds for every cut of the data set; rows are written as they are when left out.
 
     >>> print(to_json([Request("learn", "first", [0, 1, 2, 3, 7])]))
     {"format": "ugclu-requests", "version": 1, "requests": [
@@ -228,16 +233,17 @@ def to_json(stream: Sequence[Request]) -> str:
     """
     lines = []
     for request in stream:
-        cuts = np.flatnonzero(np.diff(request.ids) != 1) + 1
-        runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(request.ids, cuts) if run.size]
+        written = request.ids if ids is None else np.sort(ids[request.ids])
+        cuts = np.flatnonzero(np.diff(written) != 1) + 1
+        runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(written, cuts) if run.size]
         # A pair of numbers for each run of consecutive ids, where that is shorter than the ids.
-        selected = {"id_ranges": runs} if 2 * len(runs) < request.ids.size else {"ids": request.ids.tolist()}
+        selected = {"id_ranges": runs} if 2 * len(runs) < written.size else {"ids": written.tolist()}
         lines.append("  " + json.dumps({"kind": request.kind, "name": request.name, **selected}, ensure_ascii=False))
     head = f'{{"format": "{FORMAT}", "version": {VERSION}, "requests": [\n'
     return head + ",\n".join(lines) + "\n]}"
 
 
-def from_json(text: str, labels: np.ndarray) -> Stream:
+def from_json(text: str, labels: np.ndarray, ids: np.ndarray | None = None) -> Stream:
     """Read a stream: `{"format": "ugclu-requests", "version": 1, "requests": [...]}`.
 
     A request has "kind", "name" and says which examples it is about in one of these ways:
@@ -250,10 +256,12 @@ def from_json(text: str, labels: np.ndarray) -> Stream:
     Args:
         text: the JSON.
         labels: [N] integers, the labels of the training split.
+        ids: [N] the stable id of each row (`Dataset.train_ids`), which "ids" and "id_ranges" then mean; they mean rows
+            when left out. Requests hold rows either way.
 
     Raises:
         ValueError: text that is no JSON (with line and column), a field that is missing, unknown or of the wrong type,
-            or a stream that `validate` refuses.
+            an id of the test split or of an example that was cut away, or a stream that `validate` refuses.
 
     >>> text = '''{"format": "ugclu-requests", "version": 1, "requests": [
     ...   {"kind": "learn", "name": "both", "classes": [0, 1]},
@@ -275,10 +283,10 @@ def from_json(text: str, labels: np.ndarray) -> Stream:
     if not isinstance(document["requests"], list) or not document["requests"]:
         _refuse("the document", "requests", document["requests"], "a list of at least one request")
 
-    ledger = _Ledger(len(labels))
+    ledger = _Ledger(len(labels), ids)
     stream = []
     for position, entry in enumerate(document["requests"], start=1):
-        stream.append(_parse_request(f"request {position}", entry, np.asarray(labels), ledger.retained()))
+        stream.append(_parse_request(f"request {position}", entry, np.asarray(labels), ledger.retained(), ids))
         ledger.enter(stream[-1])
     return tuple(stream)
 
@@ -322,9 +330,13 @@ class _Ledger:
 
     NEVER, RETAINED, UNLEARNED = range(3)
 
-    def __init__(self, num_examples: int) -> None:
+    def __init__(self, num_examples: int, stable_ids: np.ndarray | None = None) -> None:
         self.status = np.full(num_examples, self.NEVER, np.int8)
         self.entered = 0
+        self.stable_ids = stable_ids
+
+    def some(self, rows: np.ndarray) -> str:
+        return _some(rows if self.stable_ids is None else self.stable_ids[rows])
 
     def retained(self) -> np.ndarray:
         return np.flatnonzero(self.status == self.RETAINED).astype(np.int32)
@@ -349,27 +361,27 @@ class _Ledger:
         repeated = np.unique(ids[1:][ids[1:] == ids[:-1]])
         if repeated.size:
             raise ValueError(
-                f"{where} has ids {_some(repeated)} more than once; each id must appear once: pass np.unique(ids)"
+                f"{where} has ids {self.some(repeated)} more than once; each id must appear once: pass np.unique(ids)"
             )
         if request.kind == "learn":
             retained = ids[self.status[ids] == self.RETAINED]
             if retained.size:
                 raise ValueError(
-                    f"{where} learns ids {_some(retained)} that are retained already; an example can be learned again "
-                    "only after it was unlearned: take them out, or unlearn them in an earlier request"
+                    f"{where} learns ids {self.some(retained)} that are retained already; an example can be learned "
+                    "again only after it was unlearned: take them out, or unlearn them in an earlier request"
                 )
             self.status[ids] = self.RETAINED
         else:
             never, twice = (ids[self.status[ids] == status] for status in (self.NEVER, self.UNLEARNED))
             if never.size:
                 raise ValueError(
-                    f"{where} unlearns ids {_some(never)} that were never learned; only retained examples can be "
+                    f"{where} unlearns ids {self.some(never)} that were never learned; only retained examples can be "
                     "unlearned: take them out, or learn them in an earlier request"
                 )
             if twice.size:
                 raise ValueError(
-                    f"{where} unlearns ids {_some(twice)} that are unlearned already; nothing can be unlearned twice: "
-                    "take them out, or learn them again before"
+                    f"{where} unlearns ids {self.some(twice)} that are unlearned already; nothing can be unlearned "
+                    "twice: take them out, or learn them again before"
                 )
             self.status[ids] = self.UNLEARNED
 
@@ -425,7 +437,9 @@ def _share(where: str, ids: np.ndarray, fraction: float, seed: int) -> np.ndarra
     return np.random.default_rng(seed).choice(np.sort(ids), count, replace=False)
 
 
-def _parse_request(where: str, entry: Any, labels: np.ndarray, retained: np.ndarray) -> Request:
+def _parse_request(
+    where: str, entry: Any, labels: np.ndarray, retained: np.ndarray, stable_ids: np.ndarray | None
+) -> Request:
     _check_fields(where, entry, required=("kind", "name"), optional=(*_SELECTORS, "seed"))
     for field in ("kind", "name"):
         if not isinstance(entry[field], str):
@@ -447,16 +461,59 @@ def _parse_request(where: str, entry: Any, labels: np.ndarray, retained: np.ndar
             _refuse(where, "seed", entry["seed"], "an integer of at least 0")
         ids = _share(where, retained, value, entry["seed"])
     elif field == "id_ranges":
-        if not isinstance(value, list) or not all(_is_range(pair, len(labels)) for pair in value):
-            _refuse(where, field, value, f"a list of pairs [start, stop] with 0 ≤ start < stop ≤ {len(labels)}")
-        ids = np.concatenate([np.arange(*pair) for pair in value]) if value else np.zeros(0, np.int32)
+        end = len(labels) if stable_ids is None else 2 * FIRST_TEST_ID
+        if not isinstance(value, list) or not all(_is_range(pair, end) for pair in value):
+            _refuse(where, field, value, f"a list of pairs [start, stop] with 0 ≤ start < stop ≤ {end}")
+        runs = [np.arange(*pair) if stable_ids is None else _rows_of_range(where, *pair, stable_ids) for pair in value]
+        ids = np.concatenate(runs) if runs else np.zeros(0, np.int32)
     else:
         if not isinstance(value, list) or not all(map(_is_integer, value)):
             _refuse(where, field, value, "a list of integers")
-        ids = np.array(value) if field == "ids" else _ids_of_classes(where, labels, value)
+        if field == "classes":
+            ids = _ids_of_classes(where, labels, value)
+        else:
+            ids = np.array(value) if stable_ids is None else _rows(where, value, stable_ids)
         if field == "classes" and entry["kind"] == "unlearn":
             ids = np.intersect1d(ids, retained)
     return Request(entry["kind"], entry["name"], ids)
+
+
+def _rows(where: str, wanted: Sequence[int], stable_ids: np.ndarray) -> np.ndarray:
+    """Rows of stable ids."""
+    outside = [value for value in wanted if not 0 <= value < 2 * FIRST_TEST_ID]
+    if outside:
+        _refuse_absent(where, outside)
+    order = np.argsort(stable_ids)
+    places = np.searchsorted(stable_ids, np.array(wanted, np.int64), sorter=order)
+    rows = order[np.minimum(places, len(order) - 1)]
+    absent = np.array(wanted, np.int64)[stable_ids[rows] != wanted]
+    if absent.size:
+        _refuse_absent(where, absent.tolist())
+    return rows
+
+
+def _rows_of_range(where: str, start: int, stop: int, stable_ids: np.ndarray) -> np.ndarray:
+    """Rows of the stable ids start … stop−1, which may be far more than there is memory for."""
+    rows = np.flatnonzero((stable_ids >= start) & (stable_ids < stop))
+    if len(rows) < stop - start:
+        first = np.arange(start, min(stop, start + len(rows) + _SHOWN + 1))
+        _refuse_absent(where, np.setdiff1d(first, stable_ids[rows]).tolist())
+    return rows
+
+
+def _refuse_absent(where: str, absent: list[int]) -> NoReturn:
+    """Refuse stable ids that no row has, for the reason that holds for the first."""
+    if not 0 <= absent[0] < 2 * FIRST_TEST_ID:
+        reason = "that no example can have; stable ids lie in 0..2**41 - 1: take them from Dataset.train_ids"
+    elif absent[0] >= FIRST_TEST_ID:
+        reason = "of the test split (2**40 and more); only training examples can be learned or unlearned: take them out"
+    else:
+        reason = (
+            "of examples that were cut away from the training split, or that it never had: take them out, or use the "
+            "data set uncut"
+        )
+    shown = ", ".join(map(str, absent[:_SHOWN])) + (", …" if len(absent) > _SHOWN else "")
+    raise ValueError(f"{where} has ids {shown} {reason}")
 
 
 def _is_integer(value: Any) -> bool:

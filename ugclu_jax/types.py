@@ -18,6 +18,8 @@ Scalar = float
 """A number where it is written down, a traced scalar array inside a compiled program."""
 RequestKind = Literal["learn", "unlearn"]
 REQUEST_KINDS: tuple[RequestKind, ...] = ("learn", "unlearn")
+FIRST_TEST_ID = 2**40
+"""Stable ids of training examples are their positions; those of test examples begin here."""
 
 
 class ApplyFn(Protocol):
@@ -45,7 +47,8 @@ class Batch(NamedTuple):
 class Examples(NamedTuple):
     """Examples given by id: rows of arrays that live on the device, padded to a bucket size P.
 
-    The id of an example is its row in the training split. Rows `ids[count:]` are padding and hold -1.
+    Here the id of an example is its row in the training arrays at hand, int32; the stable id, which outlives cuts of
+    the data set, is `Dataset.train_ids[row]`. Rows `ids[count:]` are padding and hold -1.
     """
 
     inputs: Array  # [N, ...] as stored

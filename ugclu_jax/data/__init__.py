@@ -2,30 +2,64 @@
 
 import difflib
 from collections.abc import Callable
-from pathlib import Path
+from typing import NamedTuple
 
-from ugclu_jax.data import digits, fashion_mnist
-from ugclu_jax.data.dataset import Dataset, from_arrays, hold_out, subset, validate, with_label_noise
+from ugclu_jax.data import digits, fashion_mnist, image_folder, npz, text, tfds_images
+from ugclu_jax.data.cuts import hold_out, subset, with_label_noise
+from ugclu_jax.data.dataset import Dataset, from_arrays, validate
+from ugclu_jax.data.ids import example_id, split_and_position
+from ugclu_jax.data.options import DataOptions
 
-__all__ = ["DATASETS", "Dataset", "from_arrays", "hold_out", "load", "subset", "validate", "with_label_noise"]
+__all__ = [
+    "DATASETS",
+    "DataOptions",
+    "Dataset",
+    "Source",
+    "example_id",
+    "from_arrays",
+    "hold_out",
+    "load",
+    "split_and_position",
+    "subset",
+    "validate",
+    "with_label_noise",
+]
 
-DATASETS: dict[str, Callable[..., Dataset]] = {"digits": digits.load, "fashion_mnist": fashion_mnist.load}
-_READ_FROM_A_DIRECTORY = ("fashion_mnist",)
+
+class Source(NamedTuple):
+    """A way to load a data set, and the names of the options that it uses."""
+
+    load: Callable[..., Dataset]
+    options: tuple[str, ...]
 
 
-def load(name: str, directory: Path | str | None = None) -> Dataset:
+def _tfds(name: str) -> Source:
+    return Source(lambda **options: tfds_images.load(name, **options), ("directory", "cache_dir", "download"))
+
+
+DATASETS: dict[str, Source] = {
+    "digits": Source(digits.load, ()),
+    "fashion_mnist": Source(fashion_mnist.load, ("directory", "cache_dir", "download")),
+    **{name: _tfds(name) for name in ("mnist", "cifar10", "cifar100", "svhn_cropped", "tiny_imagenet")},
+    "image_folder": Source(image_folder.load, ("directory", "cache_dir", "image_size")),
+    "npz": Source(npz.load, ("directory",)),
+    "text": Source(text.load, ("directory", "cache_dir", "text_length", "vocabulary_size")),
+}
+
+
+def load(name: str, options: DataOptions | None = None) -> Dataset:
     """Load a data set by name.
 
     Args:
         name: a key of `DATASETS`.
-        directory: where its files are, for sources that can be given one.
+        options: where its files are and how they are prepared; the defaults when left out.
 
     Returns:
         A validated `Dataset`.
 
     Raises:
-        ValueError: if the name is unknown (the nearest valid names are given), or a directory is given for a source
-            that reads none.
+        ValueError: if the name is unknown (the nearest valid names are given), an option is given that the source does
+            not use, or data are damaged.
         FileNotFoundError: if the data are not on this machine; the message names the ways to get them.
 
     Example:
@@ -34,14 +68,13 @@ def load(name: str, directory: Path | str | None = None) -> Dataset:
         >>> load("digit")
         Traceback (most recent call last):
         ...
-        ValueError: unknown dataset 'digit': it must be one of digits, fashion_mnist; did you mean digits?
+        ValueError: unknown dataset 'digit': it must be one of digits, fashion_mnist, mnist, cifar10, cifar100, \
+svhn_cropped, tiny_imagenet, image_folder, npz, text; did you mean digits?
     """
     if name not in DATASETS:
         nearest = difflib.get_close_matches(str(name), DATASETS)
         hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
         raise ValueError(f"unknown dataset {name!r}: it must be one of {', '.join(DATASETS)}{hint}")
-    if directory is None:
-        return DATASETS[name]()
-    if name not in _READ_FROM_A_DIRECTORY:
-        raise ValueError(f"directory is {str(directory)!r}: {name} reads no directory; leave it out")
-    return DATASETS[name](directory)
+    source, options = DATASETS[name], options or DataOptions()
+    options.refuse_unused(name, source.options)
+    return source.load(**{option: getattr(options, option) for option in source.options})

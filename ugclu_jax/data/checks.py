@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ugclu_jax.types import FIRST_TEST_ID
+
 
 def check_inputs(key: str, inputs: np.ndarray) -> None:
     """Refuse `inputs` unless they are finite uint8 or float32 numbers of shape [N, ...], N ≥ 1."""
@@ -16,6 +18,39 @@ def check_inputs(key: str, inputs: np.ndarray) -> None:
     if inputs.dtype == np.float32 and not np.isfinite(inputs).all():
         row = int(np.argwhere(~np.isfinite(inputs))[0, 0])
         raise ValueError(f"{key}[{row}] holds NaN or infinity: inputs must be finite; repair or drop that example")
+
+
+def check_tokens(key: str, inputs: np.ndarray, vocabulary_size: int) -> None:
+    """Refuse `inputs` unless they are int32 tokens of shape [N, L] in [0, vocabulary_size), N and L ≥ 1."""
+    if not isinstance(vocabulary_size, int) or isinstance(vocabulary_size, bool) or vocabulary_size < 2:
+        raise ValueError(f"vocabulary_size is {vocabulary_size!r}: it must be an integer of at least 2, or None")
+    if not isinstance(inputs, np.ndarray) or inputs.dtype != np.int32:
+        kind = inputs.dtype if isinstance(inputs, np.ndarray) else type(inputs).__name__
+        raise ValueError(
+            f"{key} has type {kind}: with a vocabulary_size it must hold int32 tokens; use .astype(np.int32), or leave "
+            "vocabulary_size out"
+        )
+    if inputs.ndim != 2 or 0 in inputs.shape:
+        raise ValueError(f"{key} has shape {inputs.shape}: tokens must be [N, L], at least one example of one token")
+    wrong = np.argwhere((inputs < 0) | (inputs >= vocabulary_size))
+    if wrong.size:
+        raise ValueError(
+            f"{key}[{wrong[0, 0]}] holds token {inputs[tuple(wrong[0])]}: tokens lie in 0..{vocabulary_size - 1}; use "
+            "the vocabulary that they were made with"
+        )
+
+
+def check_ids(key: str, ids: np.ndarray, examples: int) -> None:
+    """Refuse `ids` unless they are different stable ids, int64, one for each of `examples` inputs."""
+    if not isinstance(ids, np.ndarray) or ids.dtype != np.int64 or ids.shape != (examples,):
+        kind = f"{ids.dtype}{list(ids.shape)}" if isinstance(ids, np.ndarray) else type(ids).__name__
+        raise ValueError(f"{key} is {kind}: it must be an int64 array of shape ({examples},), one id an example")
+    outside = ids[(ids < 0) | (ids >= 2 * FIRST_TEST_ID)]
+    if outside.size:
+        raise ValueError(f"{key} holds {outside[0]}: ids lie in 0..2**41 - 1; make them with ids.example_id")
+    values, counts = np.unique(ids, return_counts=True)
+    if counts.max(initial=1) > 1:
+        raise ValueError(f"{key} holds {values[counts > 1][0]} more than once: an id must name one example")
 
 
 def check_labels(key: str, labels: np.ndarray, examples: int, num_classes: int) -> None:

@@ -1,7 +1,7 @@
-"""A labelled data set as NumPy arrays, the checks that guard it, and the seeded cuts that experiments make of it.
+"""A labelled data set as NumPy arrays, and the checks that guard it.
 
-The id of an example is its row in the training split. Every random cut below ranks the training examples by seeded
-uniform draws and takes the smallest ranks, so a smaller cut with the same seed lies inside a larger one.
+Rows number the examples of the arrays at hand; ids number those of the source, and go with an example through every
+cut (`cuts.py`).
 """
 
 import dataclasses
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ugclu_jax.data.checks import check_inputs, check_labels, check_scale
-from ugclu_jax.data.draws import smallest_ranks, stratified_rows
+from ugclu_jax.data.checks import check_ids, check_inputs, check_labels, check_scale, check_tokens
+from ugclu_jax.data.ids import split_ids
 
 _STATISTICS_CHUNK = 4096  # examples converted to float64 at a time: 60,000 images at once would take 376 MB
 
@@ -20,16 +20,22 @@ _STATISTICS_CHUNK = 4096  # examples converted to float64 at a time: 60,000 imag
 class Dataset:
     """Two splits of examples, as stored, with what a model needs to normalise them.
 
+    Arrays may be memory-mapped and read-only; nothing here writes to them.
+
     Attributes:
         name: what the report calls it.
-        train_inputs: [N, ...] uint8 or float32, channels last.
+        train_inputs: [N, ...] uint8 or float32, channels last; or [N, L] int32 tokens, where 0 pads.
         train_labels: [N] int32.
         test_inputs: [N', ...] of the same dtype and example shape.
         test_labels: [N'] int32.
         class_names: one name a class; label `c` means `class_names[c]`.
-        mean: per channel (last axis), of `train_inputs / scale`.
-        std: per channel, of `train_inputs / scale`, positive.
-        scale: what stored values are divided by first: the largest storable one of uint8 data (255, or 16 for digits).
+        mean: per channel (last axis), of `train_inputs / scale`; empty for tokens.
+        std: per channel, of `train_inputs / scale`, positive; empty for tokens.
+        scale: what stored values are divided by first: the largest storable one of uint8 data (255, or 16 for digits);
+            1 for tokens.
+        train_ids: [N] int64, the stable id of each training row, see `ids.py`.
+        test_ids: [N'] int64, likewise; none stands in both.
+        vocabulary_size: None, or V where inputs are tokens in [0, V).
     """
 
     name: str
@@ -41,6 +47,9 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scale: float
+    train_ids: np.ndarray
+    test_ids: np.ndarray
+    vocabulary_size: int | None = None
 
     @property
     def num_classes(self) -> int:
@@ -85,16 +94,29 @@ def validate(dataset: Dataset) -> Dataset:
         raise ValueError(f"class_names is {names!r}: at least two different names are needed; name each class once")
     for split in ("train", "test"):
         inputs, labels = getattr(dataset, f"{split}_inputs"), getattr(dataset, f"{split}_labels")
-        check_inputs(f"{split}_inputs", inputs)
+        _check_kind(f"{split}_inputs", inputs, dataset.vocabulary_size)
         check_labels(f"{split}_labels", labels, len(inputs), dataset.num_classes)
+        check_ids(f"{split}_ids", getattr(dataset, f"{split}_ids"), len(inputs))
         if labels.dtype != np.int32:
             raise ValueError(f"{split}_labels has dtype {labels.dtype}: it must be int32; use .astype(np.int32)")
+    shared = np.intersect1d(dataset.train_ids, dataset.test_ids)
+    if shared.size:
+        raise ValueError(
+            f"test_ids holds {shared[0]}, which train_ids has too: an id must name one example; see ids.py"
+        )
     train, test = dataset.train_inputs, dataset.test_inputs
     if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
         raise ValueError(
             f"test_inputs is {test.dtype}{list(test.shape)} and train_inputs {train.dtype}{list(train.shape)}: dtype "
             "and example shape must agree; prepare both splits in the same way"
         )
+    if dataset.vocabulary_size is not None:
+        if (dataset.mean, dataset.std, dataset.scale) != ((), (), 1.0):
+            raise ValueError(
+                f"mean, std, scale are {dataset.mean!r}, {dataset.std!r}, {dataset.scale!r}: tokens have none; they "
+                "must be (), (), 1.0"
+            )
+        return dataset
     check_scale(dataset.scale, train, test)
     for key, values in (("mean", dataset.mean), ("std", dataset.std)):
         if not isinstance(values, tuple) or len(values) != train.shape[-1] or not np.isfinite(values).all():
@@ -118,12 +140,13 @@ def from_arrays(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     scale: float | None = None,
+    vocabulary_size: int | None = None,
 ) -> Dataset:
     """Build and validate a data set from arrays of one's own.
 
     Args:
         name: what the report calls it.
-        train_inputs: [N, ...] uint8 or any float (kept as float32), channels last.
+        train_inputs: [N, ...] uint8 or any float (kept as float32), channels last; or [N, L] int32 tokens.
         train_labels: [N] integers 0..C-1.
         test_inputs: [N', ...] like `train_inputs`.
         test_labels: [N'] integers 0..C-1.
@@ -131,9 +154,10 @@ def from_arrays(
         mean: per channel, of `inputs / scale`; of the training split when left out.
         std: per channel, of `inputs / scale`; of the training split when left out (1 where a channel is constant).
         scale: divisor of the stored values; 255 for uint8 and 1 for floats when left out.
+        vocabulary_size: V where inputs are tokens in [0, V); mean, std and scale must then be left out.
 
     Returns:
-        A validated `Dataset`.
+        A validated `Dataset`; ids are positions, those of the test split from 2**40 on.
 
     Raises:
         ValueError: as `validate`.
@@ -148,12 +172,14 @@ def from_arrays(
     train_inputs, test_inputs = _as_inputs(train_inputs), _as_inputs(test_inputs)
     train_labels, test_labels = np.asarray(train_labels), np.asarray(test_labels)
     for key, inputs in (("train_inputs", train_inputs), ("test_inputs", test_inputs)):
-        check_inputs(key, inputs)
+        _check_kind(key, inputs, vocabulary_size)
     if class_names is None:
         class_names = _default_class_names(train_labels, test_labels)
     check_labels("train_labels", train_labels, len(train_inputs), len(class_names))  # before int32 could wrap them
     check_labels("test_labels", test_labels, len(test_inputs), len(class_names))
-    if scale is None:
+    if vocabulary_size is not None:
+        mean, std, scale = mean or (), std or (), 1.0 if scale is None else scale
+    elif scale is None:
         scale = 255.0 if train_inputs.dtype == np.uint8 else 1.0
     check_scale(scale, train_inputs, test_inputs)
     if mean is None or std is None:
@@ -170,99 +196,18 @@ def from_arrays(
             mean=tuple(map(float, mean)),
             std=tuple(map(float, std)),
             scale=float(scale),
+            train_ids=split_ids("train", len(train_inputs)),
+            test_ids=split_ids("test", len(test_inputs)),
+            vocabulary_size=vocabulary_size,
         )
     )
 
 
-def hold_out(dataset: Dataset, examples: int, seed: int) -> Dataset:
-    """Make a stratified part of the training split the test split, to choose settings without test data.
-
-    The true test split is dropped. Ids are the rows of the smaller training split, whose order is kept; mean and std
-    stay those of the whole training split.
-
-    Args:
-        dataset: what to cut.
-        examples: how many to hold out; shares of classes follow the training split by largest remainder, and every
-            class keeps a training example.
-        seed: of the draw.
-
-    Raises:
-        ValueError: if `examples` is outside 1..N minus the number of classes present.
-
-    Example:
-        >>> import numpy as np
-        >>> rows = np.arange(20, dtype=np.uint8)[:, None]
-        >>> data = from_arrays("toy", rows, [0, 1] * 10, rows[:1], [0])
-        >>> part = hold_out(data, 6, seed=0)
-        >>> part.train_inputs.shape, np.bincount(part.test_labels).tolist()
-        ((14, 1), [3, 3])
-    """
-    held = stratified_rows(dataset.train_labels, examples, seed)
-    kept = np.delete(np.arange(len(dataset.train_labels)), held)
-    return validate(
-        dataclasses.replace(
-            dataset,
-            train_inputs=dataset.train_inputs[kept],
-            train_labels=dataset.train_labels[kept],
-            test_inputs=dataset.train_inputs[held],
-            test_labels=dataset.train_labels[held],
-        )
-    )
-
-
-def subset(dataset: Dataset, per_class: int, seed: int) -> Dataset:
-    """Keep at most `per_class` training examples of each class, in their order; the test split stays whole.
-
-    Raises:
-        ValueError: if `per_class` is below 1.
-
-    Example:
-        >>> import numpy as np
-        >>> rows = np.arange(20, dtype=np.uint8)[:, None]
-        >>> data = from_arrays("toy", rows, [0, 1] * 10, rows[:1], [0])
-        >>> np.bincount(subset(data, 3, seed=0).train_labels).tolist()
-        [3, 3]
-    """
-    if per_class < 1:
-        raise ValueError(f"per_class is {per_class}: it must be at least 1; leave subset out to keep every example")
-    ranks = np.random.default_rng(seed).random(len(dataset.train_labels))
-    rows = smallest_ranks(ranks, dataset.train_labels, np.full(dataset.num_classes, per_class))
-    return validate(
-        dataclasses.replace(dataset, train_inputs=dataset.train_inputs[rows], train_labels=dataset.train_labels[rows])
-    )
-
-
-def with_label_noise(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, np.ndarray]:
-    """Give a share of the training examples a uniformly random *other* label.
-
-    Args:
-        dataset: what to spoil; its arrays are left as they are.
-        fraction: share of the training split, 0..1; the count is rounded to the nearest whole number.
-        seed: of the draw.
-
-    Returns:
-        The data set with the wrong labels, and the ids changed, [n] int32, sorted.
-
-    Raises:
-        ValueError: if `fraction` is outside 0..1.
-
-    Example:
-        >>> import numpy as np
-        >>> rows = np.arange(20, dtype=np.uint8)[:, None]
-        >>> data = from_arrays("toy", rows, [0, 1] * 10, rows[:1], [0])
-        >>> noisy, ids = with_label_noise(data, 0.1, seed=0)
-        >>> np.array_equal(np.flatnonzero(noisy.train_labels != data.train_labels), ids), len(ids)
-        (True, 2)
-    """
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction is {fraction}: it must lie in 0..1; 0.1 spoils one label in ten")
-    generator = np.random.default_rng(seed)
-    count = round(fraction * len(dataset.train_labels))
-    ids = np.sort(np.argsort(generator.random(len(dataset.train_labels)), kind="stable")[:count]).astype(np.int32)
-    shifts = generator.integers(1, dataset.num_classes, size=count)  # never 0 modulo C, hence another label
-    labels = dataset.train_labels.copy()
-    labels[ids] = (labels[ids] + shifts) % dataset.num_classes
-    return validate(dataclasses.replace(dataset, train_labels=labels)), ids
+def _check_kind(key: str, inputs: np.ndarray, vocabulary_size: int | None) -> None:
+    if vocabulary_size is None:
+        check_inputs(key, inputs)
+    else:
+        check_tokens(key, inputs, vocabulary_size)
 
 
 def _as_inputs(inputs: np.ndarray) -> np.ndarray:
