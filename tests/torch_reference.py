@@ -205,7 +205,7 @@ def randomise(module: nn.Module, seed: int) -> nn.Module:
     """Random weights, and BatchNorm statistics, of a size that keeps activations near one; in evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        for name, tensor in module.state_dict().items():
             if not tensor.is_floating_point():
                 continue
             draw = torch.randn(tensor.shape, generator=generator)
@@ -213,7 +213,7 @@ def randomise(module: nn.Module, seed: int) -> nn.Module:
                 tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
             elif tensor.ndim == 1 and name.endswith("weight"):
                 tensor.copy_(1 + 0.2 * draw)
-            elif tensor.ndim == 1 or name.endswith(("running_mean", "table", "embedding", "token")):
+            elif tensor.ndim == 1 or name.endswith(("running_mean", "table", "embed", "embedding", "token")):
                 tensor.copy_(0.2 * draw)
             else:
                 tensor.copy_(draw * (1.5 / tensor[0].numel()) ** 0.5)

@@ -157,8 +157,8 @@ def load_pretrained(
         >>> load_pretrained("resnet18", {"fc.bias": np.zeros(3)}, params, model_state)
         Traceback (most recent call last):
         ...
-        ValueError: state dict lacks bn1.bias, bn1.running_mean, bn1.running_var, bn1.weight and 12 more: by torchvision \
-or timm, resnet18 of this size has them; take the file of the same architecture, width and depth
+        ValueError: state dict lacks bn1.bias, bn1.running_mean, bn1.running_var, bn1.weight and 12 more: by \
+torchvision or timm, resnet18 of this size has them; take the file of the same architecture, width and depth
     """
     if name not in NAMES:
         raise ValueError(
