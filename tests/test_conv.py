@@ -20,6 +20,8 @@ CASES = [  # height, width, channels, features, kernel, strides, padding
     (6, 6, 2, 2, (2, 2), (2, 2), "SAME_LOWER"),
     (7, 6, 1, 2, (3, 2), (2, 1), "VALID"),
     (5, 7, 3, 2, (1, 1), (2, 3), "VALID"),
+    (6, 7, 2, 3, (2, 3), (2, 3), "VALID"),  # patches that do not overlap, and a column that none covers
+    (5, 5, 1, 2, (2, 2), (2, 2), ((1, 0), (0, 1))),
     (4, 4, 2, 2, (3, 3), (1, 2), ((2, 0), (0, 3))),
     (6, 6, 1, 2, (3, 3), (1, 1), ((-1, 1), (1, -2))),
 ]

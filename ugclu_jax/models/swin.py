@@ -151,7 +151,7 @@ class SwinTransformer(nn.Module):
         remat: forget each block's activations and compute them again in the backward pass.
 
     Raises:
-        ValueError: (on use) if heads do not divide a stage's features evenly.
+        ValueError: if a stage's features are above `head_size` and not a multiple of it.
 
     Example:
         >>> import jax
@@ -173,6 +173,11 @@ class SwinTransformer(nn.Module):
     stochastic_depth: float = 0.0
     dtype: DTypeLike = jnp.float32
     remat: bool = False
+
+    def __post_init__(self) -> None:
+        for stage in range(len(self.depths)):
+            number_of_heads(self.width * 2**stage, self.head_size)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:

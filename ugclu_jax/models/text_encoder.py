@@ -32,8 +32,8 @@ class TextEncoder(nn.Module):
         remat: forget each layer's activations and compute them again in the backward pass.
 
     Raises:
-        ValueError: (on use) for inputs that are not integers [B, L], for L above `length`, or if heads do not divide
-            `width` evenly.
+        ValueError: if `width` is above `head_size` and not a multiple of it; on use, for inputs that are not integers
+            [B, L] and for L above `length`.
 
     Example:
         >>> import jax
@@ -57,6 +57,10 @@ class TextEncoder(nn.Module):
     head_size: int = 64
     dtype: DTypeLike = jnp.float32
     remat: bool = False
+
+    def __post_init__(self) -> None:
+        number_of_heads(self.width, self.head_size)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:

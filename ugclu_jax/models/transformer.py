@@ -17,19 +17,18 @@ def number_of_heads(features: int, head_size: int) -> int:
     """max(1, features / head_size): heads follow the width at a constant size.
 
     Raises:
-        ValueError: if the heads do not divide the features evenly.
+        ValueError: if `features` is above `head_size` and not a multiple of it.
 
     Example:
         >>> number_of_heads(768, 64), number_of_heads(8, 64)
         (12, 1)
     """
-    heads = max(1, features // head_size)
-    if features % heads:
+    if features > head_size and features % head_size:
         raise ValueError(
             f"width gives a layer of {features} features: it must be a multiple of {head_size}, the size of an "
-            f"attention head, or smaller; the next is {heads * head_size}"
+            f"attention head, or smaller than that; the next lower one is {features // head_size * head_size}"
         )
-    return heads
+    return max(1, features // head_size)
 
 
 def attend(query: Array, key: Array, value: Array, bias: Array | None = None, mask: Array | None = None) -> Array:

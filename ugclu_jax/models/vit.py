@@ -38,7 +38,7 @@ class VisionTransformer(nn.Module):
         remat: forget each layer's activations and compute them again in the backward pass.
 
     Raises:
-        ValueError: (on use) if heads do not divide `width` evenly.
+        ValueError: if `width` is above `head_size` and not a multiple of it.
 
     Example:
         >>> import jax
@@ -58,6 +58,10 @@ class VisionTransformer(nn.Module):
     head_size: int = 64
     dtype: DTypeLike = jnp.float32
     remat: bool = False
+
+    def __post_init__(self) -> None:
+        number_of_heads(self.width, self.head_size)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
