@@ -10,7 +10,6 @@ import pytest
 from jax import lax
 
 from ugclu_jax.models import ResNet
-from ugclu_jax.models.conv import conv_general_dilated
 from ugclu_jax.models.resnet import Block, max_pool
 
 
@@ -37,10 +36,10 @@ def draw(tree):
 
 @pytest.mark.parametrize(("stride", "features"), [(1, 2), (2, 2), (1, 3)], ids=["same", "stride", "wider"])
 def test_block_against_numpy_loops(stride, features, x64):
-    conv = lambda features, size, stride, name: nn.Conv(  # noqa: E731
-        features, (size, size), (stride, stride), size // 2, use_bias=False, dtype=jnp.float64,
-        conv_general_dilated=conv_general_dilated, name=name,
-    )  # fmt: skip
+    def conv(features, size, stride, name):
+        sizes = {"kernel_size": (size, size), "strides": (stride, stride), "padding": size // 2}
+        return nn.Conv(features, **sizes, use_bias=False, dtype=jnp.float64, name=name)
+
     norm = functools.partial(nn.BatchNorm, use_running_average=True, epsilon=1e-5, dtype=jnp.float64)
     block = Block(features, stride, conv, norm)
     image = np.random.default_rng(1).normal(size=(2, 5, 4, 2))
