@@ -78,6 +78,22 @@ def test_max_pool_shares_the_gradient_of_ties():
     np.testing.assert_allclose(slope[0, :, :, 0], 0.25)
 
 
+def test_batch_norm_has_the_constants_of_torch():
+    module, images = ResNet(num_classes=3, width=2, depths=(1,)), np.random.default_rng(2).normal(size=(3, 4, 4, 1))
+    variables = module.init(jax.random.key(0), images, train=False)
+    out = convolve(images, np.asarray(variables["params"]["stem_conv"]["kernel"], np.float64), 1, 1)
+    flat = out.reshape(-1, 2)
+    trained = module.apply(variables, images, train=True, capture_intermediates=True, mutable=True)[1]
+    statistics = trained["batch_stats"]["stem_norm"]
+    np.testing.assert_allclose(statistics["mean"], 0.1 * flat.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(statistics["var"], 0.9 + 0.1 * flat.var(0), rtol=1e-5)
+    small = {"mean": jnp.zeros(2), "var": jnp.full(2, 1e-5)}  # as large as ε, which then shows
+    variables = {**variables, "batch_stats": {**variables["batch_stats"], "stem_norm": small}}
+    _, captured = module.apply(variables, images, train=False, capture_intermediates=True, mutable=True)
+    normed = captured["intermediates"]["stem_norm"]["__call__"][0]
+    np.testing.assert_allclose(normed, out / np.sqrt(2e-5), rtol=1e-3, atol=1e-2)
+
+
 @pytest.mark.parametrize(("stem", "side", "last"), [("cifar", 32, 4), ("cifar", 64, 8), ("imagenet", 224, 7)])
 def test_sizes_of_the_stages(stem, side, last):
     def run():

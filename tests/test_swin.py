@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ugclu_jax.models import SwinTransformer, create
-from ugclu_jax.models.swin import SETTINGS, SwinBlock, WindowAttention, partition, unpartition
+from ugclu_jax.models.swin import SETTINGS, SwinBlock, WindowAttention, merge, partition, unpartition
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}
 
@@ -69,6 +69,16 @@ def test_partition_takes_windows_row_by_row_and_comes_back():
     np.testing.assert_array_equal(unpartition(windows, 4, 6), x)
 
 
+def test_merging_takes_each_square_column_by_column_and_appends_zeros():
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    padded = np.concatenate([x, np.zeros((2, 1, 4, 5))], axis=1)
+    expected = np.zeros((2, 2, 2, 20))
+    for y, left in np.ndindex(2, 2):
+        square = [padded[:, 2 * y + row, 2 * left + column] for column in (0, 1) for row in (0, 1)]
+        expected[:, y, left] = np.concatenate(square, axis=-1)
+    np.testing.assert_array_equal(merge(jnp.asarray(x)), expected.astype(np.float32))
+
+
 @functools.cache
 def block(drop_rate, train):
     module = SwinBlock(1, 2, False, drop_rate, train)
@@ -116,18 +126,20 @@ def test_stochastic_depth_follows_the_key_and_rests_in_evaluation():
     np.testing.assert_array_equal(evaluated, without)
 
 
-def test_stochastic_depth_grows_evenly_over_the_blocks(monkeypatch):
-    rates = []
+def test_blocks_alternate_and_stochastic_depth_grows_evenly(monkeypatch):
+    rates, shifts = [], []
     original = SwinBlock.__call__
 
     def spy(self, x):
         rates.append(self.drop_rate)
+        shifts.append(self.shifted)
         return original(self, x)
 
     monkeypatch.setattr(SwinBlock, "__call__", spy)
     module = SwinTransformer(3, width=4, depths=(2, 1), patch=2, window=2, stochastic_depth=0.3)
     jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False))
     np.testing.assert_allclose(rates, [0, 0.15, 0.3])
+    assert shifts == [False, True, False]
 
 
 @pytest.mark.parametrize("side", SETTINGS)

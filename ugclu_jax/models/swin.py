@@ -135,6 +135,12 @@ class SwinBlock(nn.Module):
         return x
 
 
+def merge(x: Array) -> Array:
+    """[B, H, W, D] to [B, ⌈H / 2⌉, ⌈W / 2⌉, 4 D]: each 2x2 square, column by column; zeros at odd ends."""
+    x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
+    return jnp.concatenate([x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)], axis=-1)
+
+
 class SwinTransformer(nn.Module):
     """Patches, four stages of blocks, patches merged between them: Swin-T has 28,288,354 parameters at 1,000 classes.
 
@@ -201,7 +207,7 @@ class SwinTransformer(nn.Module):
         rates = iter(np.linspace(0, self.stochastic_depth, sum(self.depths)).tolist())
         for stage, depth in enumerate(self.depths):
             if stage > 0:
-                x = norm(f"merge{stage}_norm")(_merge(x))
+                x = norm(f"merge{stage}_norm")(merge(x))
                 x = nn.Dense(
                     x.shape[-1] // 2,
                     use_bias=False,
@@ -216,9 +222,3 @@ class SwinTransformer(nn.Module):
         wide = jnp.promote_types(self.dtype, jnp.float32)
         x = norm("norm")(x).mean((1, 2), dtype=wide)
         return nn.Dense(self.num_classes, dtype=wide, kernel_init=KERNEL_INIT, name="head")(x)
-
-
-def _merge(x: Array) -> Array:
-    """[B, H, W, D] to [B, ⌈H / 2⌉, ⌈W / 2⌉, 4 D]: each 2x2 square, column by column; zeros at odd ends."""
-    x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
-    return jnp.concatenate([x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)], axis=-1)
