@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean data-openclipart data-r8
+.PHONY: demo test test-torch lint clean data-openclipart data-r8
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.task_aware
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-torch: $(VENV)/installed-torch
+	$(BIN)/python -m pytest tests/test_torch_parity.py
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -32,6 +35,10 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+$(VENV)/installed-torch: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,torch]'
 	touch $@
 
 clean:

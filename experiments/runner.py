@@ -89,7 +89,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     """
     dataset = scenario.dataset
     validate(scenario.stream, len(dataset.train_labels))
-    module = models.create(config.model, dataset.num_classes)
+    module = models.create(config.model, dataset.num_classes, input_shape=dataset.train_inputs.shape[1:])
     preprocess = normalise(dataset.mean, dataset.std, dataset.scale)
     apply_fn = linen_apply_fn(module, preprocess)
     example = jnp.asarray(dataset.train_inputs[:1])

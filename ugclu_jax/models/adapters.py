@@ -59,7 +59,7 @@ def linen_apply_fn(module: nn.Module, preprocess: Preprocess) -> ApplyFn:
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from ugclu_jax.models import create
-        >>> module, preprocess = create("mlp", 10), normalise((0.5,), (0.3,), 255.0)
+        >>> module, preprocess = create("mlp", 10, input_shape=(8, 8, 1)), normalise((0.5,), (0.3,), 255.0)
         >>> images = jnp.zeros((2, 8, 8, 1), jnp.uint8)
         >>> params, model_state = linen_init(module, preprocess, jax.random.key(0), images)
         >>> apply_fn = linen_apply_fn(module, preprocess)
@@ -96,7 +96,7 @@ def linen_init(module: nn.Module, preprocess: Preprocess, rng_key: Array, inputs
         >>> import jax, jax.numpy as jnp
         >>> from ugclu_jax.models import create
         >>> images = jnp.zeros((1, 8, 8, 1), jnp.uint8)
-        >>> module, preprocess = create("mlp", 10), normalise((0.5,), (0.3,), 16.0)
+        >>> module, preprocess = create("mlp", 10, input_shape=(8, 8, 1)), normalise((0.5,), (0.3,), 16.0)
         >>> params, model_state = linen_init(module, preprocess, jax.random.key(0), images)
         >>> sorted(params), model_state
         (['Dense_0', 'Dense_1', 'Dense_2'], {})

@@ -3,6 +3,8 @@
 import functools
 
 import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ugclu_jax.models.conv import Lowering, conv_general_dilated
 from ugclu_jax.types import Array
@@ -18,9 +20,10 @@ class CNN(nn.Module):
         widths: features of each convolution.
         batch_norm: BatchNorm (momentum 0.9) after each convolution, which then has no bias.
         lowering: how the convolutions are computed, see `conv_general_dilated`.
+        dtype: of the computation; parameters, the norms' statistics and the logits are float32.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax
         >>> images = jnp.zeros((2, 28, 28, 1))
         >>> module = CNN(num_classes=10)
         >>> variables = jax.eval_shape(lambda: module.init(jax.random.key(0), images, train=False))
@@ -32,6 +35,7 @@ class CNN(nn.Module):
     widths: tuple[int, ...] = (16, 32, 64)
     batch_norm: bool = False
     lowering: Lowering = "auto"
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
@@ -39,8 +43,15 @@ class CNN(nn.Module):
         convolution = functools.partial(conv_general_dilated, lowering=self.lowering)
         x = inputs
         for width in self.widths:
-            x = nn.Conv(width, (3, 3), (2, 2), use_bias=not self.batch_norm, conv_general_dilated=convolution)(x)
+            x = nn.Conv(
+                width,
+                (3, 3),
+                (2, 2),
+                use_bias=not self.batch_norm,
+                dtype=self.dtype,
+                conv_general_dilated=convolution,
+            )(x)
             if self.batch_norm:
-                x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+                x = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x)
             x = nn.relu(x)
-        return nn.Dense(self.num_classes)(x.reshape(len(x), -1))
+        return nn.Dense(self.num_classes, dtype=jnp.promote_types(self.dtype, jnp.float32))(x.reshape(len(x), -1))

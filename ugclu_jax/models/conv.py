@@ -113,11 +113,17 @@ def _patches_matmul(
     )
     if rows == 0 or columns == 0:
         return jnp.zeros((lhs.shape[0], rows, columns, features), jnp.result_type(lhs, rhs))
+    kernel = rhs.reshape(height * width * channels, features)
+    if strides == (height, width):
+        # Patches that do not overlap are a permutation: one transposition for a transformer's 256 taps of 16x16 pixels.
+        tiles = padded[:, : rows * height, : columns * width].reshape(len(lhs), rows, height, columns, width, channels)
+        return jnp.matmul(
+            tiles.swapaxes(2, 3).reshape(len(lhs), rows, columns, len(kernel)), kernel, precision=precision
+        )
     last_row, last_column = (rows - 1) * strides[0] + 1, (columns - 1) * strides[1] + 1
     patches = [
         lax.slice(padded, (0, i, j, 0), (len(lhs), i + last_row, j + last_column, channels), (1, *strides, 1))
         for i in range(height)
         for j in range(width)
     ]
-    kernel = rhs.reshape(height * width * channels, features)
     return jnp.matmul(lax.concatenate(patches, 3), kernel, precision=precision)

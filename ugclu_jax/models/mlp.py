@@ -1,6 +1,8 @@
 """A multilayer perceptron."""
 
 import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ugclu_jax.types import Array
 
@@ -11,9 +13,10 @@ class MLP(nn.Module):
     Attributes:
         num_classes: C.
         features: width of each hidden layer.
+        dtype: of the computation; parameters and logits are float32.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax
         >>> images = jnp.zeros((2, 8, 8, 1))
         >>> logits, _ = MLP(num_classes=10).init_with_output(jax.random.key(0), images, train=False)
         >>> logits.shape
@@ -22,11 +25,12 @@ class MLP(nn.Module):
 
     num_classes: int
     features: tuple[int, ...] = (64, 64)
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         """[B, ...] to logits [B, C]; nothing depends on `train`, which every bundled model accepts."""
         x = inputs.reshape(len(inputs), -1)
         for width in self.features:
-            x = nn.relu(nn.Dense(width)(x))
-        return nn.Dense(self.num_classes)(x)
+            x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
+        return nn.Dense(self.num_classes, dtype=jnp.promote_types(self.dtype, jnp.float32))(x)
