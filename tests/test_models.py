@@ -244,3 +244,63 @@ def test_normalise_by_channel_and_type():
 def test_normalise_refuses(arguments):
     with pytest.raises(ValueError, match="std and scale > 0"):
         normalise(*arguments)
+
+
+# --- augmentation ----------------------------------------------------------------------------------------------------
+
+
+def plus_key(rng_key, inputs):
+    """An augmentation that shows the key it got."""
+    return inputs + jax.random.randint(rng_key, (), 1, 100).astype(inputs.dtype)
+
+
+class Echo(nn.Module):
+    """What went in, and dropout's noise beside it."""
+
+    @nn.compact
+    def __call__(self, inputs, *, train):
+        noise = nn.Dropout(0.5, deterministic=not train)(jnp.ones((len(inputs), 50)))
+        return jnp.concatenate([inputs.reshape(len(inputs), -1), noise], axis=1)
+
+
+class NnxEcho(nnx.Module):
+    def __init__(self, rngs):
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, inputs):
+        noise = self.dropout(jnp.ones((len(inputs), 50)))
+        return jnp.concatenate([inputs.reshape(len(inputs), -1), noise], axis=1)
+
+
+def echo(adapter, augment):
+    if adapter == "linen":
+        return functools.partial(linen_apply_fn(Echo(), PREPROCESS, augment), {}, {}, jnp.asarray(IMAGES))
+    params, model_state, apply_fn = nnx_split(NnxEcho(nnx.Rngs(0)), PREPROCESS, augment)
+    return functools.partial(apply_fn, params, model_state, jnp.asarray(IMAGES))
+
+
+@pytest.mark.parametrize("adapter", ["linen", "nnx"])
+def test_training_inputs_are_augmented_before_preprocessing_and_evaluation_never(adapter):
+    key = jax.random.key(5)
+    augment_key, model_key = jax.random.split(key)
+    augmented, plain = echo(adapter, plus_key), echo(adapter, None)
+    logits, _ = augmented(train=True, rng_key=key)
+    shifted = IMAGES + np.asarray(jax.random.randint(augment_key, (), 1, 100)).astype(np.uint8)
+    np.testing.assert_array_equal(logits[:, :128], PREPROCESS(jnp.asarray(shifted)).reshape(4, -1))
+    # The model draws from the other half of the key; without augmentation, from the whole of it.
+    np.testing.assert_array_equal(logits[:, 128:], plain(train=True, rng_key=model_key)[0][:, 128:])
+    np.testing.assert_array_equal(
+        plain(train=True, rng_key=key)[0][:, :128], PREPROCESS(jnp.asarray(IMAGES)).reshape(4, -1)
+    )
+    for rng_key in (key, None):
+        evaluated, expected = (run(train=False, rng_key=rng_key)[0] for run in (augmented, plain))
+        np.testing.assert_array_equal(evaluated, expected)
+    with pytest.raises(ValueError, match=r"rng_key is None: training draws an augmentation from it; pass a key"):
+        augmented(train=True, rng_key=None)
+
+
+def test_a_model_without_augmentation_gets_the_whole_key():
+    """As Flax itself draws from it: nothing is split off."""
+    logits, _ = echo("linen", None)(train=True, rng_key=jax.random.key(3))
+    expected = Echo().apply({}, PREPROCESS(jnp.asarray(IMAGES)), train=True, rngs={"dropout": jax.random.key(3)})
+    np.testing.assert_array_equal(logits, expected)

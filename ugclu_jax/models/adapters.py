@@ -11,6 +11,8 @@ import numpy as np
 from ugclu_jax.types import ApplyFn, Array, ModelState, Params
 
 Preprocess = Callable[[Array], Array]
+Augment = Callable[[Array, Array], Array]
+"""`(rng_key, inputs) -> inputs` of the same shape and type, as stored."""
 
 
 def normalise(mean: Sequence[float], std: Sequence[float], scale: float) -> Preprocess:
@@ -45,16 +47,30 @@ def normalise(mean: Sequence[float], std: Sequence[float], scale: float) -> Prep
     return preprocess
 
 
-def linen_apply_fn(module: nn.Module, preprocess: Preprocess) -> ApplyFn:
+def _augmented(augment: Augment | None, inputs: Array, rng_key: Array | None) -> tuple[Array, Array | None]:
+    """Training inputs, and the key that is left for the model: all of it where nothing is augmented."""
+    if augment is None:
+        return inputs, rng_key
+    if rng_key is None:
+        raise ValueError("rng_key is None: training draws an augmentation from it; pass a key")
+    augment_key, model_key = jax.random.split(rng_key)
+    return augment(augment_key, inputs), model_key
+
+
+def linen_apply_fn(module: nn.Module, preprocess: Preprocess, augment: Augment | None = None) -> ApplyFn:
     """Wrap a Linen module whose `__call__` is `(inputs, *, train)` and whose random stream, if any, is "dropout".
 
     Args:
         module: called as `module.apply(variables, preprocess(inputs), train=train)`.
         preprocess: from stored inputs to what the module takes, e.g. `normalise(...)`.
+        augment: applied to stored inputs before `preprocess`, in training only, e.g. `augment.create(...)`.
 
     Returns:
         `apply_fn(params, model_state, inputs, *, train, rng_key) -> (logits, new_model_state)`; the state is returned
         as it came unless `train`.
+
+    Raises:
+        ValueError: (from `apply_fn`) if an augmented model is trained without `rng_key`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -74,7 +90,8 @@ def linen_apply_fn(module: nn.Module, preprocess: Preprocess) -> ApplyFn:
         variables = {"params": params, **model_state}
         if not train:
             return module.apply(variables, preprocess(inputs), train=False), model_state
-        rngs = None if rng_key is None else {"dropout": rng_key}
+        inputs, model_key = _augmented(augment, inputs, rng_key)
+        rngs = None if model_key is None else {"dropout": model_key}
         return module.apply(variables, preprocess(inputs), train=True, mutable=list(model_state), rngs=rngs)
 
     return apply_fn
@@ -105,7 +122,7 @@ def linen_init(module: nn.Module, preprocess: Preprocess, rng_key: Array, inputs
     return variables["params"], {name: value for name, value in variables.items() if name != "params"}
 
 
-def nnx_split(model: Any, preprocess: Preprocess) -> tuple[Params, ModelState, ApplyFn]:
+def nnx_split(model: Any, preprocess: Preprocess, augment: Augment | None = None) -> tuple[Params, ModelState, ApplyFn]:
     """Take an NNX model apart into pure dicts of arrays and an `apply_fn` that puts it together for each call.
 
     Random streams (Dropout) are no part of `model_state`: each training call reseeds them from its `rng_key`, so equal
@@ -114,12 +131,13 @@ def nnx_split(model: Any, preprocess: Preprocess) -> tuple[Params, ModelState, A
     Args:
         model: an `nnx.Module` called as `model(inputs)` that heeds `model.train()` and `model.eval()`.
         preprocess: from stored inputs to what the model takes.
+        augment: as for `linen_apply_fn`.
 
     Returns:
         `(params, model_state, apply_fn)`; later changes of `model` do not reach them.
 
     Raises:
-        ValueError: (from `apply_fn`) if a model with random streams is trained without `rng_key`.
+        ValueError: (from `apply_fn`) if a model with random streams or an augmentation is trained without `rng_key`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -145,10 +163,11 @@ def nnx_split(model: Any, preprocess: Preprocess) -> tuple[Params, ModelState, A
             merged.eval()
             return merged(preprocess(inputs)), model_state
         merged.train()
+        inputs, model_key = _augmented(augment, inputs, rng_key)
         if tags:
-            if rng_key is None:
+            if model_key is None:
                 raise ValueError(f"rng_key is None: training this model draws from {', '.join(tags)}; pass a key")
-            nnx.reseed(merged, **{tag: jax.random.fold_in(rng_key, i) for i, tag in enumerate(tags)})
+            nnx.reseed(merged, **{tag: jax.random.fold_in(model_key, i) for i, tag in enumerate(tags)})
         logits = merged(preprocess(inputs))
         return logits, nnx.to_pure_dict(nnx.state(merged, nnx.Not(nnx.Any(nnx.Param, nnx.RngState))))
 
