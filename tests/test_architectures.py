@@ -173,6 +173,26 @@ def test_recomputed_gradients_are_the_same(name):
     assert ["checkpoint" in program or "remat" in program for program in programs] == [False, True]
 
 
+# "resnet imagenet" keeps mostly the patches of its 7x7 stem, which is no block
+@pytest.mark.parametrize("name", ["resnet", "swin", "vit", "text pre mean", "text post cls"])
+def test_recomputing_keeps_less_for_the_backward_pass(name):
+    """What `vjp` keeps, beside the parameters; how a compiler orders the rest is not the model's affair."""
+    inputs, variables = TINY[name].inputs, variables_of(name)
+
+    def kept(remat):
+        module = TINY[name].make(remat=remat)
+        state = {key: value for key, value in variables.items() if key != "params"}
+
+        def backward(params):
+            return jax.vjp(lambda params: module.apply({"params": params, **state}, inputs, train=False), params)[1]
+
+        shapes = jax.eval_shape(backward, variables["params"])
+        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+    weights = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert kept(True) - weights < 0.5 * (kept(False) - weights)
+
+
 @EVERY
 def test_no_native_convolution_or_window_reduction_in_the_gradient(name):
     """Either is slow in a scan on XLA's CPU backend."""

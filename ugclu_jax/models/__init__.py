@@ -190,7 +190,7 @@ def initialise(
         options: with which `create` made the module.
 
     Returns:
-        `(params, model_state)`.
+        `(params, model_state)`; inside `jax.jit` it takes seconds, outside half a minute for a large model.
 
     Raises:
         ValueError, FileNotFoundError: see `load_pretrained`.
