@@ -19,7 +19,7 @@ class ModelOptions:
     """Type of the computation; parameters, statistics of norms, and logits are float32."""
     remat: bool = False
     """Recompute each block's activations in the backward pass, for memory (resnet18, swin_t, vit, text_encoder). On CPU
-    it saves none without XLA_FLAGS=--xla_cpu_enable_concurrency_optimized_scheduler=false; with it, for swin_t and vit."""
+    only swin_t and vit gain, and only under XLA_FLAGS=--xla_cpu_enable_concurrency_optimized_scheduler=false."""
     width: int | None = None
     """Features: of the first stage (resnet18: 64, swin_t: 96), of a token (vit: 192, 384, 768; text_encoder: 256)."""
     depth: int | None = None
