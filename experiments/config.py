@@ -43,7 +43,7 @@ class ExperimentConfig:
     data: DataOptions = field(default_factory=DataOptions)
     """Where its data come from and how they are prepared."""
     model: str = "mlp"
-    """Network: mlp, cnn or cnn_bn."""
+    """Network: mlp, cnn, cnn_bn, resnet18, swin_t, vit_tiny, vit_small, vit_base, or text_encoder for texts."""
     methods: tuple[str, ...] = ("ug_clu",)
     """What unlearns: ug_clu, do_nothing, finetune_remain. Learning is UG-CLU's in all of them."""
     seeds: tuple[int, ...] = (0,)

@@ -30,6 +30,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from experiments.tables import (
     COLUMNS,
     KL_RATIO_LIMITS,
+    TABLE_WIDTH,
     UA_GAP_LIMIT,
     Column,
     Line,
@@ -50,7 +51,7 @@ from experiments.tables import (
     warnings,
 )
 
-__all__ = ["comparison_markdown", "read_metrics", "request_table", "summarise", "write_html"]
+__all__ = ["TABLE_WIDTH", "comparison_markdown", "read_metrics", "request_table", "summarise", "write_html"]
 
 # Figures are drawn in stand-in colours that become CSS variables of the page, so that plots follow light and dark.
 INK, MUTED = "#010203", "#818283"

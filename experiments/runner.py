@@ -89,8 +89,15 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     """
     dataset = scenario.dataset
     validate(scenario.stream, len(dataset.train_labels))
-    module = models.create(config.model, dataset.num_classes, input_shape=dataset.train_inputs.shape[1:])
-    preprocess = normalise(dataset.mean, dataset.std, dataset.scale)
+    vocabulary_size = dataset.vocabulary_size
+    module = models.create(
+        config.model,
+        dataset.num_classes,
+        input_shape=dataset.train_inputs.shape[1:],
+        vocabulary_size=vocabulary_size,
+    )
+    # Numbers are normalised; token ids go to the embedding as they are.
+    preprocess = normalise(dataset.mean, dataset.std, dataset.scale) if vocabulary_size is None else jnp.asarray
     apply_fn = linen_apply_fn(module, preprocess)
     example = jnp.asarray(dataset.train_inputs[:1])
     progress = Progress(console)
@@ -350,7 +357,9 @@ def execute(plan: Plan) -> None:
         for method, seed in itertools.product(plan.config.methods, plan.config.seeds):
             run_stream(run, method, seed, publish)
     page = report.write_html(plan.folder.path)
-    plan.console.print(report.request_table(list(itertools.chain.from_iterable(lines.values()))))
+    # Never narrower than the table: squeezed, it would lose the names of the requests.
+    wide = Console(file=plan.console.file, width=max(plan.console.width, report.TABLE_WIDTH))
+    wide.print(report.request_table(list(itertools.chain.from_iterable(lines.values()))))
     plan.console.print(f"Run folder: {plan.folder.path}", highlight=False, soft_wrap=True)
     plan.console.print(f"Report:     {page}", highlight=False, soft_wrap=True)
 

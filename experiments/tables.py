@@ -247,8 +247,12 @@ def _title(summary: RequestSummary) -> str:
     return f"{summary.request + 1} {name}"
 
 
+TABLE_WIDTH = 100
+"""Columns of a terminal that the table of requests fits."""
+
+
 def request_table(lines: Iterable[Line]) -> Table:
-    """Return the terminal's table: a row per request, per method where there are several; fits 100 columns.
+    """Return the terminal's table: a row per request, per method where there are several; fits `TABLE_WIDTH`.
 
     A cell reads `mean|reference`, the reference being the oracle's value or the noise floor, and below it the standard
     deviation over seeds of the mean where there are several seeds.

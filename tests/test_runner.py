@@ -238,3 +238,47 @@ def test_where_data_are_cached_is_no_part_of_a_run_and_where_they_come_from_is(t
     prepare(directory=Path("a"), cache_dir=tmp_path / "other", download=True)
     with pytest.raises(ValueError, match=r'data.directory \("a" there, "b" here\)'):
         prepare(directory=Path("b"))
+
+
+def write_texts(folder: Path) -> None:
+    """Two kinds of text, of words of their own."""
+    folder.mkdir()
+    for split, count in (("train", 24), ("test", 12)):
+        rows = [
+            {"text": f"{'rain wind' if i % 2 else 'goal match'} {i}", "label": "weather" if i % 2 else "sport"}
+            for i in range(count)
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def text_arguments(tmp_path: Path) -> list[str]:
+    write_texts(tmp_path / "texts")
+    small = {"outer_steps": 2, "inner_steps": 1, "mask": "none", "task_batch_size": 4, "remain_batch_size": 4}
+    settings = {"capacity": 8, "oracle": {"epochs": 1}, "oracle_seeds": 2}
+    (tmp_path / "small.json").write_text(
+        json.dumps({**settings, "learn": {"settings": small}, "unlearn": {"settings": small}})
+    )
+    given = {"--dataset": "text", "--data.directory": tmp_path / "texts", "--data.cache-dir": tmp_path / "data"}
+    sizes = {"--data.text-length": "8", "--data.vocabulary-size": "300", "--tasks": "2", "--sequence": "L1 L2 U1"}
+    places = {"--settings": tmp_path / "small.json", "--run-dir": tmp_path / "run", "--cache-dir": tmp_path / "cache"}
+    return [str(part) for pair in (given | sizes | places).items() for part in pair]
+
+
+def test_texts_run_through_a_text_encoder(tmp_path):
+    assert run(*text_arguments(tmp_path), "--model", "text_encoder") == 0
+    lines = lines_of(tmp_path / "run")
+    assert [line["name"] for line in lines] == ["L1", "L2", "U1"]
+    assert all(np.isfinite(line["model"]["KL"]["retained"]) for line in lines)
+    assert lines[-1]["model"]["UA"] is not None
+
+
+def test_texts_are_refused_by_a_model_of_numbers(tmp_path, capsys):
+    assert run(*text_arguments(tmp_path), "--model", "mlp") == 2
+    assert "mlp takes no token ids; use text_encoder" in capsys.readouterr().err
+
+
+def test_the_table_keeps_the_names_of_the_requests_where_the_output_is_narrow(finished, cache, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert run(*SMALL, *STREAM, "--run-dir", str(finished), "--cache-dir", cache) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("1 learn", "2 unlearn", "3 learn")) and "…" not in said

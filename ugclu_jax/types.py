@@ -22,6 +22,10 @@ FIRST_TEST_ID = 2**40
 """Stable ids of training examples are their positions; those of test examples begin here."""
 
 
+Augment = Callable[[Array, Array], Array]
+"""`(rng_key, inputs [B, ...]) -> inputs` of the same shape and type, as stored."""
+
+
 class ApplyFn(Protocol):
     """The user's model as one function, whatever library it was written with.
 

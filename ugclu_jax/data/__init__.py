@@ -1,10 +1,10 @@
 """Data sources by name: arrays in, ids out."""
 
-import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ugclu_jax.data import digits, fashion_mnist, image_folder, npz, text, tfds_images
+from ugclu_jax.data.checks import refuse_name
 from ugclu_jax.data.cuts import hold_out, subset, with_label_noise
 from ugclu_jax.data.dataset import Dataset, from_arrays, validate
 from ugclu_jax.data.ids import example_id, split_and_position
@@ -72,9 +72,7 @@ def load(name: str, options: DataOptions | None = None) -> Dataset:
 svhn_cropped, tiny_imagenet, image_folder, npz, text; did you mean digits?
     """
     if name not in DATASETS:
-        nearest = difflib.get_close_matches(str(name), DATASETS)
-        hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
-        raise ValueError(f"unknown dataset {name!r}: it must be one of {', '.join(DATASETS)}{hint}")
+        refuse_name("dataset", name, DATASETS)
     source, options = DATASETS[name], options or DataOptions()
     options.refuse_unused(name, source.options)
     return source.load(**{option: getattr(options, option) for option in source.options})

@@ -4,18 +4,16 @@ They run inside jit, scan and vmap. Each example has a key of its own, `fold_in(
 examples are independent and a longer batch begins with what a shorter one gives.
 """
 
-import difflib
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ugclu_jax.data.checks import refuse_name
 from ugclu_jax.data.image_operations import OPERATIONS, STRONGEST_LEVEL
-from ugclu_jax.types import Array
+from ugclu_jax.types import Array, Augment
 
-Augment = Callable[[Array, Array], Array]
-"""`(rng_key, images [B, H, W, C] uint8) -> [B, H, W, C] uint8`."""
 _SMALLEST_SIDE = 8
 
 
@@ -156,9 +154,7 @@ def create(name: str, image_shape: tuple[int, ...]) -> Augment | None:
         ValueError: examples have shape (64,): crop_flip takes images (H, W, C); use 'none' for other inputs
     """
     if name not in AUGMENTATIONS:
-        nearest = difflib.get_close_matches(str(name), AUGMENTATIONS)
-        hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
-        raise ValueError(f"unknown augmentation {name!r}: it must be one of {', '.join(AUGMENTATIONS)}{hint}")
+        refuse_name("augmentation", name, AUGMENTATIONS)
     if name == "none":
         return None
     if len(image_shape) != 3:

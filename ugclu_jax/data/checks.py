@@ -1,8 +1,20 @@
 """What every array of a data set must satisfy; each refusal names the value received, the rule and the fix."""
 
+import difflib
+from collections.abc import Iterable
+from typing import NoReturn
+
 import numpy as np
 
 from ugclu_jax.types import FIRST_TEST_ID
+
+
+def refuse_name(kind: str, name: str, valid: Iterable[str]) -> NoReturn:
+    """Refuse a name that is none of `valid`, with those and the nearest of them."""
+    valid = list(valid)
+    nearest = difflib.get_close_matches(str(name), valid)
+    hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
+    raise ValueError(f"unknown {kind} {name!r}: it must be one of {', '.join(valid)}{hint}")
 
 
 def check_inputs(key: str, inputs: np.ndarray) -> None:

@@ -8,11 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugclu_jax.types import ApplyFn, Array, ModelState, Params
+from ugclu_jax.types import ApplyFn, Array, Augment, ModelState, Params
 
 Preprocess = Callable[[Array], Array]
-Augment = Callable[[Array, Array], Array]
-"""`(rng_key, inputs) -> inputs` of the same shape and type, as stored."""
 
 
 def normalise(mean: Sequence[float], std: Sequence[float], scale: float) -> Preprocess:
