@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import tyro
 
 from ugclu_jax.data.options import DataOptions
-from ugclu_jax.methods.finetune_remain import FinetuneHyper
+from ugclu_jax.descent import DescentHyper
 from ugclu_jax.oracle import OracleSettings
 from ugclu_jax.types import Hyper
 from ugclu_jax.ugclu import UGCLUSettings
@@ -68,7 +68,7 @@ class ExperimentConfig:
     """UG-CLU on learn requests."""
     unlearn: KindConfig = field(default_factory=KindConfig)
     """UG-CLU on unlearn requests."""
-    finetune: FinetuneHyper = field(default_factory=FinetuneHyper)
+    finetune: DescentHyper = field(default_factory=DescentHyper)
     """Fine-tuning on the buffer, at UG-CLU's number of gradient evaluations."""
     oracle: OracleSettings = field(default_factory=OracleSettings)
     """Training of the oracles."""
@@ -129,11 +129,11 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
     Raises:
         ValueError: an unknown key or a value of the wrong type, by its dotted name.
 
-    >>> from_dict(FinetuneHyper, {"remain_learning_rat": 0.1})
+    >>> from_dict(DescentHyper, {"learning_rat": 0.1})
     Traceback (most recent call last):
         ...
-    ValueError: unknown setting 'remain_learning_rat'; did you mean remain_learning_rate? Valid: remain_learning_rate, \
-remain_weight_decay
+    ValueError: unknown setting 'learning_rat'; did you mean learning_rate? Valid: distillation_weight, \
+learning_rate, momentum, weight_decay
     """
     hints = typing.get_type_hints(kind)
     for key in values:

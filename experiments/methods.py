@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from experiments.config import ExperimentConfig, nearest
+from ugclu_jax.descent import DescentSettings
 from ugclu_jax.learner import combine
 from ugclu_jax.methods.do_nothing import do_nothing
-from ugclu_jax.methods.finetune_remain import FinetuneSettings, finetune_remain
+from ugclu_jax.methods.finetune_remain import finetune_remain
 from ugclu_jax.types import EVALUATION_EXAMPLES, ApplyFn, Method, PyTree
-from ugclu_jax.ugclu import UGCLUSettings, check_hyper, ug_clu
+from ugclu_jax.ugclu import check_hyper, gradient_evaluations, ug_clu
 
 
 class Entry(NamedTuple):
@@ -21,18 +22,6 @@ class Entry(NamedTuple):
 
 
 METHODS = ("ug_clu", "do_nothing", "finetune_remain")
-
-
-def examples_of(settings: UGCLUSettings) -> int:
-    """Examples that pass forward and backward in one request of UG-CLU, saliency included.
-
-    >>> examples_of(UGCLUSettings(outer_steps=1, inner_steps=2, mask="none"))
-    192
-    """
-    saliency = 0 if settings.mask == "none" else 2 * settings.saliency_batches * settings.task_batch_size
-    return saliency + settings.outer_steps * (
-        settings.task_batch_size + settings.inner_steps * settings.remain_batch_size
-    )
 
 
 def build(config: ExperimentConfig, apply_fn: ApplyFn, num_classes: int, on_step: Callable | None) -> dict[str, Entry]:
@@ -47,14 +36,16 @@ def build(config: ExperimentConfig, apply_fn: ApplyFn, num_classes: int, on_step
     for kind in (config.learn, config.unlearn):
         check_hyper(kind.hyper)
     for name, value in dataclasses.asdict(config.finetune).items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"finetune.{name} must be in [0, ∞), got {value:g}")
+        highest = 1.0 if name in ("momentum", "distillation_weight") else math.inf
+        if not 0 <= value <= highest or math.isinf(value):
+            raise ValueError(f"finetune.{name} must be in [0, {'1]' if highest == 1 else '∞)'}, got {value:g}")
     unified = ug_clu(apply_fn, config.learn.settings, config.unlearn.settings, num_classes=num_classes, on_step=on_step)
-    # Equal budget: as many examples as UG-CLU's unlearn request passes.
-    steps = examples_of(config.unlearn.settings) // EVALUATION_EXAMPLES
+    # Equal budget: UG-CLU's unlearn request, but for the teacher, which both have if one has it.
+    settings = config.unlearn.settings
+    steps = int(gradient_evaluations(dataclasses.replace(settings, distillation=False), config.capacity))
     finetune = finetune_remain(
         apply_fn,
-        FinetuneSettings(steps=steps, batch_size=EVALUATION_EXAMPLES),
+        DescentSettings(steps=steps, remain_batch_size=EVALUATION_EXAMPLES, distillation=settings.distillation),
         num_classes=num_classes,
         on_step=on_step,
     )

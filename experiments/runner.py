@@ -296,7 +296,7 @@ def check_finite(plan: Plan, method: str, seed: int, request: int, info: Info) -
     asked = plan.scenario.stream[request]
     rates = f"--{asked.kind}.hyper.remain-learning-rate or --{asked.kind}.hyper.fast-learning-rate"
     if method == "finetune_remain" and asked.kind == "unlearn":
-        rates = "--finetune.remain-learning-rate"
+        rates = "--finetune.learning-rate"
     raise RunFailed(
         f"{method}, seed {seed}: {name} became non-finite at outer step {first[name] + 1} of request {request + 1} "
         f"({asked.name}). The checkpoint of the request before is kept. Lower {rates} and start a new --run-dir; this "

@@ -67,7 +67,7 @@ def mean_gradient(
 ) -> tuple[Tree, float]:
     """Mean of `ε_i ∇ℓ_i` over the examples that are not padding, and their mean loss; zeros where there are none."""
     total, loss, count = {name: np.zeros_like(p) for name, p in params.items()}, 0.0, 0
-    for i, (x, y, weight) in enumerate(zip(*batch, strict=True)):
+    for i, (x, y, weight) in enumerate(zip(*batch[:3], strict=True)):
         if weight == 0:
             continue
         count, loss = count + 1, loss + cross_entropy(network.logits(params, x), y)
@@ -88,7 +88,9 @@ def coefficients(
 
 def _examples(batches: Sequence[Batch]) -> list[Batch]:
     """Every example that is not padding, as a batch of its own."""
-    return [(x[None], y[None], np.ones(1)) for batch in batches for x, y, weight in zip(*batch, strict=True) if weight]
+    return [
+        (x[None], y[None], np.ones(1)) for batch in batches for x, y, weight in zip(*batch[:3], strict=True) if weight
+    ]
 
 
 def _mean(trees: Sequence[Tree]) -> Tree:

@@ -7,15 +7,17 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"types"},
     {"losses", "buffer", "requests", "metrics"},
-    {"batches", "coefficients", "components", "saliency", "fast_slow", "membership"},
+    {"batches", "coefficients", "components", "distillation", "saliency", "fast_slow", "membership", "optimizer"},
+    {"descent", "oracle"},
     {"ugclu", "methods"},
-    {"learner", "oracle"},
+    {"learner"},
     {"checkpoints"},
 ]
 SIDES = {"models", "data"}  # may import types, and nothing of the core imports them
 SAME_LAYER = {  # (importer, imported) where one layer has an order of its own
     ("components", "coefficients"),
     ("saliency", "components"),
+    ("distillation", "batches"),
     ("fast_slow", "components"),
     ("fast_slow", "coefficients"),
 }

@@ -26,7 +26,7 @@ from experiments.methods import build
 from experiments.task_aware import TaskAwareConfig
 from ugclu_jax import data
 from ugclu_jax.data import DataOptions
-from ugclu_jax.methods.finetune_remain import FinetuneHyper
+from ugclu_jax.descent import DescentHyper
 from ugclu_jax.types import Hyper
 from ugclu_jax.ugclu import UGCLUSettings
 
@@ -50,7 +50,7 @@ def test_a_configuration_survives_json():
         methods=("do_nothing",),
         per_class=7,
         learn=KindConfig(UGCLUSettings(outer_steps=3, mask="soft"), Hyper(clip_norm=2.5)),
-        finetune=FinetuneHyper(0.25),
+        finetune=DescentHyper(0.25),
         evaluate_on="validation",
     )
     assert from_dict(TaskAwareConfig, json.loads(json.dumps(to_dict(config)))) == config
@@ -237,8 +237,8 @@ def test_a_bad_command_line_ends_with_2_and_a_message(capsys, arguments, message
         (["--unlearn.hyper.slow-step-size", "1.5"], r"slow_step_size must be in \[0, 1\], got 1.5"),
         (["--unlearn.hyper.loss-exponent", "nan"], "loss_exponent must be in .*, got nan"),
         (["--unlearn.hyper.clip-norm", "0"], "clip_norm must be in .*, got 0"),
-        (["--finetune.remain-learning-rate", "-1"], r"finetune.remain_learning_rate must be in \[0, ∞\), got -1"),
-        (["--finetune.remain-weight-decay", "inf"], "finetune.remain_weight_decay must be in .*, got inf"),
+        (["--finetune.learning-rate", "-1"], r"finetune.learning_rate must be in \[0, ∞\), got -1"),
+        (["--finetune.weight-decay", "inf"], "finetune.weight_decay must be in .*, got inf"),
         (["--unlearn.settings.inner-data", "mixed"], "inner_data of an unlearn request must be 'buffer'"),
         (["--methods", "ug-clu"], r"unknown method 'ug-clu'; did you mean ug_clu\? Valid: do_nothing, .*, ug_clu"),
     ],

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from ugclu_jax import buffer as buffer_lib
+from ugclu_jax.descent import DescentHyper, DescentSettings
 from ugclu_jax.learner import combine
 from ugclu_jax.methods.do_nothing import do_nothing
-from ugclu_jax.methods.finetune_remain import FinetuneHyper, FinetuneSettings, finetune_remain
+from ugclu_jax.methods.finetune_remain import finetune_remain
 from ugclu_jax.types import Examples, Hyper, Info, MethodState
 from ugclu_jax.ugclu import UGCLUSettings, ug_clu
 
@@ -35,16 +36,16 @@ def ug(**changes):
     return ug_clu(APPLY, learn, unlearn, num_classes=3), Hyper()
 
 
-FINETUNE = finetune_remain(APPLY, FinetuneSettings(steps=2, batch_size=4), num_classes=3)
+FINETUNE = finetune_remain(APPLY, DescentSettings(steps=2, remain_batch_size=4), num_classes=3)
 METHODS = {
     "ug_clu": ug(),
     "ug_clu soft gradient": ug(mask="soft", saliency="gradient"),
     "ug_clu straight_through batch_fisher": ug(mask="straight_through", saliency="batch_fisher"),
     "ug_clu plain": ug(mask="none", inner_steps=0, coefficient_decay=False, remain_decay=False),
     "ug_clu keep statistics": ug(keep_fast_statistics=True),
-    "finetune_remain": (FINETUNE, FinetuneHyper()),
+    "finetune_remain": (FINETUNE, DescentHyper()),
     "do_nothing": (do_nothing(), ()),
-    "combined": (combine(learn=FINETUNE, unlearn=do_nothing()), FinetuneHyper()),
+    "combined": (combine(learn=FINETUNE, unlearn=do_nothing()), DescentHyper()),
 }
 TASK = Examples(jnp.asarray(INPUTS), jnp.asarray(LABELS), jnp.arange(-4, 16)[::-1].at[16:].set(-1), jnp.asarray(16))
 

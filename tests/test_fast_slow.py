@@ -226,15 +226,21 @@ def test_parameters_keep_their_type():
 # --- the loop --------------------------------------------------------------------------------------------------------
 
 
-def noisy_outer_step(key, params, model_state, remaining_share):
-    noise = jax.random.normal(key, params.shape)
+def draw_noise(key):
+    return jax.random.normal(key, (2,))
+
+
+def noisy_outer_step(key, params, model_state, noise, remaining_share):
+    assert noise.shape == params.shape
     return params / 2 + noise, model_state + 1, {"share": remaining_share, "noise": noise, "before": params}
 
 
 def run(outer_steps, on_step=None):
     """Compiled anew each time, as the callback is part of the program."""
     key = jax.random.key(3)
-    loop = jax.jit(lambda params: request_loop(noisy_outer_step, params, 0, key, outer_steps, on_step=on_step))
+    loop = jax.jit(
+        lambda params: request_loop(draw_noise, noisy_outer_step, params, 0, key, outer_steps, on_step=on_step)
+    )
     result = loop(jnp.ones(2))
     jax.effects_barrier()
     return result

@@ -158,7 +158,7 @@ def test_the_first_step_that_is_not_finite_is_named():
     for fields, message in cases:
         with pytest.raises(runner.RunFailed, match=message):
             runner.check_finite(plan, "ug_clu", 0, 1, info_of(**fields))
-    with pytest.raises(runner.RunFailed, match=r"Lower --finetune\.remain-learning-rate and .*\n  the command"):
+    with pytest.raises(runner.RunFailed, match=r"Lower --finetune\.learning-rate and .*\n  the command"):
         runner.check_finite(plan, "finetune_remain", 0, 1, info_of(remain_losses=[[np.nan]]))
 
 

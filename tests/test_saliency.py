@@ -38,7 +38,7 @@ def draw(weights=WEIGHTS, seed=4):
 
 
 def listed(batches):
-    return list(zip(*batches, strict=True))
+    return list(zip(*batches[:3], strict=True))
 
 
 def assert_close(tree, expected, **tolerance):
@@ -87,7 +87,7 @@ def test_where_the_three_statistics_meet(x64, mlp):
 
     assert_close(of("batch_fisher", one_batch), {name: s**2 for name, s in of("gradient", one_batch).items()})
     assert_close(of("batch_fisher", single), of("fisher", single))
-    rebatched = Batch(*(x.reshape(1, 4, *x.shape[2:]) for x in single))
+    rebatched = Batch(*(x.reshape(1, 4, *x.shape[2:]) for x in single[:3]))
     assert_close(of("fisher", rebatched), of("fisher", single))
 
 
@@ -95,7 +95,7 @@ def test_where_the_three_statistics_meet(x64, mlp):
 def test_padding_counts_nowhere(x64, mlp, kind):
     batches = draw(np.ones((1, 4)))
     padded = Batch(np.full((3, 4, 3), 1e3), np.zeros((3, 4), int), WEIGHTS[[2, 0, 2]])
-    for x, padded_x in zip(batches, padded, strict=True):
+    for x, padded_x in zip(batches[:3], padded[:3], strict=True):
         padded_x[1] = x[0]
     plain = statistic(kind, mlp.apply_fn, mlp.params, batches)
     assert_close(statistic(kind, mlp.apply_fn, mlp.params, padded), plain)
@@ -107,7 +107,7 @@ def test_padding_counts_nowhere(x64, mlp, kind):
 def test_devices_agree_with_one(x64, mlp, kind, devices):
     """One of the devices holds nothing but padding in the second batch."""
     batches = draw(np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]))
-    shards = Batch(*(np.moveaxis(x.reshape(3, devices, -1, *x.shape[2:]), 1, 0) for x in batches))
+    shards = Batch(*(np.moveaxis(x.reshape(3, devices, -1, *x.shape[2:]), 1, 0) for x in batches[:3]))
 
     def local(shard):
         return statistic(kind, mlp.apply_fn, mlp.params, shard, axis_name="device")

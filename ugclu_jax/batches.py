@@ -67,9 +67,16 @@ def from_task(rng_key: Array, task: Examples, shape: tuple[int, ...], *, axis_na
     return Batch(task.inputs[rows], task.labels[rows], _weights(rows, task.count))
 
 
-def from_buffer(rng_key: Array, buffer: Buffer, shape: tuple[int, ...], *, axis_name: str | None = None) -> Batch:
-    """Uniform draw from what the buffer holds. Arguments and result as in `from_task`."""
-    return jax.tree.map(lambda x: share(x, axis_name, len(shape) - 1), sample(buffer, rng_key, shape))
+def from_buffer(
+    rng_key: Array,
+    buffer: Buffer,
+    shape: tuple[int, ...],
+    *,
+    targets: Array | None = None,
+    axis_name: str | None = None,
+) -> Batch:
+    """Uniform draw from what the buffer holds. Arguments and result as in `from_task`; `targets` as in `sample`."""
+    return jax.tree.map(lambda x: share(x, axis_name, len(shape) - 1), sample(buffer, rng_key, shape, targets))
 
 
 def mixed_weights(task: Examples, buffer: Buffer, num_classes: int) -> Array:

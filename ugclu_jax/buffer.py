@@ -205,8 +205,14 @@ def remove_classes(buffer: Buffer, classes: Array, *, refill: Refill = "uniform"
     return _remove(buffer, jnp.isin(buffer.labels, classes), refill)
 
 
-def sample(buffer: Buffer, rng_key: Array, shape: tuple[int, ...]) -> Batch:
+def sample(buffer: Buffer, rng_key: Array, shape: tuple[int, ...], targets: Array | None = None) -> Batch:
     """Draw a batch uniformly, with replacement, from the filled rows.
+
+    Args:
+        buffer: M rows.
+        rng_key: of this draw.
+        shape: leading axes of the batch.
+        targets: [M, C] distributions, one a row of the buffer, or None: then the labels count.
 
     Returns:
         Examples with leading axes `shape`, e.g. `(B,)`, of weight 1; of weight 0, and all zeros, where the buffer is
@@ -217,7 +223,7 @@ def sample(buffer: Buffer, rng_key: Array, shape: tuple[int, ...]) -> Batch:
     """
     rows = jax.random.randint(rng_key, shape, 0, jnp.maximum(buffer.count, 1))
     weights = jnp.full(shape, buffer.count > 0, jnp.float32)
-    return Batch(buffer.inputs[rows], buffer.labels[rows], weights)
+    return Batch(buffer.inputs[rows], buffer.labels[rows], weights, None if targets is None else targets[rows])
 
 
 def balanced_weights(labels: Array, valid: Array, num_classes: int) -> Array:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ugclu_jax.coefficients import CoefficientFn, uniform
-from ugclu_jax.losses import cross_entropy
+from ugclu_jax.losses import cross_entropy, soft_cross_entropy
 from ugclu_jax.types import ApplyFn, Array, Batch, ModelState, Params, PyTree
 
 
@@ -56,7 +56,7 @@ def weighted_gradient(
         apply_fn: the model.
         params: tree of parameters.
         model_state: mutable statistics of the model.
-        batch: `[B]` examples; weight 0 marks padding.
+        batch: `[B]` examples; weight 0 marks padding. Where it has targets, `ℓ_i` is the cross-entropy to them.
         coefficient_fn: from the losses of this very forward pass to `ε [B]`.
         train: whether the model runs in training mode.
         rng_key: key for the model (dropout), or None where it needs none.
@@ -80,7 +80,10 @@ def weighted_gradient(
 
     def losses_of(params: Params) -> tuple[Array, ModelState]:
         logits, new_state = apply_fn(params, model_state, batch.inputs, train=train, rng_key=rng_key)
-        return cross_entropy(logits, batch.labels), new_state
+        losses = (
+            cross_entropy(logits, batch.labels) if batch.targets is None else soft_cross_entropy(logits, batch.targets)
+        )
+        return losses, new_state
 
     losses, pull_back, new_state = jax.vjp(losses_of, params, has_aux=True)
     # The coefficients enter as the cotangent: constants of this gradient, and yet a hypergradient of what is made of it

@@ -182,7 +182,8 @@ def fast_slow_step(
 
 
 def request_loop(
-    outer_step: Callable[[Array, Params, ModelState, Array], tuple[Params, ModelState, PyTree]],
+    draw: Callable[[Array], PyTree],
+    outer_step: Callable[[Array, Params, ModelState, PyTree, Array], tuple[Params, ModelState, PyTree]],
     params: Params,
     model_state: ModelState,
     rng_key: Array,
@@ -193,9 +194,10 @@ def request_loop(
     """The whole request as one `lax.scan` over K outer steps.
 
     Args:
-        outer_step: `(rng_key, params, model_state, remaining_share) -> (params, model_state, per_step)`, where
-            `remaining_share` is `e_k = 1 − k/K`.
-        params, model_state: at the start of the request.
+        draw: `rng_key -> batches`, what an outer step reads; it depends on the key alone.
+        outer_step: `(rng_key, params, model_state, batches, remaining_share) -> (params, model_state, per_step)`, with
+            the key that drew the batches (split it as `draw` does) and `remaining_share`, `e_k = 1 − k/K`.
+        params, model_state: at the start of the request; `params` may be any tree that a step hands to the next.
         rng_key: split into one key an outer step.
         outer_steps: K ≥ 0, static.
         on_step: host function called with `(steps done, K, per_step)` about `REPORTS` times, for a progress bar.
@@ -205,8 +207,8 @@ def request_loop(
         `(params, model_state, per_step)` with every leaf of `per_step` stacked along a leading axis K.
 
     >>> import jax, jax.numpy as jnp
-    >>> halve = lambda key, params, state, share: (params / 2, state, share)
-    >>> params, _, shares = request_loop(halve, jnp.ones(1), {}, jax.random.key(0), 3)
+    >>> halve = lambda key, params, state, batches, share: (params / 2, state, share)
+    >>> params, _, shares = request_loop(lambda key: (), halve, jnp.ones(1), {}, jax.random.key(0), 3)
     >>> params.tolist()
     [0.125]
     """
@@ -215,7 +217,7 @@ def request_loop(
 
     def body(carry: tuple[Params, ModelState], xs: tuple[Array, ...]) -> tuple[tuple[Params, ModelState], PyTree]:
         key, remaining_share, done = xs
-        new_params, new_state, per_step = outer_step(key, *carry, remaining_share)
+        new_params, new_state, per_step = outer_step(key, *carry, draw(key), remaining_share)
         if on_step is not None:
             report = functools.partial(jax.debug.callback, on_step, done, outer_steps, per_step)
             lax.cond(done % every == 0, report, lambda: None)

@@ -40,14 +40,24 @@ class RequestCost(NamedTuple):
 
 
 def combine(*, learn: Method, unlearn: Method) -> Method:
-    """A method that learns with one and unlearns with another; both must keep the same `extra` state.
+    """A method that learns with one and unlearns with another; each keeps its own `extra`.
 
     >>> from ugclu_jax.methods.do_nothing import do_nothing
     >>> nothing = do_nothing()
     >>> combine(learn=nothing, unlearn=nothing).learn is nothing.learn
     True
     """
-    return Method(learn.init, learn.learn, unlearn.unlearn)
+
+    def init(params: Params, model_state: ModelState) -> MethodState:
+        return MethodState(
+            params, model_state, learn.init(params, model_state).extra | unlearn.init(params, model_state).extra
+        )
+
+    def track(kind: RequestKind, extra: dict[str, PyTree], task: Examples) -> dict[str, PyTree]:
+        return unlearn.track(kind, learn.track(kind, extra, task), task)
+
+    # What one method does twice it does to the same entry, to the same end: tracking is idempotent.
+    return Method(init, learn.learn, unlearn.unlearn, track)
 
 
 def apply_request(
@@ -79,11 +89,12 @@ def apply_request(
 
     References: arXiv 2505.15178, the continual learning-unlearning stream.
     """
+    before = state.method._replace(extra=method.track(kind, state.method.extra, task))
     if kind == "learn":
-        method_state, info = method.learn(rng_key, state.method, hyper, task, state.buffer, axis_name=axis_name)
+        method_state, info = method.learn(rng_key, before, hyper, task, state.buffer, axis_name=axis_name)
         return CLUState(method_state, buffer_lib.insert(state.buffer, task)), info
     buffer = buffer_lib.remove(state.buffer, task.ids)
-    method_state, info = method.unlearn(rng_key, state.method, hyper, task, buffer, axis_name=axis_name)
+    method_state, info = method.unlearn(rng_key, before, hyper, task, buffer, axis_name=axis_name)
     return CLUState(method_state, buffer), info
 
 

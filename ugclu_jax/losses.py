@@ -22,3 +22,22 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     """
     log_probabilities = jax.nn.log_softmax(logits)
     return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
+
+
+def soft_cross_entropy(logits: Array, targets: Array) -> Array:
+    """Cross-entropy to a distribution, `ℓ_i = −Σ_c q_ic log softmax(logits_i)_c`, in nats.
+
+    Args:
+        logits: `[B, C]`, any float type.
+        targets: `[B, C]` distributions `q`; constants of the gradient.
+
+    Returns:
+        `[B]` losses ≥ the entropy of the target, and equal to it where the softmax is the target. A class of target 0
+        adds 0, however unlikely.
+
+    >>> import jax.numpy as jnp
+    >>> bool(jnp.allclose(soft_cross_entropy(jnp.zeros((1, 4)), jnp.array([[0.5, 0.5, 0.0, 0.0]])), jnp.log(4.0)))
+    True
+    """
+    terms = jnp.where(targets > 0, targets * jax.nn.log_softmax(logits), 0.0)
+    return -jnp.sum(terms, axis=-1)

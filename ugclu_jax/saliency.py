@@ -88,7 +88,7 @@ def fisher(
         return jax.tree.map(jnp.square, gradient)
 
     def summed(batch: Batch) -> Params:
-        return jax.tree.map(lambda s: jnp.sum(s, axis=0), jax.vmap(squared)(*batch))
+        return jax.tree.map(lambda s: jnp.sum(s, axis=0), jax.vmap(squared)(batch.inputs, batch.labels, batch.weights))
 
     total, count = _sum_over_batches(batches, summed, params, axis_name), _count(batches, axis_name)
     return jax.tree.map(lambda s: s / count, total)

@@ -46,6 +46,7 @@ class Batch(NamedTuple):
     inputs: Array  # [B, ...] as stored
     labels: Array  # [B] int32
     weights: Array  # [B] float, 0 or 1
+    targets: Array | None = None  # [B, C] distributions that stand in for the labels, or None where the labels count
 
 
 class Examples(NamedTuple):
@@ -85,18 +86,26 @@ class Hyper:
     """> 0, largest global norm of the masked task gradient; inf = no clipping."""
     remain_weight_decay: Scalar = 0.0
     """≥ 0, weight decay added to the remaining gradient."""
+    distillation_weight: Scalar = 0.5
+    """δ in [0, 1], weight of the teacher against the labels in the inner steps; read where they distil."""
 
 
 EVALUATION_EXAMPLES = 64
 """One gradient evaluation, the unit of cost, is a forward and backward pass over this many examples."""
+FORWARD_COST = 1 / 3
+"""What a forward pass alone counts of it: the backward pass costs about twice as much."""
 
 
 class MethodState(NamedTuple):
-    """What a method hands to the next request: the network and whatever else the method keeps (`extra`)."""
+    """What a method hands to the next request: the network and whatever else the method keeps.
+
+    `extra` is a dictionary with one entry a method that keeps something, under the method's name; a method hands on the
+    entries of others as they are, so that one may learn and another unlearn.
+    """
 
     params: Params
     model_state: ModelState
-    extra: PyTree = ()
+    extra: dict[str, PyTree] = {}  # noqa: RUF012, never written to
 
 
 class Info(NamedTuple):
@@ -111,9 +120,20 @@ class Info(NamedTuple):
     gradient_evaluations: Array  # [] float, in units of EVALUATION_EXAMPLES; saliency included
 
 
+def keep_no_track(kind: RequestKind, extra: dict[str, PyTree], task: Examples) -> dict[str, PyTree]:
+    """The `track` of a method that keeps nothing of single examples."""
+    return extra
+
+
 class Method(NamedTuple):
-    """A continual learning-unlearning method: three pure functions, like an optax transformation."""
+    """A continual learning-unlearning method: pure functions, like an optax transformation.
+
+    `track(kind, extra, task) -> extra` is called before every request, whichever method serves it: there a method that
+    keeps something of single examples (their outputs, which of them are retained) brings that up to date, and blanks
+    what it kept of examples to unlearn.
+    """
 
     init: Callable[[Params, ModelState], MethodState]
     learn: Callable[..., tuple[MethodState, Info]]
     unlearn: Callable[..., tuple[MethodState, Info]]
+    track: Callable[[RequestKind, dict[str, PyTree], Examples], dict[str, PyTree]] = keep_no_track

@@ -13,10 +13,12 @@ from ugclu_jax.batches import from_buffer, from_mix, from_task, mixed_weights
 from ugclu_jax.buffer import Buffer
 from ugclu_jax.coefficients import adaptive
 from ugclu_jax.components import learning_gradient, preserving_gradient, unlearning_gradient
+from ugclu_jax.distillation import remain_targets
 from ugclu_jax.fast_slow import FastSlowStep, fast_slow_step, request_loop
 from ugclu_jax.saliency import STATISTICS, MaskKind, SaliencyKind, density, make_mask
 from ugclu_jax.types import (
     EVALUATION_EXAMPLES,
+    FORWARD_COST,
     ApplyFn,
     Array,
     Batch,
@@ -67,6 +69,8 @@ class UGCLUSettings:
     """Whether the coefficients of the fast step fall with the share of the request that is left."""
     remain_decay: bool = True
     """Whether the learning rate of the inner steps falls with the share of the request that is left."""
+    distillation: bool = False
+    """Whether the network at the start of the request teaches the inner steps; they must see the buffer alone."""
     keep_fast_statistics: bool = False
     """Whether BatchNorm statistics of the fast step are kept; they are of one task only."""
 
@@ -78,6 +82,11 @@ class UGCLUSettings:
         for name, kind in {"inner_data": InnerData, "mask": MaskKind, "saliency": SaliencyKind}.items():
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
+        if self.distillation and self.inner_data != "buffer":
+            raise ValueError(
+                f"distillation needs inner_data 'buffer', got {self.inner_data!r}: the network at the start of the "
+                "request knows nothing of the new data"
+            )
 
 
 _RANGES: dict[str, tuple[float, float, bool]] = {  # lowest, highest, whether the lowest itself is allowed
@@ -89,6 +98,7 @@ _RANGES: dict[str, tuple[float, float, bool]] = {  # lowest, highest, whether th
     "mask_temperature": (0.0, math.inf, False),
     "clip_norm": (0.0, math.inf, False),
     "remain_weight_decay": (0.0, math.inf, True),
+    "distillation_weight": (0.0, 1.0, True),
 }
 
 
@@ -109,6 +119,18 @@ def check_hyper(hyper: Hyper) -> None:
         if not finite_enough or not (lowest <= value if closed else lowest < value) or value > highest:
             top = f"{highest:g}]" if math.isfinite(highest) else "∞]" if name == "clip_norm" else "∞)"
             raise ValueError(f"{name} must be in {'[' if closed else '('}{lowest:g}, {top}, got {value:g}")
+
+
+def gradient_evaluations(settings: UGCLUSettings, capacity: int) -> float:
+    """Cost of one request in units of `EVALUATION_EXAMPLES`, saliency and the teacher's forward passes included.
+
+    >>> gradient_evaluations(UGCLUSettings(outer_steps=1, inner_steps=2, mask="none"), capacity=0)
+    3.0
+    """
+    saliency = 0 if settings.mask == "none" else 2 * settings.saliency_batches * settings.task_batch_size
+    teacher = FORWARD_COST * capacity if settings.distillation else 0.0
+    steps = settings.outer_steps * (settings.task_batch_size + settings.inner_steps * settings.remain_batch_size)
+    return (saliency + teacher + steps) / EVALUATION_EXAMPLES
 
 
 class StepInfo(NamedTuple):
@@ -283,21 +305,35 @@ def ug_clu(
             axis_name=axis_name,
         )
         mixed = mixed_weights(task, buffer, num_classes) if settings.inner_data == "mixed" else None
+        targets = None
+        if settings.distillation:
+            targets = remain_targets(
+                apply_fn,
+                state.params,
+                state.model_state,
+                task,
+                buffer,
+                hyper.distillation_weight,
+                batch_size=settings.remain_batch_size,
+            )
         inner_shape = (settings.inner_steps, settings.remain_batch_size)
 
-        def outer_step(
-            key: Array, params: Params, model_state: ModelState, remaining_share: Array
-        ) -> tuple[Params, ModelState, StepInfo]:
-            task_key, remain_key, model_key = jax.random.split(key, 3)
+        def draw(key: Array) -> tuple[Batch, Batch]:
+            task_key, remain_key, _ = jax.random.split(key, 3)
             if mixed is None:
-                remain_batches = from_buffer(remain_key, buffer, inner_shape, axis_name=axis_name)
+                remain_batches = from_buffer(remain_key, buffer, inner_shape, targets=targets, axis_name=axis_name)
             else:
                 remain_batches = from_mix(remain_key, task, buffer, mixed, inner_shape, axis_name=axis_name)
+            return from_task(task_key, task, (settings.task_batch_size,), axis_name=axis_name), remain_batches
+
+        def outer_step(
+            key: Array, params: Params, model_state: ModelState, batches: tuple[Batch, Batch], remaining_share: Array
+        ) -> tuple[Params, ModelState, StepInfo]:
+            _, _, model_key = jax.random.split(key, 3)
             return step(
                 params,
                 model_state,
-                from_task(task_key, task, (settings.task_batch_size,), axis_name=axis_name),
-                remain_batches,
+                *batches,
                 hyper,
                 kind=kind,
                 apply_fn=apply_fn,
@@ -311,11 +347,8 @@ def ug_clu(
             )
 
         params, model_state, steps = request_loop(
-            outer_step, state.params, state.model_state, loop_key, settings.outer_steps, on_step=on_step
+            draw, outer_step, state.params, state.model_state, loop_key, settings.outer_steps, on_step=on_step
         )
-        saliency_examples = 0 if settings.mask == "none" else 2 * settings.saliency_batches * settings.task_batch_size
-        step_examples = settings.task_batch_size + settings.inner_steps * settings.remain_batch_size
-        examples = saliency_examples + settings.outer_steps * step_examples
         info = Info(
             task_losses=steps.task_loss,
             remain_losses=steps.update.remain_losses,
@@ -323,7 +356,7 @@ def ug_clu(
             clipped=steps.update.clipped,
             displacement_norms=steps.update.displacement_norm,
             mask_density=density(mask),
-            gradient_evaluations=jnp.asarray(examples / EVALUATION_EXAMPLES),
+            gradient_evaluations=jnp.asarray(gradient_evaluations(settings, buffer.ids.shape[0])),
         )
         return MethodState(params, model_state, state.extra), info
 
