@@ -14,6 +14,7 @@ import tyro
 
 from ugclu_jax.data.options import DataOptions
 from ugclu_jax.descent import DescentHyper
+from ugclu_jax.models.options import ModelOptions
 from ugclu_jax.oracle import OracleSettings
 from ugclu_jax.types import Hyper
 from ugclu_jax.ugclu import UGCLUSettings
@@ -39,11 +40,15 @@ class ExperimentConfig:
 
     dataset: str = "digits"
     """Dataset: digits (embedded), fashion_mnist, mnist, cifar10, cifar100, svhn_cropped, tiny_imagenet, image_folder,
-    npz or text. Those without a file experiments/settings/<dataset>.json need --settings."""
+    npz or text."""
     data: DataOptions = field(default_factory=DataOptions)
     """Where its data come from and how they are prepared."""
     model: str = "mlp"
     """Network: mlp, cnn, cnn_bn, resnet18, swin_t, vit_tiny, vit_small, vit_base, or text_encoder for texts."""
+    model_options: ModelOptions = field(default_factory=ModelOptions)
+    """Options of the network; one that it does not have is refused."""
+    augment: str = "none"
+    """Random changes to training images, on the device: none, crop_flip or rand_augment. Evaluation has none."""
     methods: tuple[str, ...] = ("ug_clu",)
     """What unlearns: ug_clu, do_nothing, finetune_remain. Learning is UG-CLU's in all of them."""
     seeds: tuple[int, ...] = (0,)
@@ -73,7 +78,10 @@ class ExperimentConfig:
     oracle: OracleSettings = field(default_factory=OracleSettings)
     """Training of the oracles."""
     oracle_seeds: int = 3
-    """Oracles after every request, 2 or more; their mutual KL is the noise floor."""
+    """Oracles of a request, 2 or more; their mutual KL is the noise floor."""
+    oracles: Literal["all", "milestones"] = "all"
+    """After which requests oracles are trained: all, or unlearn requests and the last request only. Elsewhere what is
+    measured against an oracle is undefined."""
     cache_dir: Path = Path.home() / ".cache" / "ugclu_jax"
     """Where oracles are kept, named by a hash of everything that determines them."""
 

@@ -162,8 +162,8 @@ def measure_oracles(oracles: Logits, dataset: Dataset, situation: Situation, see
 
 def measure_model(
     logits: Logits,
-    oracles: Logits,
-    oracle: Mapping[str, Any],
+    oracles: Logits | None,
+    oracle: Mapping[str, Any] | None,
     dataset: Dataset,
     situation: Situation,
     history: Sequence[Mapping[str, Any]],
@@ -173,8 +173,8 @@ def measure_model(
 
     Args:
         logits: of the model.
-        oracles: of its oracles.
-        oracle: their own metrics, from `measure_oracles`.
+        oracles: of its oracles; None where there are none, and nothing is measured against them.
+        oracle: their own metrics, from `measure_oracles`; None likewise.
         dataset, situation: what the logits are of, and how the examples stand.
         history: this function's results for the earlier requests of the same run.
         seed: of the membership attack.
@@ -188,6 +188,9 @@ def measure_model(
     for t in situation.past_unlearned:
         past = [entry["past_UA"].get(str(t)) for entry in history[t:]] + [own["past_UA"][str(t)]]
         rises.append(metrics.relapse([value for value in past if value is not None]))
+    common = {**own, "FM": forgetting, "relapse": max(rises) if rises else None}
+    if oracles is None or oracle is None:
+        return common
     divergences = {
         name: _per_side(
             situation,
@@ -200,4 +203,4 @@ def measure_model(
     parts = [(own[name], oracle[name]) for name in ("UA", "RA", "TA")]
     complete = all(mine is not None and theirs is not None for mine, theirs in parts)
     tow = metrics.tug_of_war(*(mine for mine, _ in parts), *(theirs for _, theirs in parts)) if complete else None
-    return {**own, **divergences, "FM": forgetting, "ToW": tow, "relapse": max(rises) if rises else None}
+    return {**common, **divergences, "ToW": tow}

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 import shlex
 import sys
 import time
@@ -22,16 +23,16 @@ from experiments.config import C, ExperimentConfig, parse, to_dict
 from experiments.evaluation import Groups, Logits, Situation, measure_model, measure_oracles, situations
 from experiments.folder import RunFolder, check_writable
 from experiments.methods import Entry, build
+from experiments.network import Network, make_network
 from experiments.progress import Progress
 from ugclu_jax import buffer as buffer_lib
-from ugclu_jax import checkpoints, data, models, oracle
+from ugclu_jax import checkpoints, data, oracle
 from ugclu_jax.data.cuts import hold_out, subset
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.learner import CLUState, RequestCost, predict_program, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
-from ugclu_jax.models.adapters import linen_apply_fn, linen_init, normalise
 from ugclu_jax.requests import Stream, bucket_size, pad_ids, to_json, validate
-from ugclu_jax.types import ApplyFn, Examples, Info
+from ugclu_jax.types import Examples, Info
 
 ORACLE_KEY = 2**31 - 1
 """Folded into an oracle's seed, so that no oracle shares its key with a run of the same seed."""
@@ -61,8 +62,7 @@ class Plan:
     scenario: Scenario
     situations: list[Situation]
     folder: RunFolder
-    apply_fn: ApplyFn
-    init_fn: oracle.InitFn
+    network: Network
     entries: dict[str, Entry]
     progress: Progress
     console: Console
@@ -89,19 +89,9 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     """
     dataset = scenario.dataset
     validate(scenario.stream, len(dataset.train_labels))
-    vocabulary_size = dataset.vocabulary_size
-    module = models.create(
-        config.model,
-        dataset.num_classes,
-        input_shape=dataset.train_inputs.shape[1:],
-        vocabulary_size=vocabulary_size,
-    )
-    # Numbers are normalised; token ids go to the embedding as they are.
-    preprocess = normalise(dataset.mean, dataset.std, dataset.scale) if vocabulary_size is None else jnp.asarray
-    apply_fn = linen_apply_fn(module, preprocess)
-    example = jnp.asarray(dataset.train_inputs[:1])
+    network = make_network(config, dataset)
     progress = Progress(console)
-    entries = build(config, apply_fn, dataset.num_classes, progress.on_step if console.is_terminal else None)
+    entries = build(config, network.apply_fn, dataset.num_classes, progress.on_step if console.is_terminal else None)
     settings = {key: value for key, value in to_dict(config).items() if key not in ("run_dir", "cache_dir", "settings")}
     settings["data"] = {key: value for key, value in settings["data"].items() if key not in ("cache_dir", "download")}
     settings = {"experiment": name, **settings}
@@ -116,8 +106,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         scenario=scenario,
         situations=situations(scenario.stream, dataset, scenario.groups),
         folder=folder,
-        apply_fn=apply_fn,
-        init_fn=lambda rng_key: linen_init(module, preprocess, rng_key, example),
+        network=network,
         entries=entries,
         progress=progress,
         console=console,
@@ -131,7 +120,15 @@ class OracleRecord(NamedTuple):
     logits: Logits
     metrics: dict[str, Any]
     seconds: float
-    evaluations: float
+
+
+def prediction_batch(example_shape: tuple[int, ...]) -> int:
+    """Examples that pass forward at a time in evaluation: about a million numbers, 500 examples at most.
+
+    >>> prediction_batch((28, 28, 1)), prediction_batch((64, 64, 3))
+    (500, 85)
+    """
+    return max(1, min(500, 2**20 // math.prod(example_shape)))
 
 
 class Run:
@@ -145,8 +142,8 @@ class Run:
         self.test_inputs = jnp.asarray(dataset.test_inputs)
         self.fingerprint = dataset.fingerprint()
         self.run_request = request_program()
-        self.predict = predict_program(plan.apply_fn)
-        self.train_oracles = oracle.oracle_program(plan.apply_fn, plan.init_fn, plan.config.oracle)
+        self.predict = predict_program(plan.network.apply_fn, prediction_batch(dataset.train_inputs.shape[1:]))
+        self.train_oracles = oracle.oracle_program(plan.network.apply_fn, plan.network.init_fn, plan.config.oracle)
         self.oracles: dict[int, OracleRecord] = {}
 
     def examples(self, ids: np.ndarray, size: int | None = None) -> Examples:
@@ -171,14 +168,14 @@ class Run:
         plan, settings = self.plan, self.plan.config.oracle
         keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), purpose))(jnp.array(seeds))
         name = oracle.content_hash(
-            data=self.fingerprint, ids=ids, model=plan.config.model, settings=settings, seeds=(purpose, *seeds)
+            data=self.fingerprint, ids=ids, model=plan.network.description, settings=settings, seeds=(purpose, *seeds)
         )
         # One padded size for all of them: the program is compiled once.
         examples = self.examples(ids, bucket_size(len(self.train_labels)))
         classes = plan.scenario.dataset.num_classes
         splits = [len(self.train_labels), len(self.test_inputs)]
         outputs = [jax.ShapeDtypeStruct((len(seeds), size, classes), jnp.float32) for size in splits]
-        like = (*jax.eval_shape(jax.vmap(plan.init_fn), keys), *outputs)
+        like = (*jax.eval_shape(jax.vmap(plan.network.init_fn), keys), *outputs)
 
         def compute() -> tuple:
             params, model_state = self.train_oracles(keys, examples)
@@ -194,6 +191,12 @@ class Run:
             )
         return tree, time.perf_counter() - start
 
+    def has_oracles(self, request: int) -> bool:
+        """Whether a request is measured against oracles."""
+        plan = self.plan
+        milestone = plan.scenario.stream[request].kind == "unlearn" or request == len(plan.scenario.stream) - 1
+        return plan.config.oracles == "all" or milestone
+
     def oracle_record(self, request: int) -> OracleRecord:
         """The oracles after a request; the same for all methods and seeds."""
         if request not in self.oracles:
@@ -206,14 +209,13 @@ class Run:
                 logits,
                 measure_oracles(logits, plan.scenario.dataset, situation, seed=request),
                 seconds,
-                oracle.gradient_evaluations(len(situation.retained), plan.config.oracle),
             )
         return self.oracles[request]
 
     def fresh_state(self, method: str, seed: int) -> CLUState:
         """The state before the first request."""
         init_key, buffer_key = jax.random.split(jax.random.key(seed))
-        params, model_state = jax.jit(self.plan.init_fn)(init_key)
+        params, model_state = jax.jit(self.plan.network.init_fn)(init_key)
         inputs = self.train_inputs
         buffer = buffer_lib.init(self.plan.config.capacity, inputs.shape[1:], inputs.dtype, buffer_key)
         return CLUState(self.plan.entries[method].method.init(params, model_state), buffer)
@@ -245,12 +247,13 @@ class Run:
     ) -> dict[str, Any]:
         """The line of metrics of a request."""
         plan, asked, situation = self.plan, self.plan.scenario.stream[request], self.plan.situations[request]
-        record = self.oracle_record(request)
+        record = self.oracle_record(request) if self.has_oracles(request) else None
         start = time.perf_counter()
         logits = self.logits(state.method.params, state.method.model_state)
         earlier = [line["model"] for line in history]
         dataset = plan.scenario.dataset
-        own = measure_model(logits, record.logits, record.metrics["oracle"], dataset, situation, earlier, seed=request)
+        oracles, oracle_metrics = (record.logits, record.metrics["oracle"]) if record else (None, None)
+        own = measure_model(logits, oracles, oracle_metrics, dataset, situation, earlier, seed=request)
         return {
             "method": method,
             "seed": seed,
@@ -261,10 +264,10 @@ class Run:
             "retained": len(situation.retained),
             "buffer": int(state.buffer.count),
             "model": own,
-            **record.metrics,
+            **(record.metrics if record else {"oracle": None, "noise_floor": None}),
             "cost": {
                 "gradient_evaluations": float(info.gradient_evaluations),
-                "oracle_gradient_evaluations": record.evaluations,
+                "oracle_gradient_evaluations": oracle.gradient_evaluations(len(situation.retained), plan.config.oracle),
             },
             "mask_density": {
                 jax.tree_util.keystr(path, simple=True, separator="/"): float(value)
@@ -274,7 +277,7 @@ class Run:
                 "RTE": cost.seconds,
                 "compile_seconds": cost.compile_seconds,
                 "evaluation_seconds": time.perf_counter() - start,
-                "oracle_seconds": record.seconds,
+                "oracle_seconds": record.seconds if record else None,
             },
         }
 

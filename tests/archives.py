@@ -7,8 +7,12 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import scipy.io
 from PIL import Image
+from tensorflow_datasets.core.download import checksums
+
+from ugclu_jax.data.tfds_builders import BUILDERS, TinyImagenet200
 
 Split = tuple[np.ndarray, np.ndarray]  # images [N, H, W, C], labels [N]
 CIFAR10_FILES = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
@@ -117,3 +121,18 @@ def tiny_imagenet(folder: Path, spoil: dict[str, bytes | None] | None = None) ->
         (np.stack([pixels(tiny_files()[n]) for n in train]), np.array([wnids.index(n.split("/")[1]) for n in train])),
         (np.stack([pixels(tiny_files()[n]) for n in validation]), np.arange(6) % 3),
     )
+
+
+def trust(monkeypatch: pytest.MonkeyPatch, name: str, folder: Path, base: str | None = None) -> None:
+    """Let a builder take the files of `folder` for the official ones, at the address `base` if given."""
+    builder = BUILDERS[name]
+    urls = builder.URLS if base is None else tuple(base + url.rpartition("/")[2] for url in builder.URLS)
+    infos = {url: checksums.compute_url_info(folder / url.rpartition("/")[2]) for url in urls}
+    monkeypatch.setattr(builder, "URLS", urls)
+    monkeypatch.setattr(builder, "url_infos", infos)
+
+
+def small_tiny_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the builder expect the counts of `tiny_imagenet`."""
+    for name, value in {"CLASSES": 3, "TRAIN_PER_CLASS": 4, "VALIDATION_PER_CLASS": 2}.items():
+        monkeypatch.setattr(TinyImagenet200, name, value)

@@ -65,11 +65,12 @@ def epoch_order(data_key, epoch, count):
     return np.argsort(noise[:count])
 
 
-def numpy_training(rng_key, ids):
-    """Softmax regression by SGD with Nesterov momentum, weight decay and half a cosine; float64, written by hand."""
+def numpy_training(rng_key, ids, optimizer="sgd"):
+    """Softmax regression by SGD with Nesterov momentum, or AdamW, and half a cosine; float64, written by hand."""
     init_key, data_key, _ = jax.random.split(rng_key, 3)
     weights = {name: np.asarray(value, np.float64) for name, value in init_linear(init_key)[0].items()}
     velocity = {name: np.zeros_like(value) for name, value in weights.items()}
+    squares = {name: np.zeros_like(value) for name, value in weights.items()}
     batches = -(-len(ids) // SETTINGS.batch_size)
     total, t = SETTINGS.epochs * batches, 0
     for epoch in range(SETTINGS.epochs):
@@ -85,6 +86,14 @@ def numpy_training(rng_key, ids):
                 gradient["bias"] += error / len(rows)
             rate = SETTINGS.learning_rate * (1 + np.cos(np.pi * t / total)) / 2
             for name in weights:
+                if optimizer == "adamw":
+                    decay, g = SETTINGS.momentum, gradient[name]
+                    velocity[name] = decay * velocity[name] + (1 - decay) * g
+                    squares[name] = 0.999 * squares[name] + 0.001 * g**2
+                    mean, square = velocity[name] / (1 - decay ** (t + 1)), squares[name] / (1 - 0.999 ** (t + 1))
+                    update = mean / (np.sqrt(square) + 1e-8) + SETTINGS.weight_decay * weights[name]
+                    weights[name] = weights[name] - rate * update
+                    continue
                 g = gradient[name] + SETTINGS.weight_decay * weights[name]
                 velocity[name] = g + SETTINGS.momentum * velocity[name]
                 weights[name] = weights[name] - rate * (g + SETTINGS.momentum * velocity[name])
@@ -104,6 +113,13 @@ def test_training_is_what_a_numpy_loop_does_for_every_retained_set_and_seed(prog
             for name in expected:
                 np.testing.assert_allclose(params[name][s], expected[name], rtol=1e-4, atol=1e-5)
     assert len(traces) == seen > 0, "one program serves them all"
+
+
+def test_adamw_is_what_a_numpy_loop_does():
+    settings, keys = dataclasses.replace(SETTINGS, optimizer="adamw"), jax.random.split(jax.random.key(7), 1)
+    params, _ = oracle_program(linear, init_linear, settings)(keys, examples(IDS))
+    for name, expected in numpy_training(keys[0], IDS, "adamw").items():
+        np.testing.assert_allclose(params[name][0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_seeds_of_one_program_equal_separate_ones(programs):
@@ -174,7 +190,8 @@ def test_the_same_ingredients_hash_alike_and_any_other_differ():
     keys = {content_hash(**{**INGREDIENTS, name: value}) for name, value in others.items()}
     for field in dataclasses.fields(OracleSettings):
         default = getattr(OracleSettings(), field.name)
-        changed = dataclasses.replace(OracleSettings(), **{field.name: default + 1 if default >= 1 else default / 2})
+        another = "adamw" if default == "sgd" else default + 1 if default >= 1 else default / 2
+        changed = dataclasses.replace(OracleSettings(), **{field.name: another})
         keys.add(content_hash(**{**INGREDIENTS, "settings": changed}))
     assert len(keys | {key}) == 1 + len(others) + len(dataclasses.fields(OracleSettings))
 

@@ -42,19 +42,9 @@ def places(tmp_path, monkeypatch) -> Path:
     """Nothing of this machine is found; small sets have small counts."""
     monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setattr(fashion_mnist, "DEBIAN_DIRECTORY", tmp_path / "nowhere")
-    for name, value in {"CLASSES": 3, "TRAIN_PER_CLASS": 4, "VALIDATION_PER_CLASS": 2}.items():
-        monkeypatch.setattr(tfds_builders.TinyImagenet200, name, value)
+    archives.small_tiny_imagenet(monkeypatch)
     (tmp_path / "archives").mkdir()
     return tmp_path
-
-
-def trust(monkeypatch, name: str, folder: Path, base: str | None = None) -> None:
-    """Let a builder take the files of `folder` for the official ones, at the address `base` if given."""
-    builder = BUILDERS[name]
-    urls = builder.URLS if base is None else tuple(base + url.rpartition("/")[2] for url in builder.URLS)
-    infos = {url: checksums.compute_url_info(folder / url.rpartition("/")[2]) for url in urls}
-    monkeypatch.setattr(builder, "URLS", urls)
-    monkeypatch.setattr(builder, "url_infos", infos)
 
 
 def load(name: str, places: Path, directory: Path | None = None, **options) -> data.Dataset:
@@ -88,7 +78,7 @@ def same(built: data.Dataset, train: archives.Split, test: archives.Split) -> No
 def test_archives_in_a_directory(name, places, monkeypatch):
     folder = places / "archives"
     train, test = MAKERS[name](folder)
-    trust(monkeypatch, name, folder)
+    archives.trust(monkeypatch, name, folder)
     built = load(name, places, folder)
     same(built, train, test)
     assert built.class_names == tuple(CLASS_NAMES[name])
@@ -107,7 +97,7 @@ def _entry(name: str, places: Path) -> Path:
 def test_a_second_load_needs_no_archive(name, places, monkeypatch, request):
     folder = places / "archives"
     MAKERS[name](folder)
-    trust(monkeypatch, name, folder)
+    archives.trust(monkeypatch, name, folder)
     first = load(name, places, folder)
     request.getfixturevalue("no_preparing")
     assert load(name, places, folder).fingerprint() == first.fingerprint()
@@ -141,7 +131,7 @@ def server(places) -> Iterator[tuple[str, list[str]]]:
 def test_a_download_is_made_when_asked_for_and_kept(name, places, monkeypatch, server):
     address, asked = server
     train, test = (MAKERS | {"fashion_mnist": archives.mnist})[name](places / "archives")
-    trust(monkeypatch, name, places / "archives", address)
+    archives.trust(monkeypatch, name, places / "archives", address)
     with pytest.raises(FileNotFoundError, match="download=True"):
         load(name, places)
     assert asked == []
@@ -159,7 +149,7 @@ def test_a_download_that_fails_or_is_another_file_is_named(places, monkeypatch, 
     address, _ = server
     folder = places / "archives"
     archives.tiny_imagenet(folder)
-    trust(monkeypatch, "tiny_imagenet", folder, address)
+    archives.trust(monkeypatch, "tiny_imagenet", folder, address)
     archive = folder / "tiny-imagenet-200.zip"
     archive.write_bytes(archive.read_bytes()[:1000])
     with pytest.raises(ValueError, match="tiny_imagenet: a file is not the official one") as error:
@@ -174,7 +164,7 @@ def test_a_download_that_fails_or_is_another_file_is_named(places, monkeypatch, 
 def test_what_tfds_has_prepared_is_read_as_it_is(places, monkeypatch, request):
     folder = places / "archives"
     train, test = archives.cifar10(folder)
-    trust(monkeypatch, "cifar10", folder)
+    archives.trust(monkeypatch, "cifar10", folder)
     for data_dir in (places / "tfds", places / "elsewhere"):
         builder = tfds_builders.Cifar10(data_dir=data_dir, file_format="array_record")
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
@@ -299,7 +289,7 @@ def test_an_archive_of_other_content_is_named(case, places, monkeypatch):
     MAKERS[name](folder, *([spoil] if spoil else []))
     if damage:
         damage[1](folder / damage[0])
-    trust(monkeypatch, name, folder)
+    archives.trust(monkeypatch, name, folder)
     with pytest.raises(ValueError, match=message) as error:
         load(name, places, folder)
     assert str(folder) in str(error.value) and "fetch the file again" in str(error.value)

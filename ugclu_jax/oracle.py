@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ import optax
 from jax import lax
 
 from ugclu_jax.components import preserving_gradient
+from ugclu_jax.optimizer import OptimizerKind
 from ugclu_jax.types import EVALUATION_EXAMPLES, ApplyFn, Array, Batch, Examples, ModelState, Params, PyTree
 
 InitFn = Callable[[Array], tuple[Params, ModelState]]
@@ -28,7 +29,7 @@ class DamagedCacheError(RuntimeError):
 
 @dataclass(frozen=True)
 class OracleSettings:
-    """How an oracle is trained: SGD with Nesterov momentum, cosine learning rate, shuffled epochs.
+    """How an oracle is trained: SGD with Nesterov momentum, or AdamW; cosine learning rate, shuffled epochs.
 
     Raises:
         ValueError: a value out of its range.
@@ -45,12 +46,16 @@ class OracleSettings:
     """Examples a step; the last, smaller batch of an epoch is kept."""
     learning_rate: float = 0.05
     """Peak learning rate; it falls to 0 along half a cosine."""
+    optimizer: OptimizerKind = "sgd"
+    """sgd or adamw."""
     momentum: float = 0.9
-    """Nesterov momentum."""
+    """Nesterov momentum of SGD; decay of AdamW's first moment."""
     weight_decay: float = 5e-4
-    """Added to the gradient, of every parameter."""
+    """Of every parameter: added to the gradient of SGD, decoupled from it in AdamW."""
 
     def __post_init__(self) -> None:
+        if self.optimizer not in get_args(OptimizerKind):
+            raise ValueError(f"optimizer must be one of {', '.join(get_args(OptimizerKind))}, got {self.optimizer!r}")
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -90,14 +95,17 @@ def train_from_scratch(
     padded = examples.ids.shape[0]
     steps_per_epoch = (examples.count + settings.batch_size - 1) // settings.batch_size
     total = jnp.maximum(settings.epochs * steps_per_epoch, 1)
-    optimizer = optax.chain(
-        optax.add_decayed_weights(settings.weight_decay),
-        optax.sgd(
-            lambda t: settings.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * t / total)),
-            momentum=settings.momentum,
-            nesterov=True,
-        ),
-    )
+
+    def learning_rate(t: Array) -> Array:
+        return settings.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * t / total))
+
+    if settings.optimizer == "sgd":
+        optimizer = optax.chain(
+            optax.add_decayed_weights(settings.weight_decay),
+            optax.sgd(learning_rate, momentum=settings.momentum, nesterov=True),
+        )
+    else:
+        optimizer = optax.adamw(learning_rate, b1=settings.momentum, weight_decay=settings.weight_decay)
 
     def epoch(index: int, carry: PyTree) -> PyTree:
         # Valid rows in random order, padding behind them.

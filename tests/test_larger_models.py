@@ -1,0 +1,100 @@
+"""The paper's models on their data by name, and texts: all three experiments at smoke size, on archives made here."""
+
+import json
+from pathlib import Path
+
+import archives
+import numpy as np
+import pytest
+from tensorflow_datasets.core import constants
+from test_text import write
+
+from experiments import class_wise, random_sample, task_aware
+from experiments.config import ExperimentConfig
+from experiments.network import describe
+from experiments.runner import main
+from ugclu_jax.models.options import ModelOptions
+
+EXPERIMENTS = {
+    "task_aware": (task_aware, task_aware.TaskAwareConfig, ["--sequence", "L1 L2 U1"]),
+    "class_wise": (class_wise, class_wise.ClassWiseConfig, ["--unlearn-classes", "0"]),
+    "random_sample": (random_sample, random_sample.RandomSampleConfig, []),
+}
+SETTINGS = {
+    "cifar10": ["--model", "resnet18", "--tasks", "2"],
+    "tiny_imagenet": ["--model", "swin_t", "--tasks", "3"],
+    "text": ["--model", "text_encoder", "--tasks", "3"],
+}
+MAKERS = {"cifar10": archives.cifar10, "tiny_imagenet": archives.tiny_imagenet}
+TEXTS = [(f"{word} {i} film", word) for i in range(8) for word in ("good", "bad", "dull")]
+pytestmark = [
+    pytest.mark.usefixtures("compiled_once"),
+    pytest.mark.filterwarnings("ignore:Sharding info not provided"),
+]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """The official archives of each set, and two files of texts."""
+    made = {name: tmp_path_factory.mktemp(name) for name in MAKERS}
+    for name, folder in made.items():
+        MAKERS[name](folder)
+    return made | {"text": write(tmp_path_factory.mktemp("text") / "films", TEXTS, TEXTS[:6])}
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("dataset", SETTINGS)
+def test_runs_at_smoke_size(dataset, experiment, folders, caches, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path / "tfds"))
+    if dataset in MAKERS:
+        archives.trust(monkeypatch, dataset, folders[dataset])
+        archives.small_tiny_imagenet(monkeypatch)
+    module, kind, arguments = EXPERIMENTS[experiment]
+    places = {
+        "--data.directory": folders[dataset],
+        "--data.cache-dir": caches / "data",
+        "--cache-dir": caches,
+        "--run-dir": tmp_path / "run",
+    }
+    flags = [str(part) for place in places.items() for part in place]
+    command = ["--smoke", "--dataset", dataset, *SETTINGS[dataset], *arguments, *flags]
+    assert main(kind, experiment, module.__doc__, module.build_scenario, command) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["kind"] == "unlearn"
+    for line in lines:
+        assert np.isfinite(line["model"]["KL"]["retained"]) and 0 <= line["model"]["LA"] <= 1
+        assert line["cost"]["gradient_evaluations"] > 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    augmented = {"cifar10": "crop_flip", "tiny_imagenet": "rand_augment", "text": "none"}
+    assert config["augment"] == augmented[dataset] and config["model"] == SETTINGS[dataset][1]
+
+
+def test_the_description_names_all_that_decides_a_network(tmp_path):
+    """A file of weights counts by its content: under another name it is the same, with other bytes it is not."""
+    first, copy, other = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors"))
+    first.write_bytes(b"weights")
+    copy.write_bytes(b"weights")
+    other.write_bytes(b"Weights")
+
+    def described(augment="crop_flip", **options) -> str:
+        return describe(ExperimentConfig(model="resnet18", augment=augment, model_options=ModelOptions(**options)))
+
+    assert described(pretrained=first) == described(pretrained=copy)
+    different = [
+        described(),
+        described("none"),
+        described(width=8),
+        described(depth=8),
+        described(dtype="bfloat16"),
+        described(pretrained=first),
+        described(pretrained=other),
+        described(pretrained=other, new_head=True),
+        describe(ExperimentConfig(model="swin_t", augment="crop_flip")),
+    ]
+    assert len(set(different)) == len(different)
+    assert json.loads(described(width=8)) == {"augment": "crop_flip", "model": "resnet18", "options": {"width": 8}}
