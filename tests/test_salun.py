@@ -11,6 +11,7 @@ import reference
 
 from ugclu_jax import buffer as reservoir
 from ugclu_jax import optimizer
+from ugclu_jax.batches import from_task
 from ugclu_jax.descent import Batches, Carry, DescentSettings
 from ugclu_jax.methods import random_label
 from ugclu_jax.methods.salun import SalunHyper, SalunSettings, gradient_evaluations, saliency_mask, salun, step
@@ -60,11 +61,15 @@ def test_equal_statistics_keep_their_number():
 
 
 def test_the_mask_is_that_of_the_gradient_on_the_task(x64, mlp):
-    """A single example of the task, so that every drawn batch has the same mean."""
-    state = MethodState(mlp.params, {})
-    mask = saliency_mask(jax.random.key(0), state, HYPER, examples([4]), apply_fn=mlp.apply_fn, settings=SETTINGS)
-    gradient = mlp.twin.gradient(mlp.params, INPUTS[4], LABELS[4])
-    assert_close(mask, reference.largest({name: np.abs(g) for name, g in gradient.items()}, 0.4))
+    """Of the mean gradient over all drawn examples, as a loop takes it over the same draw."""
+    state, task, key = MethodState(mlp.params, {}), examples([4, 5, 6]), jax.random.key(0)
+    drawn = list(zip(*from_task(key, task, (2, 4))[:3], strict=True))
+    mask = saliency_mask(key, state, HYPER, task, apply_fn=mlp.apply_fn, settings=SETTINGS)
+    assert_close(mask, reference.largest(reference.gradient_statistic(mlp.twin, mlp.params, drawn), 0.4))
+    assert any(
+        (mask[name] != m).any()
+        for name, m in reference.largest(reference.fisher(mlp.twin, mlp.params, drawn), 0.4).items()
+    )  # the draw tells the statistics apart
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------

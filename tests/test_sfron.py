@@ -11,6 +11,7 @@ import reference
 
 from ugclu_jax import buffer as reservoir
 from ugclu_jax import optimizer
+from ugclu_jax.batches import from_buffer, from_task
 from ugclu_jax.descent import Batches, Carry, DescentHyper, DescentSettings
 from ugclu_jax.methods import finetune_remain
 from ugclu_jax.methods.sfron import (
@@ -177,6 +178,23 @@ def test_masked_out_weights_move_by_momentum_and_decay_or_not_at_all(x64, regres
     for scope in moved:  # the ascent never enters it where it is masked
         np.testing.assert_allclose(moved[scope].optimizer.first["kernel"], drift, rtol=1e-12)
     assert (moved["update"].params["bias"] != regression.params["bias"]).all()
+
+
+def test_the_mask_compares_means_over_batches(x64, mlp):
+    """Not over examples, as the same draw tells."""
+    task, buffer, key = examples([4, 5, 6]), buffer_of([9, 2, 1, 7]), jax.random.key(0)
+    mask = saliency_mask(
+        key, MethodState(mlp.params, {}), HYPER, task, buffer, apply_fn=mlp.apply_fn, settings=SETTINGS
+    )
+    keys = jax.random.split(key)
+    drawn = [from_task(keys[0], task, (2, 4)), from_buffer(keys[1], buffer, (2, 4))]
+    drawn = [list(zip(*batches[:3], strict=True)) for batches in drawn]
+    by_batch, by_example = (
+        reference.hard_mask(*(statistic(mlp.twin, mlp.params, batches) for batches in drawn), HYPER.saliency_threshold)
+        for statistic in (reference.batch_fisher, reference.fisher)
+    )
+    assert_close(mask, by_batch)
+    assert any((m != by_example[name]).any() for name, m in by_batch.items())
 
 
 @pytest.mark.parametrize("threshold", [0.5, 3.0])
