@@ -172,3 +172,91 @@ def step(
         "clipped": fast_norm > clip_norm,
         "displacement_norm": norm({name: new_params[name] - p for name, p in params.items()}),
     }
+
+
+# --- unlearning: one optimizer, and the order of operations of the methods that use it -------------------------------
+
+
+def weighted_sum(*terms: tuple[float, Tree]) -> Tree:
+    return {name: sum(weight * tree[name] for weight, tree in terms) for name in terms[0][1]}
+
+
+def clip(tree: Tree, bound: float) -> Tree:
+    length = norm(tree)
+    return {name: x * bound / length for name, x in tree.items()} if length > bound else tree
+
+
+def soft_gradient(network: Network, params: Tree, x: np.ndarray, target: np.ndarray) -> Tree:
+    """Of the cross-entropy to a distribution: the mean of those to single classes, for it is linear in its target."""
+    return weighted_sum(*((share, network.gradient(params, x, label)) for label, share in enumerate(target)))
+
+
+def largest(tree: Tree, share: float) -> Tree:
+    """1 for a share of all elements, those of largest value; of equal ones, the first in the order of sorted names."""
+    places = [(name, place) for name in sorted(tree) for place in np.ndindex(tree[name].shape)]
+    ranked = sorted(places, key=lambda at: -tree[at[0]][at[1]])
+    mask = {name: np.zeros_like(x) for name, x in tree.items()}
+    for name, place in ranked[: round(share * len(ranked))]:
+        mask[name][place] = 1.0
+    return mask
+
+
+class Optimizer:
+    """Momentum SGD (decay in the gradient) or AdamW (decay beside it); a mask on the update holds weights in place."""
+
+    def __init__(self, kind: str, momentum: float, weight_decay: float):
+        self.kind, self.momentum, self.weight_decay = kind, momentum, weight_decay
+        self.first, self.second, self.count = {}, {}, 0
+
+    def __call__(self, params: Tree, gradient: Tree, learning_rate: float, update_mask: Tree | None = None) -> Tree:
+        self.count += 1
+        moved = {}
+        for name, p in params.items():
+            g, first, second = gradient[name], self.first.get(name, 0.0), self.second.get(name, 0.0)
+            if self.kind == "sgd":
+                first = self.momentum * first + g + self.weight_decay * p
+                direction = first
+            else:
+                first = self.momentum * first + (1 - self.momentum) * g
+                second = 0.999 * second + 0.001 * g * g
+                corrected = np.sqrt(second / (1 - 0.999**self.count)) + 1e-8
+                direction = first / (1 - self.momentum**self.count) / corrected + self.weight_decay * p
+            self.first[name], self.second[name] = first, second
+            moved[name] = p - learning_rate * direction * (1.0 if update_mask is None else update_mask[name])
+        return moved
+
+
+def sfron(
+    network: Network,
+    params: Tree,
+    task_batches: Sequence[Batch],
+    remain_batches: Sequence[Batch],
+    *,
+    optimizer: str,
+    mask: Tree,
+    mask_update: bool,
+    forget_every: int,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    forget_weight: float,
+    loss_exponent: float,
+    clip_norm: float,
+) -> tuple[Tree, list[float]]:
+    """SFR-on in the order of its published code; also the norm of each masked ascent, before it is clipped."""
+    steps, norms = len(remain_batches), []
+    apply = Optimizer(optimizer, momentum, weight_decay)
+    for k in range(steps):
+        half_cosine = (1 + np.cos(np.pi * k / steps)) / 2
+        if k % forget_every == 0:
+            ascent = {name: np.zeros_like(p) for name, p in params.items()}
+            kept = _examples([task_batches[k]])
+            inverse = [1 / (losses(network, params, one)[0] ** loss_exponent + 1e-15) for one in kept]
+            for (x, y, _), c in zip(kept, inverse, strict=True):
+                for name, g in network.gradient(params, x[0], y[0]).items():
+                    ascent[name] -= forget_weight * half_cosine * c / sum(inverse) * g
+            masked = {name: mask[name] * g for name, g in ascent.items()}
+            norms.append(norm(masked))
+            params = apply(params, clip(masked, clip_norm), learning_rate * half_cosine, mask if mask_update else None)
+        params = apply(params, mean_gradient(network, params, remain_batches[k])[0], learning_rate * half_cosine)
+    return params, norms

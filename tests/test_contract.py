@@ -12,7 +12,13 @@ from ugclu_jax.descent import DescentHyper, DescentSettings
 from ugclu_jax.learner import combine
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.methods.finetune_remain import finetune_remain
-from ugclu_jax.types import Examples, Hyper, Info, MethodState
+from ugclu_jax.methods.gradient_ascent import GradientAscentHyper, gradient_ascent
+from ugclu_jax.methods.l1_sparse import L1SparseHyper, l1_sparse
+from ugclu_jax.methods.neg_grad_plus import NegGradPlusHyper, neg_grad_plus
+from ugclu_jax.methods.random_label import RandomLabelHyper, random_label
+from ugclu_jax.methods.salun import SalunHyper, SalunSettings, salun
+from ugclu_jax.methods.sfron import SfronHyper, SfronSettings, sfron
+from ugclu_jax.types import REQUEST_KINDS, Examples, Hyper, Info, MethodState
 from ugclu_jax.ugclu import UGCLUSettings, ug_clu
 
 INPUTS = np.random.default_rng(0).integers(0, 255, (60, 4)).astype(np.uint8)
@@ -36,6 +42,8 @@ def ug(**changes):
     return ug_clu(APPLY, learn, unlearn, num_classes=3), Hyper()
 
 
+SIZES = {"steps": 2, "task_batch_size": 4, "remain_batch_size": 4, "distillation": True}
+PAIRS = DescentSettings(**SIZES)
 FINETUNE = finetune_remain(APPLY, DescentSettings(steps=2, remain_batch_size=4), num_classes=3)
 METHODS = {
     "ug_clu": ug(),
@@ -44,9 +52,17 @@ METHODS = {
     "ug_clu plain": ug(mask="none", inner_steps=0, coefficient_decay=False, remain_decay=False),
     "ug_clu keep statistics": ug(keep_fast_statistics=True),
     "finetune_remain": (FINETUNE, DescentHyper()),
+    "gradient_ascent": (gradient_ascent(APPLY, PAIRS, num_classes=3), GradientAscentHyper()),
+    "neg_grad_plus": (neg_grad_plus(APPLY, PAIRS, num_classes=3), NegGradPlusHyper()),
+    "random_label": (random_label(APPLY, PAIRS, num_classes=3), RandomLabelHyper()),
+    "l1_sparse": (l1_sparse(APPLY, PAIRS, num_classes=3), L1SparseHyper()),
+    "salun": (salun(APPLY, SalunSettings(**SIZES, saliency_batches=1, optimizer="adamw"), num_classes=3), SalunHyper()),
+    "sfron": (sfron(APPLY, SfronSettings(**SIZES, saliency_batches=1), num_classes=3), SfronHyper()),
     "do_nothing": (do_nothing(), ()),
     "combined": (combine(learn=FINETUNE, unlearn=do_nothing()), DescentHyper()),
 }
+UNLEARN_ONLY = {"gradient_ascent", "neg_grad_plus", "random_label", "l1_sparse", "salun", "sfron"}
+CASES = [(name, kind) for name in METHODS for kind in REQUEST_KINDS if not (kind == "learn" and name in UNLEARN_ONLY)]
 TASK = Examples(jnp.asarray(INPUTS), jnp.asarray(LABELS), jnp.arange(-4, 16)[::-1].at[16:].set(-1), jnp.asarray(16))
 
 
@@ -66,8 +82,7 @@ def signature(tree):
     return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
 
 
-@pytest.mark.parametrize("kind", ["learn", "unlearn"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "kind"), CASES)
 def test_contract(name, kind, network, filled_buffer):
     method, hyper = METHODS[name]
     update = getattr(method, kind)

@@ -114,3 +114,25 @@ def from_mix(
     inputs = jnp.where(from_either, buffer.inputs[buffer_rows], task.inputs[task_rows])
     labels = jnp.where(in_buffer, buffer.labels[buffer_rows], task.labels[task_rows])
     return Batch(inputs, labels, _weights(rows, buffer.count + task.count))
+
+
+def with_random_labels(rng_key: Array, task: Examples, num_classes: int) -> Examples:
+    """The task with a wrong label for every example: uniform among the other classes, and the same at every draw.
+
+    Args:
+        rng_key: key, consumed; with the id it decides the label of an example.
+        task: the examples.
+        num_classes: C ≥ 2.
+
+    Raises:
+        ValueError: a single class, which leaves no other.
+
+    >>> import jax, jax.numpy as jnp
+    >>> task = Examples(jnp.zeros(3), jnp.array([0, 1, 1]), jnp.arange(3), jnp.array(3))
+    >>> with_random_labels(jax.random.key(0), task, num_classes=2).labels.tolist()
+    [1, 0, 0]
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2 for a label to be wrong, got {num_classes}")
+    shift = jax.random.randint(rng_key, task.labels.shape, 1, num_classes, task.labels.dtype)
+    return task._replace(labels=(task.labels + shift) % num_classes)

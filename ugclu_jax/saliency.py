@@ -13,6 +13,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from ugclu_jax.components import weighted_gradient
 from ugclu_jax.types import ApplyFn, Array, Batch, ModelState, Params, PyTree
@@ -220,6 +221,28 @@ def make_mask(
     if kind == "straight_through":
         return straight_through_mask(task_statistic, remain_statistic, saliency_threshold, mask_temperature)
     return jax.tree.map(jnp.ones_like, task_statistic)
+
+
+def top_share_mask(statistic: PyTree, keep_share: Array | float) -> PyTree:
+    """`m = 1` for the weights of largest statistic, a share of the whole tree and not of each leaf.
+
+    Args:
+        statistic: tree like params, non-negative.
+        keep_share: share in [0, 1] of all weights, rounded to a whole number of them. Among equals those that come
+            first in the tree are kept, so that the number holds where many are 0.
+
+    Returns:
+        A tree like params of 0 and 1, in the type of the statistic.
+
+    >>> top_share_mask({"a": jnp.array([3.0, 0.0]), "b": jnp.array([0.0, 2.0])}, 0.75)
+    {'a': Array([1., 1.], dtype=float32), 'b': Array([0., 1.], dtype=float32)}
+
+    References: arXiv 2310.12508 (SalUn), the threshold of its mask.
+    """
+    flat, unravel = ravel_pytree(statistic)
+    order = jnp.argsort(flat, descending=True, stable=True)
+    kept = (jnp.arange(flat.size) < jnp.round(keep_share * flat.size)).astype(flat.dtype)
+    return unravel(jnp.zeros_like(flat).at[order].set(kept))
 
 
 def density(mask: PyTree) -> PyTree:
