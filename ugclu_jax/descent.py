@@ -6,7 +6,7 @@ Every reference method is a `step` on explicit batches; this file draws for it, 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, NoReturn, get_args
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from ugclu_jax.types import (
     ModelState,
     Params,
     PyTree,
+    RequestKind,
     Scalar,
 )
 
@@ -77,12 +78,27 @@ class DescentSettings:
     """Whether the network at the start of the request teaches the steps on the buffer."""
 
     def __post_init__(self) -> None:
-        for name, least in {"steps": 0, "task_batch_size": 1, "remain_batch_size": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name, kind in {"schedule": Schedule, "optimizer": OptimizerKind}.items():
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
+        sizes = {"steps": 0, "task_batch_size": 1, "remain_batch_size": 1}
+        check_settings(self, sizes, {"schedule": Schedule, "optimizer": OptimizerKind})
+
+
+def check_settings(settings: DescentSettings, sizes: dict[str, int], choices: dict[str, Any]) -> None:
+    """Refuse sizes below their least value, and values that are none of a `Literal`.
+
+    Raises:
+        ValueError: naming the setting, its rule and the value.
+
+    >>> check_settings(DescentSettings(), {}, {"schedule": Literal["exponential"]})
+    Traceback (most recent call last):
+        ...
+    ValueError: schedule must be one of exponential, got 'linear'
+    """
+    for name, least in sizes.items():
+        if getattr(settings, name) < least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(settings, name)}")
+    for name, kind in choices.items():
+        if getattr(settings, name) not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(settings, name)!r}")
 
 
 class Carry(NamedTuple):
@@ -154,6 +170,26 @@ def update(
     return Carry(params, state)
 
 
+class Clipped(NamedTuple):
+    """A gradient of bounded length."""
+
+    gradient: Params
+    norm: Array  # [] global norm before
+    active: Array  # [] bool, whether it was longer than the bound
+
+
+def clip(gradient: Params, clip_norm: Array | float) -> Clipped:
+    """`g / max(1, ‖g‖ / c)`: the gradient, no longer than c in its global norm; c = ∞ leaves it as it is.
+
+    >>> import jax.numpy as jnp
+    >>> clip(jnp.array([3.0, 4.0]), 2.5).gradient.tolist()
+    [1.5, 2.0]
+    """
+    norm = global_norm(gradient)
+    excess = jnp.maximum(1.0, norm / clip_norm)
+    return Clipped(jax.tree.map(lambda g: g / excess, gradient), norm, norm > clip_norm)
+
+
 def teacher_targets(
     apply_fn: ApplyFn,
     state: MethodState,
@@ -184,6 +220,21 @@ def draw_pair(
         from_task(task_key, task, (settings.task_batch_size,), axis_name=axis_name),
         from_buffer(remain_key, buffer, (settings.remain_batch_size,), targets=targets, axis_name=axis_name),
     )
+
+
+def refuse(name: str, kind: RequestKind) -> Callable[..., Any]:
+    """The `learn` of a method that only unlearns, or the reverse.
+
+    >>> refuse("salun", "learn")()
+    Traceback (most recent call last):
+        ...
+    ValueError: salun does not learn: combine it with a method that does, see ugclu_jax.learner.combine
+    """
+
+    def refusal(*args: Any, **kwargs: Any) -> NoReturn:
+        raise ValueError(f"{name} does not {kind}: combine it with a method that does, see ugclu_jax.learner.combine")
+
+    return refusal
 
 
 def descend_request(
