@@ -99,7 +99,7 @@ def follow(
     [0.5]
     """
     steps = teacher.steps + 1
-    momentum = jnp.minimum(1 - 1 / (steps + 1), hyper.largest_momentum)
+    momentum = jnp.minimum(1 - 1 / (steps.astype(jnp.result_type(float)) + 1), hyper.largest_momentum)
     if rng_key is not None:
         momentum = jnp.where(jax.random.bernoulli(rng_key, hyper.update_probability), momentum, 1.0)
 
