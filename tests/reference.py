@@ -260,3 +260,37 @@ def sfron(
             params = apply(params, clip(masked, clip_norm), learning_rate * half_cosine, mask if mask_update else None)
         params = apply(params, mean_gradient(network, params, remain_batches[k])[0], learning_rate * half_cosine)
     return params, norms
+
+
+# --- a linear network, by what its loss says to the logits ------------------------------------------------------------
+
+
+def linear_gradient(inputs: np.ndarray, deltas: Sequence[np.ndarray], weights: Sequence[float]) -> Tree:
+    """Mean gradient of the examples of weight 1; `deltas[i]` is the derivative of its loss by its logits."""
+    total = {"kernel": np.zeros((inputs.shape[1], len(deltas[0]))), "bias": np.zeros(len(deltas[0]))}
+    for x, delta, weight in zip(inputs, deltas, weights, strict=True):
+        if weight:
+            total["kernel"] += np.outer(x, delta)
+            total["bias"] += delta
+    return {name: g / max(np.count_nonzero(weights), 1) for name, g in total.items()}
+
+
+def momentum_step(
+    params: Tree, velocity: Tree, gradient: Tree, learning_rate: float, momentum: float, weight_decay: float
+) -> tuple[Tree, Tree]:
+    """`b ← μ b + g + w θ; θ ← θ − η b`."""
+    velocity = {name: momentum * velocity[name] + gradient[name] + weight_decay * p for name, p in params.items()}
+    return {name: p - learning_rate * velocity[name] for name, p in params.items()}, velocity
+
+
+def distilled(logits: np.ndarray, label: int, weight: float, departed: Sequence[int] = ()) -> np.ndarray:
+    """`(1 − δ) onehot + δ q`, q the softmax over the classes that stay."""
+    stay = [c for c in range(len(logits)) if c not in departed]
+    teacher = np.zeros(len(logits))
+    teacher[stay] = softmax(logits[stay])
+    return (1 - weight) * np.eye(len(logits))[label] + weight * teacher
+
+
+def divergence_delta(logits: np.ndarray, teacher: np.ndarray, temperature: float) -> np.ndarray:
+    """`∂/∂z T² KL(q ‖ p) = T (p − q)`."""
+    return temperature * (softmax(logits / temperature) - softmax(teacher / temperature))

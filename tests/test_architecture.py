@@ -8,6 +8,7 @@ LAYERS = [
     {"types"},
     {"losses", "buffer", "requests", "metrics"},
     {"batches", "coefficients", "components", "distillation", "saliency", "fast_slow", "membership", "optimizer"},
+    {"bounded", "euclidean"},
     {"descent", "oracle"},
     {"ugclu", "methods"},
     {"learner"},

@@ -10,14 +10,20 @@ import pytest
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax.descent import DescentHyper, DescentSettings
 from ugclu_jax.learner import combine
+from ugclu_jax.methods.bad_teacher import BadTeacherHyper, bad_teacher
+from ugclu_jax.methods.clpu_der_pp import ClpuHyper, clpu_der_pp
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.methods.finetune_remain import finetune_remain
 from ugclu_jax.methods.gradient_ascent import GradientAscentHyper, gradient_ascent
 from ugclu_jax.methods.l1_sparse import L1SparseHyper, l1_sparse
 from ugclu_jax.methods.neg_grad_plus import NegGradPlusHyper, neg_grad_plus
 from ugclu_jax.methods.random_label import RandomLabelHyper, random_label
+from ugclu_jax.methods.retrain import retrain
 from ugclu_jax.methods.salun import SalunHyper, SalunSettings, salun
+from ugclu_jax.methods.scrub import ScrubHyper, ScrubSettings, scrub
 from ugclu_jax.methods.sfron import SfronHyper, SfronSettings, sfron
+from ugclu_jax.methods.uniclun import UniclunHyper, uniclun
+from ugclu_jax.oracle import OracleSettings
 from ugclu_jax.types import REQUEST_KINDS, Examples, Hyper, Info, MethodState
 from ugclu_jax.ugclu import UGCLUSettings, ug_clu
 
@@ -38,12 +44,20 @@ SMALL = UGCLUSettings(outer_steps=2, inner_steps=1, task_batch_size=4, remain_ba
 
 def ug(**changes):
     unlearn = dataclasses.replace(SMALL, **changes)
-    learn = dataclasses.replace(unlearn, inner_data="mixed")
+    learn = dataclasses.replace(unlearn, inner_data="mixed", unlearn_loss="ascent", distillation=False)
     return ug_clu(APPLY, learn, unlearn, num_classes=3), Hyper()
 
 
 SIZES = {"steps": 2, "task_batch_size": 4, "remain_batch_size": 4, "distillation": True}
 PAIRS = DescentSettings(**SIZES)
+
+
+def fresh_network(rng_key):
+    return {"kernel": jax.random.normal(rng_key, (4, 3)), "bias": jnp.zeros(3)}, {"mean": jnp.zeros(4)}
+
+
+DESCENT = DescentSettings(steps=2, task_batch_size=4, remain_batch_size=4)
+DISTILLING = dataclasses.replace(DESCENT, distillation=True)
 FINETUNE = finetune_remain(APPLY, DescentSettings(steps=2, remain_batch_size=4), num_classes=3)
 METHODS = {
     "ug_clu": ug(),
@@ -51,6 +65,8 @@ METHODS = {
     "ug_clu straight_through batch_fisher": ug(mask="straight_through", saliency="batch_fisher"),
     "ug_clu plain": ug(mask="none", inner_steps=0, coefficient_decay=False, remain_decay=False),
     "ug_clu keep statistics": ug(keep_fast_statistics=True),
+    "ug_clu bounded": ug(mask="none", unlearn_loss="bounded", distillation=True),
+    "ug_clu target euclidean": ug(unlearn_loss="target", manifold="euclidean"),
     "finetune_remain": (FINETUNE, DescentHyper()),
     "gradient_ascent": (gradient_ascent(APPLY, PAIRS, num_classes=3), GradientAscentHyper()),
     "neg_grad_plus": (neg_grad_plus(APPLY, PAIRS, num_classes=3), NegGradPlusHyper()),
@@ -60,9 +76,27 @@ METHODS = {
     "sfron": (sfron(APPLY, SfronSettings(**SIZES, saliency_batches=1), num_classes=3), SfronHyper()),
     "do_nothing": (do_nothing(), ()),
     "combined": (combine(learn=FINETUNE, unlearn=do_nothing()), DescentHyper()),
+    "scrub": (scrub(APPLY, ScrubSettings(2, 4, 4), num_classes=3), ScrubHyper(momentum=0.9)),
+    "scrub adamw distilling": (
+        scrub(APPLY, ScrubSettings(2, 4, 4, optimizer="adamw", distillation=True), num_classes=3),
+        ScrubHyper(0.01, 0.9),
+    ),
+    "bad_teacher": (bad_teacher(APPLY, DESCENT, num_classes=3, init_fn=fresh_network), BadTeacherHyper()),
+    "bad_teacher distilling": (bad_teacher(APPLY, DISTILLING, num_classes=3, init_fn=fresh_network), BadTeacherHyper()),
+    "uniclun": (uniclun(APPLY, DISTILLING, num_classes=3, init_fn=fresh_network), UniclunHyper()),
+    "clpu_der_pp": (
+        clpu_der_pp(APPLY, DESCENT, num_classes=3, capacity=12, num_examples=60, init_fn=fresh_network),
+        ClpuHyper(),
+    ),
+    "retrain": (
+        retrain(APPLY, OracleSettings(1, 8), num_classes=3, init_fn=fresh_network, num_examples=60),
+        (),
+    ),
 }
-UNLEARN_ONLY = {"gradient_ascent", "neg_grad_plus", "random_label", "l1_sparse", "salun", "sfron"}
-CASES = [(name, kind) for name in METHODS for kind in REQUEST_KINDS if not (kind == "learn" and name in UNLEARN_ONLY)]
+ONLY_UNLEARN = {"gradient_ascent", "neg_grad_plus", "random_label", "l1_sparse", "salun", "sfron"}
+ONLY_UNLEARN |= {"scrub", "scrub adamw distilling", "bad_teacher", "bad_teacher distilling"}
+KINDS = {name: ["unlearn"] if name in ONLY_UNLEARN else list(REQUEST_KINDS) for name in METHODS}
+SERVED = [(name, kind) for name, kinds in KINDS.items() for kind in kinds]
 TASK = Examples(jnp.asarray(INPUTS), jnp.asarray(LABELS), jnp.arange(-4, 16)[::-1].at[16:].set(-1), jnp.asarray(16))
 
 
@@ -82,11 +116,14 @@ def signature(tree):
     return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(("name", "kind"), SERVED)
 def test_contract(name, kind, network, filled_buffer):
     method, hyper = METHODS[name]
     update = getattr(method, kind)
     state = method.init(*network)
+    # As the learner does: first what was learned before, then this request.
+    before = TASK._replace(ids=jnp.arange(20, 40), count=jnp.asarray(20))
+    state = state._replace(extra=method.track(kind, method.track("learn", state.extra, before), TASK))
     hyper = jax.tree.map(jnp.asarray, hyper)
     traces = 0
 
@@ -121,9 +158,28 @@ def test_contract(name, kind, network, filled_buffer):
 @pytest.mark.parametrize("name", METHODS)
 def test_an_empty_buffer_harms_nothing(name, network):
     method, hyper = METHODS[name]
-    empty = buffer_lib.init(4, (4,), jnp.uint8, jax.random.key(0))
+    empty = buffer_lib.init(12, (4,), jnp.uint8, jax.random.key(0))
     state = method.init(*network)
     new_state, _ = jax.jit(method.unlearn)(jax.random.key(0), state, hyper, TASK, empty)
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(new_state))
     if name == "finetune_remain":  # nothing to fine-tune on
         jax.tree.map(np.testing.assert_array_equal, new_state, state)
+
+
+@pytest.mark.parametrize("name", [name for name, kinds in KINDS.items() if len(kinds) == 1])
+def test_a_request_that_a_method_does_not_serve_is_refused(name, network):
+    method, hyper = METHODS[name]
+    (kind,) = set(REQUEST_KINDS) - set(KINDS[name])
+    with pytest.raises(ValueError, match=f"does not {kind}: combine it with a method that does"):
+        getattr(method, kind)(jax.random.key(0), method.init(*network), hyper, TASK, None)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_tracking_twice_is_tracking_once_and_leaves_others_alone(name, network):
+    method, _ = METHODS[name]
+    extra = method.init(*network).extra
+    for kind in REQUEST_KINDS:
+        once = method.track(kind, extra | {"another": 7}, TASK)
+        jax.tree.map(np.testing.assert_array_equal, method.track(kind, once, TASK), once)
+        assert once["another"] == 7 and signature(once) == signature(extra | {"another": 7})
+        assert method.track(kind, {"another": 7}, TASK) == {"another": 7}

@@ -45,13 +45,21 @@ def _weights(rows: Array, source_count: Array) -> Array:
     return jnp.full(rows.shape, source_count > 0, jnp.float32)
 
 
-def from_task(rng_key: Array, task: Examples, shape: tuple[int, ...], *, axis_name: str | None = None) -> Batch:
+def from_task(
+    rng_key: Array,
+    task: Examples,
+    shape: tuple[int, ...],
+    *,
+    targets: Array | None = None,
+    axis_name: str | None = None,
+) -> Batch:
     """Uniform draw from the examples of a request.
 
     Args:
         rng_key: key, consumed.
         task: the examples.
         shape: `(B,)` or `(n, B)`, B the global batch size.
+        targets: `[P, C]` distributions, one a row of the request, or None: then the labels count.
         axis_name: mapped axis of devices; each gets `B / D` rows.
 
     Returns:
@@ -62,9 +70,9 @@ def from_task(rng_key: Array, task: Examples, shape: tuple[int, ...], *, axis_na
     >>> from_task(jax.random.key(0), task, (2,)).inputs.tolist()
     [3.0, 3.0]
     """
-    positions = jax.random.randint(rng_key, shape, 0, jnp.maximum(task.count, 1))
-    rows = task.ids[share(positions, axis_name)]
-    return Batch(task.inputs[rows], task.labels[rows], _weights(rows, task.count))
+    positions = share(jax.random.randint(rng_key, shape, 0, jnp.maximum(task.count, 1)), axis_name)
+    rows, drawn = task.ids[positions], None if targets is None else targets[positions]
+    return Batch(task.inputs[rows], task.labels[rows], _weights(rows, task.count), drawn)
 
 
 def from_buffer(
@@ -103,7 +111,7 @@ def from_mix(
 ) -> Batch:
     """Class-balanced draw from buffer and task together; `cumulative` is `mixed_weights(task, buffer, C)`.
 
-    The other arguments and the result are those of `from_task`.
+    The other arguments and the result are those of `from_task`; the batch has no targets.
     """
     rows = share(draw_rows(rng_key, cumulative, shape), axis_name)
     capacity = buffer.labels.shape[0]

@@ -68,10 +68,39 @@ def remain_targets(
     References: arXiv 2505.15178, Proposition 2 (the metric); the teacher at the start of the request is ours.
     """
 
-    def logits_of(inputs: Array) -> Array:
-        return apply_fn(params, model_state, inputs[None], train=False, rng_key=None)[0][0]
+    logits = start_logits(apply_fn, params, model_state, buffer.inputs, batch_size=batch_size)
+    return targets_of(logits, task, buffer, distillation_weight)
 
-    logits = lax.map(logits_of, buffer.inputs, batch_size=batch_size)
+
+def start_logits(
+    apply_fn: ApplyFn, params: Params, model_state: ModelState, inputs: Array, *, batch_size: int = 64
+) -> Array:
+    """`[R, C]` logits of a network for `inputs [R, ...]` in evaluation mode, `batch_size` rows in memory at a time.
+
+    >>> import jax.numpy as jnp
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> start_logits(linear, jnp.eye(2), {}, jnp.array([[1.0, 2.0]])).tolist()
+    [[1.0, 2.0]]
+    """
+
+    def logits_of(x: Array) -> Array:
+        return apply_fn(params, model_state, x[None], train=False, rng_key=None)[0][0]
+
+    return lax.map(logits_of, inputs, batch_size=batch_size)
+
+
+def targets_of(logits: Array, task: Examples, buffer: Buffer, distillation_weight: Array | float) -> Array:
+    """The formula at the top of this file, from the teacher's `logits [M, C]` of the buffer's rows.
+
+    Arguments and result as in `remain_targets`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from ugclu_jax.buffer import init
+    >>> task = Examples(jnp.zeros(1), jnp.array([2]), jnp.array([0]), jnp.array(1))
+    >>> empty = init(1, (), jnp.float32, jax.random.key(0))
+    >>> targets_of(jnp.zeros((1, 3)), task, empty, 1.0).tolist()  # class 2 leaves
+    [[0.5, 0.5, 0.0]]
+    """
     departed = departed_classes(task, buffer, logits.shape[-1])
     # Finite, so that the rows of an empty buffer, from which every class departed, hold no NaN.
     teacher = jax.nn.softmax(jnp.where(departed, jnp.finfo(logits.dtype).min, logits))

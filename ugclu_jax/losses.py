@@ -41,3 +41,29 @@ def soft_cross_entropy(logits: Array, targets: Array) -> Array:
     """
     terms = jnp.where(targets > 0, targets * jax.nn.log_softmax(logits), 0.0)
     return -jnp.sum(terms, axis=-1)
+
+
+def divergence(logits: Array, teacher_logits: Array, temperature: Array | float = 1.0) -> Array:
+    """Divergence from a teacher, `ℓ_i = T² KL(q_i ‖ p_i)`, `q` and `p` the softmax of its logits and of ours over T.
+
+    The factor keeps the size of the gradient, `T (p − q)` by the logits, comparable to that of a cross-entropy.
+
+    Args:
+        logits: `[B, C]`, any float type.
+        teacher_logits: `[B, C]`; constants of the gradient.
+        temperature: T > 0.
+
+    Returns:
+        `[B]` losses ≥ 0 (to rounding), in nats.
+
+    >>> import jax.numpy as jnp
+    >>> bool(jnp.allclose(divergence(jnp.zeros((1, 2)), jnp.array([[0.0, -jnp.inf]])), jnp.log(2.0)))
+    True
+
+    References: Hinton, Vinyals, Dean, arXiv 1503.02531.
+    """
+    teacher = jax.nn.log_softmax(teacher_logits / temperature)
+    student = jax.nn.log_softmax(logits / temperature)
+    targets = jnp.exp(teacher)
+    terms = jnp.where(targets > 0, targets * (jnp.where(targets > 0, teacher, 0.0) - student), 0.0)
+    return temperature**2 * jnp.sum(terms, axis=-1)

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from ugclu_jax.batches import from_buffer, from_mix, from_task, mixed_weights
+from ugclu_jax.bounded import bounded_coefficients, held_levels, task_targets
 from ugclu_jax.buffer import Buffer
 from ugclu_jax.coefficients import adaptive
 from ugclu_jax.components import learning_gradient, preserving_gradient, unlearning_gradient
-from ugclu_jax.distillation import remain_targets
+from ugclu_jax.distillation import start_logits, targets_of
+from ugclu_jax.euclidean import data_shares, euclidean_step
 from ugclu_jax.fast_slow import FastSlowStep, fast_slow_step, request_loop
 from ugclu_jax.saliency import STATISTICS, MaskKind, SaliencyKind, density, make_mask
 from ugclu_jax.types import (
@@ -34,6 +36,8 @@ from ugclu_jax.types import (
 )
 
 InnerData = Literal["buffer", "mixed"]
+UnlearnLoss = Literal["ascent", "bounded", "target"]
+Manifold = Literal["fast_slow", "euclidean"]
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,18 @@ class UGCLUSettings:
     """Whether the network at the start of the request teaches the inner steps; they must see the buffer alone."""
     keep_fast_statistics: bool = False
     """Whether BatchNorm statistics of the fast step are kept; they are of one task only."""
+    unlearn_loss: UnlearnLoss = "ascent"
+    """The task's component when unlearning: the paper's ascent, or one with an end, see `bounded`; these read no λ."""
+    manifold: Manifold = "fast_slow"
+    """The fast-slow update, or K_in steps along the Euclidean direction, see `euclidean`; these read no β_Q, no α."""
 
     def __post_init__(self) -> None:
         bounds = {"outer_steps": 1, "inner_steps": 0, "task_batch_size": 1, "remain_batch_size": 1}
         for name, least in {**bounds, "saliency_batches": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name, kind in {"inner_data": InnerData, "mask": MaskKind, "saliency": SaliencyKind}.items():
+        choices = {"inner_data": InnerData, "mask": MaskKind, "saliency": SaliencyKind}
+        for name, kind in {**choices, "unlearn_loss": UnlearnLoss, "manifold": Manifold}.items():
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
         if self.distillation and self.inner_data != "buffer":
@@ -87,6 +96,8 @@ class UGCLUSettings:
                 f"distillation needs inner_data 'buffer', got {self.inner_data!r}: the network at the start of the "
                 "request knows nothing of the new data"
             )
+        if self.manifold == "euclidean" and self.inner_steps == 0:
+            raise ValueError("manifold 'euclidean' needs inner_steps of at least 1, got 0: it has no other steps")
 
 
 _RANGES: dict[str, tuple[float, float, bool]] = {  # lowest, highest, whether the lowest itself is allowed
@@ -121,16 +132,22 @@ def check_hyper(hyper: Hyper) -> None:
             raise ValueError(f"{name} must be in {'[' if closed else '('}{lowest:g}, {top}, got {value:g}")
 
 
-def gradient_evaluations(settings: UGCLUSettings, capacity: int) -> float:
-    """Cost of one request in units of `EVALUATION_EXAMPLES`, saliency and the teacher's forward passes included.
+def gradient_evaluations(settings: UGCLUSettings, capacity: int, task_rows: int = 0) -> float:
+    """Cost of one request in units of `EVALUATION_EXAMPLES`, saliency and forward passes of θ_0 included.
+
+    Args:
+        settings: of the request.
+        capacity: M; distillation and `unlearn_loss = "bounded"` share one forward pass over it.
+        task_rows: P, padding included; `unlearn_loss = "target"` passes over them once.
 
     >>> gradient_evaluations(UGCLUSettings(outer_steps=1, inner_steps=2, mask="none"), capacity=0)
     3.0
     """
     saliency = 0 if settings.mask == "none" else 2 * settings.saliency_batches * settings.task_batch_size
-    teacher = FORWARD_COST * capacity if settings.distillation else 0.0
+    rows = capacity if settings.distillation or settings.unlearn_loss == "bounded" else 0
+    rows += task_rows if settings.unlearn_loss == "target" else 0
     steps = settings.outer_steps * (settings.task_batch_size + settings.inner_steps * settings.remain_batch_size)
-    return (saliency + teacher + steps) / EVALUATION_EXAMPLES
+    return (saliency + FORWARD_COST * rows + steps) / EVALUATION_EXAMPLES
 
 
 class StepInfo(NamedTuple):
@@ -154,6 +171,9 @@ def step(
     coefficient_decay: bool = True,
     remain_decay: bool = True,
     keep_fast_statistics: bool = False,
+    unlearn_loss: UnlearnLoss = "ascent",
+    levels: Array | None = None,
+    shares: tuple[Array | float, Array | float] | None = None,
     rng_key: Array | None = None,
     axis_name: str | None = None,
 ) -> tuple[Params, ModelState, StepInfo]:
@@ -161,7 +181,7 @@ def step(
 
     Args:
         params, model_state: θ_k and the model's mutable statistics.
-        task_batch: `[B]` examples to learn or to unlearn.
+        task_batch: `[B]` examples to learn or to unlearn; with targets where the unlearning loss is "target".
         remain_batches: `[J, B]`, one batch an inner step.
         hyper: continuous settings.
         kind: "learn" or "unlearn".
@@ -170,6 +190,9 @@ def step(
         remaining_share: `e_k` in [0, 1].
         coefficient_decay, remain_decay: whether `e_k` scales the coefficients, and β_R.
         keep_fast_statistics: whether the statistics of the fast step's forward pass are kept.
+        unlearn_loss: the component of an unlearn request.
+        levels: `[C]` where the unlearning loss is "bounded", see `bounded.held_levels`.
+        shares: `(p_R, p_Q)` of the data, for a Euclidean step; None for the fast-slow step.
         rng_key: for the model's own randomness, or None.
         axis_name: mapped axis that splits the batches.
 
@@ -190,6 +213,10 @@ def step(
     component = learning_gradient if kind == "learn" else unlearning_gradient
     decay = remaining_share if coefficient_decay else 1.0
     coefficient_fn = adaptive(kind, hyper.loss_exponent, decay, axis_name=axis_name)
+    if kind == "unlearn" and unlearn_loss == "bounded":
+        coefficient_fn = bounded_coefficients(levels[task_batch.labels], decay)
+    if kind == "unlearn" and unlearn_loss == "target":
+        component, coefficient_fn = learning_gradient, adaptive(kind, 0.0, decay, axis_name=axis_name)
     task = component(apply_fn, params, model_state, task_batch, coefficient_fn, rng_key=fast_key, axis_name=axis_name)
 
     def remain_gradient(
@@ -201,16 +228,23 @@ def step(
         gradient = jax.tree.map(lambda g, p: g + hyper.remain_weight_decay * p, remain.gradient, params)
         return gradient, remain.model_state, remain.loss
 
-    update = fast_slow_step(
+    remain_learning_rate = hyper.remain_learning_rate * (remaining_share if remain_decay else 1.0)
+    if shares is None:
+        move = functools.partial(
+            fast_slow_step,
+            fast_learning_rate=hyper.fast_learning_rate,
+            remain_learning_rate=remain_learning_rate,
+            slow_step_size=hyper.slow_step_size,
+        )
+    else:
+        move = functools.partial(euclidean_step, shares=shares, learning_rate=remain_learning_rate)
+    update = move(
         params,
         task.model_state if keep_fast_statistics else model_state,
         task.gradient,
         remain_gradient,
         (remain_batches, jnp.arange(remain_batches.labels.shape[0])),
         mask=mask,
-        fast_learning_rate=hyper.fast_learning_rate,
-        remain_learning_rate=hyper.remain_learning_rate * (remaining_share if remain_decay else 1.0),
-        slow_step_size=hyper.slow_step_size,
         clip_norm=hyper.clip_norm,
     )
     return update.params, update.model_state, StepInfo(task.loss, update._replace(params=(), model_state=()))
@@ -260,12 +294,14 @@ def ug_clu(
 
     Args:
         apply_fn: the model.
-        learn_settings, unlearn_settings: static settings; `inner_data` of an unlearn request must be "buffer".
+        learn_settings, unlearn_settings: static settings; `inner_data` of an unlearn request must be "buffer",
+            `unlearn_loss` of a learn request "ascent".
         num_classes: C, for the class-balanced mix of `inner_data = "mixed"`.
         on_step: progress function called with `(steps done, K, StepInfo)`, see `fast_slow.request_loop`.
 
     Raises:
-        ValueError: `num_classes` below 2, or inner steps of an unlearn request that would see what is to be removed.
+        ValueError: `num_classes` below 2, inner steps of an unlearn request that would see what is to be removed, or
+            an unlearning loss for a learn request.
 
     >>> ug_clu(lambda *a, **k: None, UGCLUSettings(), UGCLUSettings(inner_data="mixed"), num_classes=10)
     Traceback (most recent call last):
@@ -279,6 +315,11 @@ def ug_clu(
     if unlearn_settings.inner_data != "buffer":
         raise ValueError(
             "inner_data of an unlearn request must be 'buffer': 'mixed' would rehearse what is to be removed"
+        )
+    if learn_settings.unlearn_loss != "ascent":
+        raise ValueError(
+            f"unlearn_loss of a learn request must be 'ascent', got {learn_settings.unlearn_loss!r}: "
+            "learning does not read it"
         )
 
     def request(
@@ -305,17 +346,18 @@ def ug_clu(
             axis_name=axis_name,
         )
         mixed = mixed_weights(task, buffer, num_classes) if settings.inner_data == "mixed" else None
-        targets = None
-        if settings.distillation:
-            targets = remain_targets(
-                apply_fn,
-                state.params,
-                state.model_state,
-                task,
-                buffer,
-                hyper.distillation_weight,
-                batch_size=settings.remain_batch_size,
-            )
+        start = functools.partial(start_logits, apply_fn, state.params, state.model_state)
+        targets, levels, unlearned = None, None, None
+        if settings.distillation or settings.unlearn_loss == "bounded":
+            logits = start(buffer.inputs, batch_size=settings.remain_batch_size)
+            if settings.distillation:
+                targets = targets_of(logits, task, buffer, hyper.distillation_weight)
+            if settings.unlearn_loss == "bounded":
+                levels = held_levels(logits, buffer)
+        if settings.unlearn_loss == "target":
+            size = settings.task_batch_size
+            unlearned = task_targets(start(task.inputs[task.ids], batch_size=size), task, buffer, batch_size=size)
+        shares = data_shares(buffer.count, task.count) if settings.manifold == "euclidean" else None
         inner_shape = (settings.inner_steps, settings.remain_batch_size)
 
         def draw(key: Array) -> tuple[Batch, Batch]:
@@ -324,7 +366,8 @@ def ug_clu(
                 remain_batches = from_buffer(remain_key, buffer, inner_shape, targets=targets, axis_name=axis_name)
             else:
                 remain_batches = from_mix(remain_key, task, buffer, mixed, inner_shape, axis_name=axis_name)
-            return from_task(task_key, task, (settings.task_batch_size,), axis_name=axis_name), remain_batches
+            shape = (settings.task_batch_size,)
+            return from_task(task_key, task, shape, targets=unlearned, axis_name=axis_name), remain_batches
 
         def outer_step(
             key: Array, params: Params, model_state: ModelState, batches: tuple[Batch, Batch], remaining_share: Array
@@ -342,6 +385,9 @@ def ug_clu(
                 coefficient_decay=settings.coefficient_decay,
                 remain_decay=settings.remain_decay,
                 keep_fast_statistics=settings.keep_fast_statistics,
+                unlearn_loss=settings.unlearn_loss,
+                levels=levels,
+                shares=shares,
                 rng_key=model_key,
                 axis_name=axis_name,
             )
@@ -356,7 +402,9 @@ def ug_clu(
             clipped=steps.update.clipped,
             displacement_norms=steps.update.displacement_norm,
             mask_density=density(mask),
-            gradient_evaluations=jnp.asarray(gradient_evaluations(settings, buffer.ids.shape[0])),
+            gradient_evaluations=jnp.asarray(
+                gradient_evaluations(settings, buffer.ids.shape[0], task.ids.shape[0]), jnp.float32
+            ),
         )
         return MethodState(params, model_state, state.extra), info
 
