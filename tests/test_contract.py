@@ -56,7 +56,7 @@ METHODS = {
     "ug_clu plain": ug(mask="none", inner_steps=0, coefficient_decay=False, remain_decay=False),
     "ug_clu keep statistics": ug(keep_fast_statistics=True),
     "ug_clu bounded": ug(mask="none", unlearn_loss="bounded", distillation=True),
-    "ug_clu target euclidean": ug(unlearn_loss="target", manifold="euclidean"),
+    "ug_clu target euclidean": ug(mask="none", unlearn_loss="target", manifold="euclidean"),
     "finetune_remain": (FINETUNE, DescentHyper()),
     "do_nothing": (do_nothing(), ()),
     "combined": (combine(learn=FINETUNE, unlearn=do_nothing()), DescentHyper()),
