@@ -66,7 +66,7 @@ METHODS = {
     "ug_clu plain": ug(mask="none", inner_steps=0, coefficient_decay=False, remain_decay=False),
     "ug_clu keep statistics": ug(keep_fast_statistics=True),
     "ug_clu bounded": ug(mask="none", unlearn_loss="bounded", distillation=True),
-    "ug_clu target euclidean": ug(unlearn_loss="target", manifold="euclidean"),
+    "ug_clu target euclidean": ug(mask="none", unlearn_loss="target", manifold="euclidean"),
     "finetune_remain": (FINETUNE, DescentHyper()),
     "gradient_ascent": (gradient_ascent(APPLY, PAIRS, num_classes=3), GradientAscentHyper()),
     "neg_grad_plus": (neg_grad_plus(APPLY, PAIRS, num_classes=3), NegGradPlusHyper()),

@@ -12,7 +12,8 @@ is the gradient of `−log(1 − p_y)`, of which the logits see `p_y` at most.
 
 Whoever never saw an example classifies it as well as *held-out* data of its class. A method's contract has none, so
 a_y comes from the buffer, whose examples were trained on: it is too high by as much as they are memorised, and the
-ascent stops that much too early. `target` has no such level; its p_U comes from a network that saw the example.
+ascent stops that much too early. Nor is it the level of an odd example, one with a wrong label say: that one is pushed
+no further than the usual ones stand. `target` has no such level; its p_U comes from a network that saw the example.
 
 Neighbours are those in the space of the inputs as stored, by Euclidean distance in float32. Token ids have no such
 distance: there `n` is the label histogram of the whole buffer. The search costs no gradient evaluation.
