@@ -12,6 +12,7 @@
 The sums of the paper are means over the mini-batch here, padding excluded: a change of the step size only.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -21,6 +22,9 @@ from jax import lax
 from ugclu_jax.coefficients import CoefficientFn, uniform
 from ugclu_jax.losses import cross_entropy, soft_cross_entropy
 from ugclu_jax.types import ApplyFn, Array, Batch, ModelState, Params, PyTree
+
+LossesFn = Callable[[Array, Batch], Array]
+"""`(logits [B, C], batch) -> losses [B]`: what an example costs."""
 
 
 class Component(NamedTuple):
@@ -39,6 +43,17 @@ class Shares(NamedTuple):
     unlearn: Array | float = 0.0
 
 
+def batch_losses(logits: Array, batch: Batch) -> Array:
+    """`[B]` cross-entropy to the labels, or to the targets where the batch has them.
+
+    >>> import jax.numpy as jnp
+    >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1), targets=jnp.array([[0.0, 1.0]]))
+    >>> bool(batch_losses(jnp.array([[-9.0, 9.0]]), batch)[0] < 1e-6)
+    True
+    """
+    return cross_entropy(logits, batch.labels) if batch.targets is None else soft_cross_entropy(logits, batch.targets)
+
+
 def weighted_gradient(
     apply_fn: ApplyFn,
     params: Params,
@@ -46,6 +61,7 @@ def weighted_gradient(
     batch: Batch,
     coefficient_fn: CoefficientFn = uniform,
     *,
+    losses_fn: LossesFn = batch_losses,
     train: bool = True,
     rng_key: Array | None = None,
     axis_name: str | None = None,
@@ -56,8 +72,9 @@ def weighted_gradient(
         apply_fn: the model.
         params: tree of parameters.
         model_state: mutable statistics of the model.
-        batch: `[B]` examples; weight 0 marks padding. Where it has targets, `ℓ_i` is the cross-entropy to them.
+        batch: `[B]` examples; weight 0 marks padding.
         coefficient_fn: from the losses of this very forward pass to `ε [B]`.
+        losses_fn: from the logits to `ℓ [B]`.
         train: whether the model runs in training mode.
         rng_key: key for the model (dropout), or None where it needs none.
         axis_name: mapped axis that splits the batch; gradient, state and loss are then those of the whole batch.
@@ -80,10 +97,7 @@ def weighted_gradient(
 
     def losses_of(params: Params) -> tuple[Array, ModelState]:
         logits, new_state = apply_fn(params, model_state, batch.inputs, train=train, rng_key=rng_key)
-        losses = (
-            cross_entropy(logits, batch.labels) if batch.targets is None else soft_cross_entropy(logits, batch.targets)
-        )
-        return losses, new_state
+        return losses_fn(logits, batch), new_state
 
     losses, pull_back, new_state = jax.vjp(losses_of, params, has_aux=True)
     # The coefficients enter as the cotangent: constants of this gradient, and yet a hypergradient of what is made of it

@@ -6,7 +6,7 @@ Every reference method is a `step` on explicit batches; this file draws for it, 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from ugclu_jax.types import (
     ModelState,
     Params,
     PyTree,
+    RequestKind,
     Scalar,
 )
 
@@ -265,3 +266,33 @@ def cost(settings: DescentSettings, capacity: int, *, a_step: float, once: float
     """
     teacher = FORWARD_COST * capacity if settings.distillation else 0.0
     return (once + teacher + settings.steps * a_step) / EVALUATION_EXAMPLES
+
+
+def refuse(name: str, kind: RequestKind) -> Callable[..., Any]:
+    """What stands in a `Method` for the kind of request that it has no answer to.
+
+    >>> refuse("er", "unlearn")()
+    Traceback (most recent call last):
+        ...
+    ValueError: er does not unlearn: combine it with a method that does, see ugclu_jax.learner.combine
+    """
+
+    def refusal(*args: Any, **kwargs: Any) -> Any:
+        raise ValueError(f"{name} does not {kind}: combine it with a method that does, see ugclu_jax.learner.combine")
+
+    return refusal
+
+
+def refuse_distillation(name: str, settings: DescentSettings) -> None:
+    """Refuse the setting where a method has no labels of buffer data in its loss that a teacher could replace.
+
+    Raises:
+        ValueError: `settings.distillation` is on.
+
+    >>> refuse_distillation("ewc", DescentSettings(distillation=True))
+    Traceback (most recent call last):
+        ...
+    ValueError: distillation must be False for ewc, got True: no label of the buffer enters its loss
+    """
+    if settings.distillation:
+        raise ValueError(f"distillation must be False for {name}, got True: no label of the buffer enters its loss")

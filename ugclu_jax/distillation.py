@@ -34,6 +34,24 @@ def departed_classes(task: Examples, buffer: Buffer, num_classes: int) -> Array:
     return present(task.labels[task.ids], valid_rows(task)) & ~present(buffer.labels, filled(buffer))
 
 
+def buffer_logits(
+    apply_fn: ApplyFn, params: Params, model_state: ModelState, buffer: Buffer, *, batch_size: int = 64
+) -> Array:
+    """`[M, C]` logits of every row of the buffer in evaluation mode, `batch_size` rows in memory at a time.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from ugclu_jax.buffer import init
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> buffer_logits(linear, jnp.ones((1, 2)), {}, init(3, (1,), jnp.float32, jax.random.key(0))).shape
+    (3, 2)
+    """
+
+    def logits_of(inputs: Array) -> Array:
+        return apply_fn(params, model_state, inputs[None], train=False, rng_key=None)[0][0]
+
+    return lax.map(logits_of, buffer.inputs, batch_size=batch_size)
+
+
 def remain_targets(
     apply_fn: ApplyFn,
     params: Params,
@@ -67,11 +85,7 @@ def remain_targets(
 
     References: arXiv 2505.15178, Proposition 2 (the metric); the teacher at the start of the request is ours.
     """
-
-    def logits_of(inputs: Array) -> Array:
-        return apply_fn(params, model_state, inputs[None], train=False, rng_key=None)[0][0]
-
-    logits = lax.map(logits_of, buffer.inputs, batch_size=batch_size)
+    logits = buffer_logits(apply_fn, params, model_state, buffer, batch_size=batch_size)
     departed = departed_classes(task, buffer, logits.shape[-1])
     # Finite, so that the rows of an empty buffer, from which every class departed, hold no NaN.
     teacher = jax.nn.softmax(jnp.where(departed, jnp.finfo(logits.dtype).min, logits))
