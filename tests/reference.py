@@ -183,7 +183,7 @@ def add(*terms: tuple[float, Tree]) -> Tree:
 
 
 def regression_logit_gradient(params: Tree, batch: Batch, delta: Callable[[np.ndarray, int], np.ndarray]) -> Tree:
-    """Mean over a batch of the gradient of REGRESSION, from `delta(logits, i)`, the gradient of a loss in the logits."""
+    """Mean over a batch of the gradient of REGRESSION, where `delta(logits, i)` is that of a loss in the logits."""
     total, count = {name: np.zeros_like(p) for name, p in params.items()}, 0
     for i, (x, weight) in enumerate(zip(batch[0], batch[2], strict=True)):
         if weight:
