@@ -211,7 +211,7 @@ def test_what_it_costs():
     assert gradient_evaluations(taught, 192, plus_plus=True) == pytest.approx(92)
 
 
-def test_bad_input_is_refused(regression):
+def test_bad_input_is_refused(x64, regression):
     with pytest.raises(ValueError, match=r"distillation must be False for der, got True"):
         method_of("der", regression.apply_fn, dataclasses.replace(SETTINGS, distillation=True))
     method = der(regression.apply_fn, SETTINGS, num_classes=CLASSES, capacity=5)
