@@ -10,9 +10,16 @@ import pytest
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax.descent import DescentHyper, DescentSettings
 from ugclu_jax.learner import combine
+from ugclu_jax.methods.agem import agem
+from ugclu_jax.methods.der import DERHyper, DERPPHyper, der, der_pp
 from ugclu_jax.methods.do_nothing import do_nothing
+from ugclu_jax.methods.er import er
+from ugclu_jax.methods.ewc import EWCHyper, EWCSettings, ewc
+from ugclu_jax.methods.finetune import finetune
 from ugclu_jax.methods.finetune_remain import finetune_remain
-from ugclu_jax.types import Examples, Hyper, Info, MethodState
+from ugclu_jax.methods.joint import joint
+from ugclu_jax.methods.lwf import LwFHyper, lwf
+from ugclu_jax.types import REQUEST_KINDS, Examples, Hyper, Info, MethodState
 from ugclu_jax.ugclu import UGCLUSettings, ug_clu
 
 INPUTS = np.random.default_rng(0).integers(0, 255, (60, 4)).astype(np.uint8)
@@ -36,6 +43,7 @@ def ug(**changes):
     return ug_clu(APPLY, learn, unlearn, num_classes=3), Hyper()
 
 
+DESCENT = DescentSettings(steps=2, task_batch_size=4, remain_batch_size=4)
 FINETUNE = finetune_remain(APPLY, DescentSettings(steps=2, remain_batch_size=4), num_classes=3)
 METHODS = {
     "ug_clu": ug(),
@@ -46,7 +54,21 @@ METHODS = {
     "finetune_remain": (FINETUNE, DescentHyper()),
     "do_nothing": (do_nothing(), ()),
     "combined": (combine(learn=FINETUNE, unlearn=do_nothing()), DescentHyper()),
+    "finetune": (finetune(APPLY, DESCENT, num_classes=3), DescentHyper()),
+    "er": (er(APPLY, dataclasses.replace(DESCENT, distillation=True), num_classes=3), DescentHyper()),
+    "agem": (agem(APPLY, DESCENT, num_classes=3), DescentHyper()),
+    "der": (der(APPLY, DESCENT, num_classes=3, capacity=12), DERHyper()),
+    "der_pp adamw": (
+        der_pp(APPLY, dataclasses.replace(DESCENT, optimizer="adamw"), num_classes=3, capacity=12),
+        DERPPHyper(momentum=0.9),
+    ),
+    "ewc": (ewc(APPLY, EWCSettings(2, 4, fisher_batches=1), num_classes=3), EWCHyper()),
+    "lwf": (lwf(APPLY, DESCENT, num_classes=3), LwFHyper()),
+    "joint": (joint(APPLY, DESCENT, num_classes=3, num_examples=60), DescentHyper()),
 }
+ONLY_LEARN = {"finetune", "er", "agem", "der", "der_pp adamw", "ewc", "lwf"}
+KINDS = {name: ["learn"] if name in ONLY_LEARN else list(REQUEST_KINDS) for name in METHODS}
+SERVED = [(name, kind) for name, kinds in KINDS.items() for kind in kinds]
 TASK = Examples(jnp.asarray(INPUTS), jnp.asarray(LABELS), jnp.arange(-4, 16)[::-1].at[16:].set(-1), jnp.asarray(16))
 
 
@@ -66,12 +88,14 @@ def signature(tree):
     return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
 
 
-@pytest.mark.parametrize("kind", ["learn", "unlearn"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "kind"), SERVED)
 def test_contract(name, kind, network, filled_buffer):
     method, hyper = METHODS[name]
     update = getattr(method, kind)
     state = method.init(*network)
+    # As the learner does: first what was learned before, then this request.
+    before = TASK._replace(ids=jnp.arange(20, 40), count=jnp.asarray(20))
+    state = state._replace(extra=method.track(kind, method.track("learn", state.extra, before), TASK))
     hyper = jax.tree.map(jnp.asarray, hyper)
     traces = 0
 
@@ -103,12 +127,31 @@ def test_contract(name, kind, network, filled_buffer):
     assert moved != nothing
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_an_empty_buffer_harms_nothing(name, network):
+@pytest.mark.parametrize(("name", "kind"), [(name, kinds[-1]) for name, kinds in KINDS.items()])
+def test_an_empty_buffer_harms_nothing(name, kind, network):
     method, hyper = METHODS[name]
-    empty = buffer_lib.init(4, (4,), jnp.uint8, jax.random.key(0))
+    empty = buffer_lib.init(12, (4,), jnp.uint8, jax.random.key(0))
     state = method.init(*network)
-    new_state, _ = jax.jit(method.unlearn)(jax.random.key(0), state, hyper, TASK, empty)
+    new_state, _ = jax.jit(getattr(method, kind))(jax.random.key(0), state, hyper, TASK, empty)
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(new_state))
     if name == "finetune_remain":  # nothing to fine-tune on
         jax.tree.map(np.testing.assert_array_equal, new_state, state)
+
+
+@pytest.mark.parametrize("name", [name for name, kinds in KINDS.items() if len(kinds) == 1])
+def test_a_request_that_a_method_does_not_serve_is_refused(name, network):
+    method, hyper = METHODS[name]
+    (kind,) = set(REQUEST_KINDS) - set(KINDS[name])
+    with pytest.raises(ValueError, match=f"does not {kind}: combine it with a method that does"):
+        getattr(method, kind)(jax.random.key(0), method.init(*network), hyper, TASK, None)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_tracking_twice_is_tracking_once_and_leaves_others_alone(name, network):
+    method, _ = METHODS[name]
+    extra = method.init(*network).extra
+    for kind in REQUEST_KINDS:
+        once = method.track(kind, extra | {"another": 7}, TASK)
+        jax.tree.map(np.testing.assert_array_equal, method.track(kind, once, TASK), once)
+        assert once["another"] == 7 and signature(once) == signature(extra | {"another": 7})
+        assert method.track(kind, {"another": 7}, TASK) == {"another": 7}
