@@ -118,11 +118,12 @@ def test_two_requests_are_those_of_a_loop(x64, regression, name):
 
 
 def one_hot(params, model_state, inputs, *, train, rng_key):
-    return inputs @ params, model_state
+    """Logits of 1 at θ = 0: logits of 0, as what is not stored reads, would draw too."""
+    return 1 + inputs @ params, model_state
 
 
 def test_logits_are_found_by_id_after_a_removal_moved_the_rows(x64):
-    """Inputs are one-hot ids and θ = 0, so that a step moves row i of θ along the logits stored for example i."""
+    """Inputs are one-hot ids and θ = 0, so that a step moves row i of θ towards the logits stored for example i."""
     inputs, ids = np.eye(NUM_EXAMPLES), [1, 5, 6, 8]
     stored = {i: np.random.default_rng(i).normal(size=CLASSES) for i in (8, 2, 6, 1)}  # nothing for 5; 2 is elsewhere
     params = jnp.zeros((NUM_EXAMPLES, CLASSES))
@@ -140,7 +141,8 @@ def test_logits_are_found_by_id_after_a_removal_moved_the_rows(x64):
     moved = {i: row for i, row in enumerate(np.asarray(state.method.params)) if i != 0 and row.any()}
     assert set(moved) == set(ids) - {gone, 5}
     for i, row in moved.items():
-        np.testing.assert_allclose(row / np.linalg.norm(row), stored[i] / np.linalg.norm(stored[i]), rtol=1e-11)
+        way = stored[i] - 1
+        np.testing.assert_allclose(row / np.linalg.norm(row), way / np.linalg.norm(way), rtol=1e-11)
     logits, known = lookup(state.method.extra["der"], jnp.asarray([8, 6, 1, 5, 2]))
     assert known.tolist() == [i in state.buffer.ids.tolist() for i in (8, 6, 1, 5, 2)]
     for i, found in zip((8, 6, 1), np.asarray(logits), strict=False):
