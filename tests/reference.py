@@ -294,3 +294,39 @@ def distilled(logits: np.ndarray, label: int, weight: float, departed: Sequence[
 def divergence_delta(logits: np.ndarray, teacher: np.ndarray, temperature: float) -> np.ndarray:
     """`∂/∂z T² KL(q ‖ p) = T (p − q)`."""
     return temperature * (softmax(logits / temperature) - softmax(teacher / temperature))
+
+
+# --- for the learning methods ----------------------------------------------------------------------------------------
+
+
+def add(*terms: tuple[float, Tree]) -> Tree:
+    """`Σ w t` of pairs `(w, t)`."""
+    return {name: sum(weight * tree[name] for weight, tree in terms) for name in terms[0][1]}
+
+
+def regression_logit_gradient(params: Tree, batch: Batch, delta: Callable[[np.ndarray, int], np.ndarray]) -> Tree:
+    """Mean over a batch of the gradient of REGRESSION, where `delta(logits, i)` is that of a loss in the logits."""
+    total, count = {name: np.zeros_like(p) for name, p in params.items()}, 0
+    for i, (x, weight) in enumerate(zip(batch[0], batch[2], strict=True)):
+        if weight:
+            d = delta(_regression_logits(params, x), i)
+            total, count = {"kernel": total["kernel"] + np.outer(x, d), "bias": total["bias"] + d}, count + 1
+    return {name: g / max(count, 1) for name, g in total.items()}
+
+
+def sgd(
+    params: Tree,
+    gradient: Callable[[Tree], Tree],
+    steps: int,
+    *,
+    learning_rate: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+) -> Tree:
+    """SGD whose rate falls linearly over the steps, the first step at the full rate."""
+    velocity = {name: np.zeros_like(p) for name, p in params.items()}
+    for k in range(steps):
+        g = gradient(params)
+        velocity = {name: momentum * v + g[name] + weight_decay * params[name] for name, v in velocity.items()}
+        params = {name: p - learning_rate * (1 - k / steps) * velocity[name] for name, p in params.items()}
+    return params

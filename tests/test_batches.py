@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from ugclu_jax import buffer as reservoir
-from ugclu_jax.batches import from_buffer, from_mix, from_task, mixed_weights, share, valid_rows
+from ugclu_jax.batches import from_buffer, from_mix, from_task, mixed_weights, rows_of_buffer, share, valid_rows
 from ugclu_jax.types import Examples
 
 NUM_EXAMPLES, CAPACITY, CLASSES = 20, 8, 5
@@ -93,3 +93,12 @@ def test_a_batch_that_devices_cannot_share_is_refused():
 def test_rows_after_the_count_are_not_valid():
     np.testing.assert_array_equal(valid_rows(TASK), [True] * 4 + [False] * 2)
     assert not np.any(valid_rows(examples([])))
+
+
+def test_rows_of_the_buffer_are_those_of_its_batch():
+    """What is kept beside the buffer is read at the rows that the batch was read at, on every device."""
+    key = jax.random.key(6)
+    rows = rows_of_buffer(key, BUFFER, (2, 8))
+    np.testing.assert_array_equal(BUFFER.inputs[rows], draw("buffer", key, TASK, BUFFER, (2, 8)).inputs)
+    split = jax.vmap(lambda _: rows_of_buffer(key, BUFFER, (2, 8), axis_name="device"), axis_name="device")
+    np.testing.assert_array_equal(np.concatenate(list(split(jnp.zeros(2))), axis=1), rows)

@@ -1,5 +1,7 @@
 """The reservoir against a sorted list of Python integers, its statistics over many seeds, and what deletion leaves."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,13 @@ insert = jax.jit(reservoir.insert)
 remove = jax.jit(reservoir.remove, static_argnames="refill")
 remove_classes = jax.jit(reservoir.remove_classes, static_argnames="refill")
 merge = jax.jit(reservoir.merge)
-sample = jax.jit(reservoir.sample, static_argnums=2)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def sample(buffer, key, shape):
+    return reservoir.at_rows(buffer, reservoir.sample_rows(buffer, key, shape))
+
+
 balanced_weights = jax.jit(reservoir.balanced_weights, static_argnums=2)
 cumulative_weights = jax.jit(reservoir.cumulative_weights)
 draw = jax.jit(reservoir.draw_rows, static_argnums=2)

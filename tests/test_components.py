@@ -190,3 +190,23 @@ def test_devices_average_the_statistics_of_the_state():
     split = jax.jit(jax.vmap(local, axis_name="device"))(shards)
     expected = normalising_gradient(np.ones(8)).model_state["mean"]
     np.testing.assert_allclose(split.model_state["mean"], [expected, expected], rtol=1e-5)
+
+
+def test_another_loss_of_the_logits_goes_through_the_same_mean(x64, regression):
+    """Squared distance to given logits; its gradient is walked by hand, padding excluded, on one device and on two."""
+    batch, wanted = draw(), np.random.default_rng(9).normal(size=(8, 3))
+
+    def gradient(batch, wanted, axis_name=None):
+        def losses_fn(logits, _):
+            return jnp.sum((logits - wanted) ** 2, axis=-1)
+
+        return weighted_gradient(
+            regression.apply_fn, regression.params, {}, batch, losses_fn=losses_fn, axis_name=axis_name
+        )
+
+    expected = reference.regression_logit_gradient(regression.params, batch, lambda logits, i: 2 * (logits - wanted[i]))
+    assert_close(gradient(batch, wanted).gradient, expected)
+    halves = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), (batch, wanted))
+    split = jax.vmap(lambda b, w: gradient(b, w, "device"), axis_name="device")(*halves)
+    for device in range(2):
+        assert_close({name: g[device] for name, g in split.gradient.items()}, expected)

@@ -10,12 +10,19 @@ import pytest
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax.descent import DescentHyper, DescentSettings
 from ugclu_jax.learner import combine
+from ugclu_jax.methods.agem import agem
 from ugclu_jax.methods.bad_teacher import BadTeacherHyper, bad_teacher
 from ugclu_jax.methods.clpu_der_pp import ClpuHyper, clpu_der_pp
+from ugclu_jax.methods.der import DERHyper, DERPPHyper, der, der_pp
 from ugclu_jax.methods.do_nothing import do_nothing
+from ugclu_jax.methods.er import er
+from ugclu_jax.methods.ewc import EWCHyper, EWCSettings, ewc
+from ugclu_jax.methods.finetune import finetune
 from ugclu_jax.methods.finetune_remain import finetune_remain
 from ugclu_jax.methods.gradient_ascent import GradientAscentHyper, gradient_ascent
+from ugclu_jax.methods.joint import joint
 from ugclu_jax.methods.l1_sparse import L1SparseHyper, l1_sparse
+from ugclu_jax.methods.lwf import LwFHyper, lwf
 from ugclu_jax.methods.neg_grad_plus import NegGradPlusHyper, neg_grad_plus
 from ugclu_jax.methods.random_label import RandomLabelHyper, random_label
 from ugclu_jax.methods.retrain import retrain
@@ -92,10 +99,25 @@ METHODS = {
         retrain(APPLY, OracleSettings(1, 8), num_classes=3, init_fn=fresh_network, num_examples=60),
         (),
     ),
+    "finetune": (finetune(APPLY, DESCENT, num_classes=3), DescentHyper()),
+    "er": (er(APPLY, DISTILLING, num_classes=3), DescentHyper()),
+    "agem": (agem(APPLY, DESCENT, num_classes=3), DescentHyper()),
+    "der": (der(APPLY, DESCENT, num_classes=3, capacity=12), DERHyper()),
+    "der_pp adamw": (
+        der_pp(APPLY, dataclasses.replace(DESCENT, optimizer="adamw"), num_classes=3, capacity=12),
+        DERPPHyper(momentum=0.9),
+    ),
+    "ewc": (ewc(APPLY, EWCSettings(2, 4, fisher_batches=1), num_classes=3), EWCHyper()),
+    "lwf": (lwf(APPLY, DESCENT, num_classes=3), LwFHyper()),
+    "joint": (joint(APPLY, DESCENT, num_classes=3, num_examples=60), DescentHyper()),
 }
 ONLY_UNLEARN = {"gradient_ascent", "neg_grad_plus", "random_label", "l1_sparse", "salun", "sfron"}
 ONLY_UNLEARN |= {"scrub", "scrub adamw distilling", "bad_teacher", "bad_teacher distilling"}
-KINDS = {name: ["unlearn"] if name in ONLY_UNLEARN else list(REQUEST_KINDS) for name in METHODS}
+ONLY_LEARN = {"finetune", "er", "agem", "der", "der_pp adamw", "ewc", "lwf"}
+KINDS = {
+    name: ["learn"] if name in ONLY_LEARN else ["unlearn"] if name in ONLY_UNLEARN else list(REQUEST_KINDS)
+    for name in METHODS
+}
 SERVED = [(name, kind) for name, kinds in KINDS.items() for kind in kinds]
 TASK = Examples(jnp.asarray(INPUTS), jnp.asarray(LABELS), jnp.arange(-4, 16)[::-1].at[16:].set(-1), jnp.asarray(16))
 
@@ -155,12 +177,12 @@ def test_contract(name, kind, network, filled_buffer):
     assert moved != nothing
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_an_empty_buffer_harms_nothing(name, network):
+@pytest.mark.parametrize(("name", "kind"), [(name, kinds[-1]) for name, kinds in KINDS.items()])
+def test_an_empty_buffer_harms_nothing(name, kind, network):
     method, hyper = METHODS[name]
     empty = buffer_lib.init(12, (4,), jnp.uint8, jax.random.key(0))
     state = method.init(*network)
-    new_state, _ = jax.jit(method.unlearn)(jax.random.key(0), state, hyper, TASK, empty)
+    new_state, _ = jax.jit(getattr(method, kind))(jax.random.key(0), state, hyper, TASK, empty)
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(new_state))
     if name == "finetune_remain":  # nothing to fine-tune on
         jax.tree.map(np.testing.assert_array_equal, new_state, state)

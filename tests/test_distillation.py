@@ -10,7 +10,7 @@ import reference
 
 from ugclu_jax import buffer as reservoir
 from ugclu_jax.descent import DescentHyper, DescentSettings
-from ugclu_jax.distillation import departed_classes, remain_targets, start_logits
+from ugclu_jax.distillation import departed_classes, evaluation_logits, remain_targets
 from ugclu_jax.methods.finetune_remain import finetune_remain
 from ugclu_jax.types import Examples, Hyper, MethodState
 from ugclu_jax.ugclu import UGCLUSettings, ug_clu
@@ -86,7 +86,7 @@ def test_the_teacher_runs_in_evaluation_mode_and_in_any_batch_size(regression):
 
     expected = INPUTS @ regression.params["kernel"]
     for size in (1, 5, 64):
-        logits = start_logits(by_mode, regression.params, {}, jnp.asarray(INPUTS), batch_size=size)
+        logits = evaluation_logits(by_mode, regression.params, {}, jnp.asarray(INPUTS), batch_size=size)
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.buffer import Buffer, balanced_weights, cumulative_weights, draw_rows, filled, sample
+from ugclu_jax.buffer import Buffer, at_rows, balanced_weights, cumulative_weights, draw_rows, filled, sample_rows
 from ugclu_jax.types import Array, Batch, Examples
 
 
@@ -75,6 +75,14 @@ def from_task(
     return Batch(task.inputs[rows], task.labels[rows], _weights(rows, task.count), drawn)
 
 
+def rows_of_buffer(rng_key: Array, buffer: Buffer, shape: tuple[int, ...], *, axis_name: str | None = None) -> Array:
+    """Rows of a uniform draw from what the buffer holds, for `buffer.at_rows` and for what is kept beside the buffer.
+
+    Arguments as in `from_task`; the result is int32 of that shape, its last axis divided over the devices.
+    """
+    return share(sample_rows(buffer, rng_key, shape), axis_name)
+
+
 def from_buffer(
     rng_key: Array,
     buffer: Buffer,
@@ -83,8 +91,8 @@ def from_buffer(
     targets: Array | None = None,
     axis_name: str | None = None,
 ) -> Batch:
-    """Uniform draw from what the buffer holds. Arguments and result as in `from_task`; `targets` as in `sample`."""
-    return jax.tree.map(lambda x: share(x, axis_name, len(shape) - 1), sample(buffer, rng_key, shape, targets))
+    """Uniform draw from what the buffer holds. Arguments and result as in `from_task`; `targets` as in `at_rows`."""
+    return at_rows(buffer, rows_of_buffer(rng_key, buffer, shape, axis_name=axis_name), targets)
 
 
 def mixed_weights(task: Examples, buffer: Buffer, num_classes: int) -> Array:

@@ -205,24 +205,38 @@ def remove_classes(buffer: Buffer, classes: Array, *, refill: Refill = "uniform"
     return _remove(buffer, jnp.isin(buffer.labels, classes), refill)
 
 
-def sample(buffer: Buffer, rng_key: Array, shape: tuple[int, ...], targets: Array | None = None) -> Batch:
-    """Draw a batch uniformly, with replacement, from the filled rows.
+def sample_rows(buffer: Buffer, rng_key: Array, shape: tuple[int, ...]) -> Array:
+    """Draw filled rows uniformly, with replacement.
 
     Args:
         buffer: M rows.
         rng_key: of this draw.
-        shape: leading axes of the batch.
+        shape: of the result.
+
+    Returns:
+        int32 rows of that shape; 0 where the buffer is empty.
+
+    >>> sample_rows(init(4, (2,), jnp.uint8, jax.random.key(0)), jax.random.key(1), (3,)).tolist()
+    [0, 0, 0]
+    """
+    return jax.random.randint(rng_key, shape, 0, jnp.maximum(buffer.count, 1))
+
+
+def at_rows(buffer: Buffer, rows: Array, targets: Array | None = None) -> Batch:
+    """The examples of drawn rows.
+
+    Args:
+        buffer: M rows.
+        rows: [...] int32, from `sample_rows`.
         targets: [M, C] distributions, one a row of the buffer, or None: then the labels count.
 
     Returns:
-        Examples with leading axes `shape`, e.g. `(B,)`, of weight 1; of weight 0, and all zeros, where the buffer is
-        empty.
+        Examples with the leading axes of `rows`, of weight 1; of weight 0, and all zeros, where the buffer is empty.
 
-    >>> sample(init(4, (2,), jnp.uint8, jax.random.key(0)), jax.random.key(1), (3,)).weights.tolist()
-    [0.0, 0.0, 0.0]
+    >>> at_rows(init(4, (2,), jnp.uint8, jax.random.key(0)), jnp.array([0, 0])).weights.tolist()
+    [0.0, 0.0]
     """
-    rows = jax.random.randint(rng_key, shape, 0, jnp.maximum(buffer.count, 1))
-    weights = jnp.full(shape, buffer.count > 0, jnp.float32)
+    weights = jnp.full(rows.shape, buffer.count > 0, jnp.float32)
     return Batch(buffer.inputs[rows], buffer.labels[rows], weights, None if targets is None else targets[rows])
 
 

@@ -316,3 +316,18 @@ def cost(settings: DescentSettings, capacity: int, *, a_step: float, once: float
     """
     teacher = FORWARD_COST * capacity if settings.distillation else 0.0
     return (once + teacher + settings.steps * a_step) / EVALUATION_EXAMPLES
+
+
+def refuse_distillation(name: str, settings: DescentSettings) -> None:
+    """Refuse the setting where a method has no labels of buffer data in its loss that a teacher could replace.
+
+    Raises:
+        ValueError: `settings.distillation` is on.
+
+    >>> refuse_distillation("ewc", DescentSettings(distillation=True))
+    Traceback (most recent call last):
+        ...
+    ValueError: distillation must be False for ewc, got True: no label of the buffer enters its loss
+    """
+    if settings.distillation:
+        raise ValueError(f"distillation must be False for {name}, got True: no label of the buffer enters its loss")

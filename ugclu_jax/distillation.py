@@ -68,18 +68,18 @@ def remain_targets(
     References: arXiv 2505.15178, Proposition 2 (the metric); the teacher at the start of the request is ours.
     """
 
-    logits = start_logits(apply_fn, params, model_state, buffer.inputs, batch_size=batch_size)
+    logits = evaluation_logits(apply_fn, params, model_state, buffer.inputs, batch_size=batch_size)
     return targets_of(logits, task, buffer, distillation_weight)
 
 
-def start_logits(
+def evaluation_logits(
     apply_fn: ApplyFn, params: Params, model_state: ModelState, inputs: Array, *, batch_size: int = 64
 ) -> Array:
     """`[R, C]` logits of a network for `inputs [R, ...]` in evaluation mode, `batch_size` rows in memory at a time.
 
     >>> import jax.numpy as jnp
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
-    >>> start_logits(linear, jnp.eye(2), {}, jnp.array([[1.0, 2.0]])).tolist()
+    >>> evaluation_logits(linear, jnp.eye(2), {}, jnp.array([[1.0, 2.0]])).tolist()
     [[1.0, 2.0]]
     """
 

@@ -14,7 +14,7 @@ from ugclu_jax.bounded import bounded_coefficients, held_levels, task_targets
 from ugclu_jax.buffer import Buffer
 from ugclu_jax.coefficients import adaptive
 from ugclu_jax.components import learning_gradient, preserving_gradient, unlearning_gradient
-from ugclu_jax.distillation import start_logits, targets_of
+from ugclu_jax.distillation import evaluation_logits, targets_of
 from ugclu_jax.euclidean import data_shares, euclidean_step
 from ugclu_jax.fast_slow import FastSlowStep, fast_slow_step, request_loop
 from ugclu_jax.saliency import STATISTICS, MaskKind, SaliencyKind, density, make_mask
@@ -346,7 +346,7 @@ def ug_clu(
             axis_name=axis_name,
         )
         mixed = mixed_weights(task, buffer, num_classes) if settings.inner_data == "mixed" else None
-        start = functools.partial(start_logits, apply_fn, state.params, state.model_state)
+        start = functools.partial(evaluation_logits, apply_fn, state.params, state.model_state)
         targets, levels, unlearned = None, None, None
         if settings.distillation or settings.unlearn_loss == "bounded":
             logits = start(buffer.inputs, batch_size=settings.remain_batch_size)

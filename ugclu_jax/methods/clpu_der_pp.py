@@ -47,7 +47,7 @@ from ugclu_jax.descent import (
     draw_pair,
     update,
 )
-from ugclu_jax.distillation import start_logits
+from ugclu_jax.distillation import evaluation_logits
 from ugclu_jax.losses import cross_entropy
 from ugclu_jax.oracle import InitFn
 from ugclu_jax.types import (
@@ -321,7 +321,7 @@ def clpu_der_pp(
         merged, info = run(step, draw, merge_key, state._replace(extra=extra), hyper, evaluations, axis_name)
 
         after = buffer_lib.insert(buffer, task)
-        own = start_logits(
+        own = evaluation_logits(
             apply_fn, isolated.params, isolated.model_state, after.inputs, batch_size=settings.remain_batch_size
         )
         mine = filled(after) & (memory.owner[after.ids] == memory.count)

@@ -1,0 +1,129 @@
+"""SGD and AdamW against NumPy loops and optax, and what a mask of either scope lets move."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ugclu_jax import optimizer
+
+STEPS = 10
+RNG = np.random.default_rng(0)
+PARAMS = {"kernel": RNG.normal(size=(3, 2)), "bias": RNG.normal(size=2)}
+GRADIENTS = [{name: RNG.normal(size=p.shape) for name, p in PARAMS.items()} for _ in range(STEPS)]
+MASK = {"kernel": np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), "bias": np.array([0.0, 1.0])}
+RATES = {"learning_rate": 0.1, "momentum": 0.8, "weight_decay": 0.3}
+KINDS, SCOPES = ["sgd", "adamw"], ["gradient", "update"]
+
+
+@functools.partial(jax.jit, static_argnames=("kind", "scope"))
+def walk(kind, params, gradients, mask, rates, scope="gradient"):
+    """All steps in one scan, and every step's parameters."""
+
+    def body(carry, gradient):
+        params, state = carry
+        new = optimizer.update(kind, gradient, state, params, mask=mask, mask_applies_to=scope, **rates)
+        return new, new[0]
+
+    stacked = jax.tree.map(lambda *g: jnp.stack(g), *gradients)
+    (params, state), path = jax.lax.scan(body, (params, optimizer.init(kind, params)), stacked)
+    return params, state, path
+
+
+def loop(kind, mask, scope, learning_rate, momentum, weight_decay):
+    """The formulas, one number at a time."""
+    result = {}
+    for name, start in PARAMS.items():
+        result[name] = np.empty_like(start)
+        for place in np.ndindex(start.shape):
+            theta, first, second, m = start[place], 0.0, 0.0, 1.0 if mask is None else mask[name][place]
+            for k in range(STEPS):
+                g = GRADIENTS[k][name][place] * (m if scope == "gradient" else 1.0)
+                if kind == "sgd":
+                    first = momentum * first + g + weight_decay * theta
+                    step = first
+                else:
+                    first = momentum * first + (1 - momentum) * g
+                    second = 0.999 * second + 0.001 * g * g
+                    mean, square = first / (1 - momentum ** (k + 1)), second / (1 - 0.999 ** (k + 1))
+                    step = mean / (square**0.5 + 1e-8) + weight_decay * theta
+                theta = theta - learning_rate * step * (m if scope == "update" else 1.0)
+            result[name][place] = theta
+    return result
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_ten_steps_are_those_of_a_loop(x64, kind, scope):
+    """A mask of values between 0 and 1 too, as the soft mask has."""
+    soft = {name: 0.3 + 0.6 * m for name, m in MASK.items()}
+    for mask in (MASK, soft):
+        params, state, _ = walk(kind, PARAMS, GRADIENTS, mask, RATES, scope)
+        for name, expected in loop(kind, mask, scope, **RATES).items():
+            np.testing.assert_allclose(params[name], expected, rtol=1e-12)
+        assert int(state.count) == STEPS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_mask_or_with_ones_it_is_optax(x64, kind):
+    """optax adds weight decay to the gradient of SGD by a transformation of its own."""
+    ones = jax.tree.map(np.ones_like, MASK)
+    if kind == "sgd":
+        theirs = optax.chain(optax.add_decayed_weights(0.3), optax.sgd(0.1, momentum=0.8))
+    else:
+        theirs = optax.adamw(0.1, b1=0.8, b2=0.999, eps=1e-8, weight_decay=0.3)
+    expected = jax.tree.map(jnp.asarray, PARAMS)
+    state = theirs.init(expected)
+    for gradient in GRADIENTS:
+        updates, state = theirs.update(gradient, state, expected)
+        expected = optax.apply_updates(expected, updates)
+    for mask, scope in ((None, "gradient"), (ones, "gradient"), (ones, "update")):
+        params, _, _ = walk(kind, PARAMS, GRADIENTS, mask, RATES, scope)
+        for name in PARAMS:
+            np.testing.assert_allclose(params[name], expected[name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mask_on_the_update_holds_a_weight_and_one_on_the_gradient_does_not(x64, kind):
+    """What moves a masked-out weight under "gradient" is its own decay, and a momentum from before the mask."""
+    held = {name: np.asarray(m) == 0 for name, m in MASK.items()}
+    params, _, _ = walk(kind, PARAMS, GRADIENTS, MASK, RATES, "update")
+    for name, p in PARAMS.items():
+        np.testing.assert_array_equal(np.asarray(params[name])[held[name]], p[held[name]])
+        assert np.all(np.asarray(params[name])[~held[name]] != p[~held[name]])
+
+    no_decay = RATES | {"weight_decay": 0.0}
+    decayed, _, _ = walk(kind, PARAMS, GRADIENTS, MASK, RATES, "gradient")
+    still, _, _ = walk(kind, PARAMS, GRADIENTS, MASK, no_decay, "gradient")
+    for name, p in PARAMS.items():
+        assert np.all(np.abs(np.asarray(decayed[name])[held[name]]) < np.abs(p[held[name]]))
+        np.testing.assert_array_equal(np.asarray(still[name])[held[name]], p[held[name]])
+
+    # One free step, then a mask: the momentum of the first goes on.
+    free, state, _ = walk(kind, PARAMS, GRADIENTS[:1], None, no_decay)
+    for scope, moves in (("gradient", True), ("update", False)):
+        after, _ = optimizer.update(kind, GRADIENTS[1], state, free, mask=MASK, mask_applies_to=scope, **no_decay)
+        for name in PARAMS:
+            moved = np.asarray(after[name] != free[name])[held[name]]
+            assert np.all(moved) if moves else not np.any(moved)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_types_are_those_of_the_parameters_whatever_the_rates_are(kind):
+    """A carry of a scan must not change its type: bfloat16 parameters with float32 rates."""
+    params = jax.tree.map(lambda p: jnp.asarray(p, jnp.bfloat16), {n: np.float32(p) for n, p in PARAMS.items()})
+    state = optimizer.init(kind, params)
+    rates = {name: jnp.float32(rate) for name, rate in RATES.items()}
+    new_params, new_state = optimizer.update(kind, params, state, params, **rates)
+    for old, new in ((params, new_params), (state, new_state)):
+        assert jax.tree.map(lambda x: x.dtype, old) == jax.tree.map(lambda x: x.dtype, new)
+
+
+def test_adamw_survives_a_gradient_of_zeros_and_no_momentum(x64):
+    zeros = jax.tree.map(np.zeros_like, PARAMS)
+    params, _, _ = walk("adamw", PARAMS, [zeros] * 2, None, RATES | {"momentum": 0.0})
+    for name, p in PARAMS.items():
+        np.testing.assert_allclose(params[name], p * (1 - 0.1 * 0.3) ** 2, rtol=1e-12)
