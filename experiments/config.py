@@ -8,12 +8,11 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from ugclu_jax.data.options import DataOptions
-from ugclu_jax.descent import DescentHyper
 from ugclu_jax.models.options import ModelOptions
 from ugclu_jax.oracle import OracleSettings
 from ugclu_jax.types import Hyper
@@ -50,7 +49,8 @@ class ExperimentConfig:
     augment: str = "none"
     """Random changes to training images, on the device: none, crop_flip or rand_augment. Evaluation has none."""
     methods: tuple[str, ...] = ("ug_clu",)
-    """What unlearns: ug_clu, do_nothing, finetune_remain. Learning is UG-CLU's in all of them."""
+    """Methods, each LEARNER+UNLEARNER or one name: an unlearner (salun) learns by ug_clu, a learner (er) unlearns by
+    ug_clu. `python -m experiments.compare --list` shows them all."""
     seeds: tuple[int, ...] = (0,)
     """One run of the stream for each seed and method."""
     run_dir: Path | None = None
@@ -73,8 +73,9 @@ class ExperimentConfig:
     """UG-CLU on learn requests."""
     unlearn: KindConfig = field(default_factory=KindConfig)
     """UG-CLU on unlearn requests."""
-    finetune: DescentHyper = field(default_factory=DescentHyper)
-    """Fine-tuning on the buffer, at UG-CLU's number of gradient evaluations."""
+    references: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
+    """Settings of the other methods by name, in the settings file: {"salun": {"settings": {…}, "hyper": {…}}}. All get
+    UG-CLU's number of gradient evaluations."""
     oracle: OracleSettings = field(default_factory=OracleSettings)
     """Training of the oracles."""
     oracle_seeds: int = 3
@@ -137,11 +138,10 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
     Raises:
         ValueError: an unknown key or a value of the wrong type, by its dotted name.
 
-    >>> from_dict(DescentHyper, {"learning_rat": 0.1})
+    >>> from_dict(KindConfig, {"setings": {}})
     Traceback (most recent call last):
         ...
-    ValueError: unknown setting 'learning_rat'; did you mean learning_rate? Valid: distillation_weight, \
-learning_rate, momentum, weight_decay
+    ValueError: unknown setting 'setings'; did you mean settings? Valid: hyper, settings
     """
     hints = typing.get_type_hints(kind)
     for key in values:
@@ -156,6 +156,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise ValueError(f"setting {where!r} must be an object of settings, got {value!r}")
         return from_dict(hint, value, where + ".")
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is dict and isinstance(value, dict):
+        return value  # read where it is used, by those who know its keys
     if origin in (typing.Union, types.UnionType):
         return None if value is None else _convert(next(a for a in arguments if a is not type(None)), value, where)
     if origin is tuple and isinstance(value, list | tuple):
@@ -200,7 +202,13 @@ def _check_object(path: Path, where: str, value: Any) -> None:
         raise ValueError(f"settings file {path}: {where} must be a JSON object, got {type(value).__name__}")
 
 
-def parse(kind: type[C], experiment: str, description: str, arguments: list[str] | None = None) -> C:
+def parse(
+    kind: type[C],
+    experiment: str,
+    description: str,
+    arguments: list[str] | None = None,
+    program: str | None = None,
+) -> C:
     """The configuration: defaults of the settings file for the dataset, overridden by the command line.
 
     Raises:
@@ -217,6 +225,5 @@ def parse(kind: type[C], experiment: str, description: str, arguments: list[str]
         names = (file.stem for file in SETTINGS.glob("*.json"))
         raise ValueError(f"unknown dataset {known.dataset!r}; {nearest(known.dataset, names)}")
     default = from_dict(kind, read_settings(path, experiment, known.smoke))
-    return tyro.cli(
-        kind, default=default, args=arguments, prog=f"python -m experiments.{experiment}", description=description
-    )
+    program = f"python -m experiments.{program or experiment}"
+    return tyro.cli(kind, default=default, args=arguments, prog=program, description=description)

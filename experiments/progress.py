@@ -42,7 +42,8 @@ class Progress:
     def on_step(self, done: np.ndarray, outer_steps: int, per_step: Any) -> None:
         """Called by the running program."""
         if self._current is not None:
-            loss = per_step.task_loss if isinstance(per_step, StepInfo) else per_step[0]
+            report = per_step if isinstance(per_step, StepInfo) else per_step[0]
+            loss = report.remain_loss if report.task_loss is None else report.task_loss
             self._bars.update(self._current, completed=int(done), total=outer_steps, loss=f"loss {float(loss):.3f}")
 
     @contextlib.contextmanager

@@ -22,7 +22,7 @@ from experiments import report
 from experiments.config import C, ExperimentConfig, parse, to_dict
 from experiments.evaluation import Groups, Logits, Situation, measure_model, measure_oracles, situations
 from experiments.folder import RunFolder, check_writable
-from experiments.methods import Entry, build
+from experiments.methods import Context, Entry, build, split_name
 from experiments.network import Network, make_network
 from experiments.progress import Progress
 from ugclu_jax import buffer as buffer_lib
@@ -42,6 +42,10 @@ VALIDATION_SEED = 20_250_515
 
 class RunFailed(Exception):
     """The run cannot go on; the message says why and how to resume. Exit code 1."""
+
+
+class Diverged(RunFailed):
+    """One method and seed cannot go on; the others can."""
 
 
 class Scenario(NamedTuple):
@@ -91,7 +95,15 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     validate(scenario.stream, len(dataset.train_labels))
     network = make_network(config, dataset)
     progress = Progress(console)
-    entries = build(config, network.apply_fn, dataset.num_classes, progress.on_step if console.is_terminal else None)
+    context = Context(
+        network.apply_fn,
+        network.init_fn,
+        dataset.num_classes,
+        num_examples=len(dataset.train_labels),
+        largest_task=max(bucket_size(len(request.ids)) for request in scenario.stream),
+        on_step=progress.on_step if console.is_terminal else None,
+    )
+    entries = build(config, context)
     settings = {key: value for key, value in to_dict(config).items() if key not in ("run_dir", "cache_dir", "settings")}
     settings["data"] = {key: value for key, value in settings["data"].items() if key not in ("cache_dir", "download")}
     settings = {"experiment": name, **settings}
@@ -131,6 +143,18 @@ def prediction_batch(example_shape: tuple[int, ...]) -> int:
     return max(1, min(500, 2**20 // math.prod(example_shape)))
 
 
+Conclude = Callable[[Plan, list[dict[str, Any]]], None]
+"""What a program prints at the end, from its plan and all lines."""
+
+
+class Learned(NamedTuple):
+    """A learn request that methods of one learner have in common."""
+
+    state: CLUState
+    info: Info
+    cost: RequestCost
+
+
 class Run:
     """Programs and device data shared by all methods and seeds of a plan."""
 
@@ -145,6 +169,8 @@ class Run:
         self.predict = predict_program(plan.network.apply_fn, prediction_batch(dataset.train_inputs.shape[1:]))
         self.train_oracles = oracle.oracle_program(plan.network.apply_fn, plan.network.init_fn, plan.config.oracle)
         self.oracles: dict[int, OracleRecord] = {}
+        self.learned: dict[tuple[str, int, int], Learned] = {}
+        self.measured: dict[tuple[str, int, int], dict[str, Any]] = {}
 
     def examples(self, ids: np.ndarray, size: int | None = None) -> Examples:
         """Ids as the compiled programs take them."""
@@ -220,7 +246,32 @@ class Run:
         buffer = buffer_lib.init(self.plan.config.capacity, inputs.shape[1:], inputs.dtype, buffer_key)
         return CLUState(self.plan.entries[method].method.init(params, model_state), buffer)
 
+    def shared(self, method: str, seed: int, request: int) -> tuple[str, int, int] | None:
+        """Name of the work that a method has in common with others: what its learner does before anything is unlearned.
+
+        None where it is the method's own.
+        """
+        learner = self.plan.entries[method].learner
+        alike = sum(entry.learner == learner for entry in self.plan.entries.values())
+        only_learned = all(asked.kind == "learn" for asked in self.plan.scenario.stream[: request + 1])
+        return (learner, seed, request) if alike > 1 and only_learned else None
+
     def serve(self, method: str, seed: int, request: int, state: CLUState) -> tuple[CLUState, Info, RequestCost]:
+        """Apply one request of the stream, or take it from a method that learned it in the same way."""
+        key = self.shared(method, seed, request)
+        if key is not None and key in self.learned:
+            there, task = self.learned[key], self.examples(self.plan.scenario.stream[request].ids)
+            # Only what the unlearner keeps is not in the state of the other method.
+            own = self.plan.entries[method].method.track("learn", state.method.extra, task)
+            extra = own | {name: value for name, value in there.state.method.extra.items() if name in own}
+            method_state = there.state.method._replace(extra=extra)
+            return CLUState(method_state, there.state.buffer), there.info, there.cost
+        served = self.apply(method, seed, request, state)
+        if key is not None:
+            self.learned[key] = Learned(*served)
+        return served
+
+    def apply(self, method: str, seed: int, request: int, state: CLUState) -> tuple[CLUState, Info, RequestCost]:
         """Apply one request of the stream."""
         entry, asked = self.plan.entries[method], self.plan.scenario.stream[request]
         key = jax.random.fold_in(jax.random.key(seed), request)
@@ -249,11 +300,16 @@ class Run:
         plan, asked, situation = self.plan, self.plan.scenario.stream[request], self.plan.situations[request]
         record = self.oracle_record(request) if self.has_oracles(request) else None
         start = time.perf_counter()
-        logits = self.logits(state.method.params, state.method.model_state)
-        earlier = [line["model"] for line in history]
-        dataset = plan.scenario.dataset
-        oracles, oracle_metrics = (record.logits, record.metrics["oracle"]) if record else (None, None)
-        own = measure_model(logits, oracles, oracle_metrics, dataset, situation, earlier, seed=request)
+        key = self.shared(method, seed, request)
+        own = self.measured.get(key) if key is not None else None
+        if own is None:
+            logits = self.logits(state.method.params, state.method.model_state)
+            earlier = [line["model"] for line in history]
+            dataset = plan.scenario.dataset
+            oracles, oracle_metrics = (record.logits, record.metrics["oracle"]) if record else (None, None)
+            own = measure_model(logits, oracles, oracle_metrics, dataset, situation, earlier, seed=request)
+            if key is not None:
+                self.measured[key] = own
         return {
             "method": method,
             "seed": seed,
@@ -286,7 +342,7 @@ def check_finite(plan: Plan, method: str, seed: int, request: int, info: Info) -
     """Stop where a loss is not finite.
 
     Raises:
-        RunFailed: naming request and step.
+        Diverged: naming request and step.
     """
     first: dict[str, int] = {}
     for name in ("task_losses", "remain_losses", "displacement_norms"):  # the last: an update after the last loss
@@ -297,10 +353,11 @@ def check_finite(plan: Plan, method: str, seed: int, request: int, info: Info) -
         return
     name = min(first, key=first.__getitem__)
     asked = plan.scenario.stream[request]
+    part = split_name(method)[0 if asked.kind == "learn" else 1]
     rates = f"--{asked.kind}.hyper.remain-learning-rate or --{asked.kind}.hyper.fast-learning-rate"
-    if method == "finetune_remain" and asked.kind == "unlearn":
-        rates = "--finetune.learning-rate"
-    raise RunFailed(
+    if part != "ug_clu":
+        rates = f"the rates under references.{part}.hyper of the settings file"
+    raise Diverged(
         f"{method}, seed {seed}: {name} became non-finite at outer step {first[name] + 1} of request {request + 1} "
         f"({asked.name}). The checkpoint of the request before is kept. Lower {rates} and start a new --run-dir; this "
         f"one resumes with:\n  {plan.resume_command}"
@@ -343,13 +400,14 @@ def run_stream(run: Run, method: str, seed: int, publish: Callable[[str, int, li
         publish(method, seed, history)
 
 
-def execute(plan: Plan) -> None:
-    """Run every method and seed of a plan, then write the report and print the table.
+def execute(plan: Plan, conclude: Conclude | None = None) -> None:
+    """Run every method and seed of a plan, then write the report, and print the table or what `conclude` prints.
 
     Raises:
-        RunFailed: a run cannot go on.
+        RunFailed: a run cannot go on; where one of them diverged, after the others and the report.
     """
     run = Run(plan)
+    diverged: list[str] = []
     lines: dict[tuple[str, int], list[dict[str, Any]]] = {}
 
     def publish(method: str, seed: int, so_far: list[dict[str, Any]]) -> None:
@@ -358,13 +416,22 @@ def execute(plan: Plan) -> None:
 
     with plan.progress:
         for method, seed in itertools.product(plan.config.methods, plan.config.seeds):
-            run_stream(run, method, seed, publish)
+            try:
+                run_stream(run, method, seed, publish)
+            except Diverged as error:
+                diverged.append(str(error))
     page = report.write_html(plan.folder.path)
     # Never narrower than the table: squeezed, it would lose the names of the requests.
     wide = Console(file=plan.console.file, width=max(plan.console.width, report.TABLE_WIDTH))
-    wide.print(report.request_table(list(itertools.chain.from_iterable(lines.values()))))
+    found = list(itertools.chain.from_iterable(lines.values()))
+    if found and conclude is None:
+        wide.print(report.request_table(found))
+    elif found:
+        conclude(plan, found)
     plan.console.print(f"Run folder: {plan.folder.path}", highlight=False, soft_wrap=True)
     plan.console.print(f"Report:     {page}", highlight=False, soft_wrap=True)
+    if diverged:
+        raise RunFailed("\n".join(diverged))
 
 
 def main(
@@ -373,23 +440,26 @@ def main(
     description: str,
     build_scenario: Callable[[C, Dataset], Scenario],
     arguments: list[str] | None = None,
+    *,
+    program: str | None = None,
+    conclude: Conclude | None = None,
 ) -> int:
-    """Command line of an experiment.
+    """Command line of an experiment; another `program` may run it and end it in its own way.
 
     Returns:
         The exit code: 0 done, 1 a failed run, 2 wrong use, 130 interrupted.
     """
     console, errors = Console(), Console(stderr=True)
     given = sys.argv[1:] if arguments is None else arguments
-    command = shlex.join(["python", "-m", f"experiments.{name}", *given])
+    command = f"python -m experiments.{program or name} {shlex.join(given)}".rstrip()
     try:
-        config = parse(kind, name, description, given)
+        config = parse(kind, name, description, given, program)
         plan = prepare(name, config, build_scenario(config, load_dataset(config)), console, command)
     except (ValueError, OSError) as error:
         errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     try:
-        execute(plan)
+        execute(plan, conclude)
     except (RunFailed, oracle.DamagedCacheError, OSError) as error:
         errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 1

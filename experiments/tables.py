@@ -133,7 +133,8 @@ def _numbers(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, floa
             yield prefix + key, float(value)
 
 
-def _statistic(values: list[float]) -> Statistic:
+def statistic(values: list[float]) -> Statistic:
+    """Mean and standard deviation of one or more values, see `Statistic`."""
     mean = sum(values) / len(values)
     if len(values) < 2:
         return Statistic(mean, None, len(values))
@@ -178,7 +179,7 @@ def summarise(lines: Iterable[Line]) -> list[RequestSummary]:
         for line in group:
             for path, value in _numbers(line):
                 values.setdefault(path, []).append(value)
-        statistics = {p: _statistic(v) for p, v in values.items() if p not in ("seed", "request")}
+        statistics = {p: statistic(v) for p, v in values.items() if p not in ("seed", "request")}
         # Where seeds shuffle tasks or classes, a request has one kind but no common name.
         name = names.pop() if len(names) == 1 else f"{kind}, differs by seed"
         summaries.append(RequestSummary(method, request, kind, name, tuple(ln["seed"] for ln in group), statistics))

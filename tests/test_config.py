@@ -7,6 +7,8 @@ import json
 import typing
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from experiments.class_wise import ClassWiseConfig
@@ -22,13 +24,24 @@ from experiments.config import (
     read_settings,
     to_dict,
 )
-from experiments.methods import build
+from experiments.methods import METHODS, Context, budget, build, split_name
 from experiments.task_aware import TaskAwareConfig
 from ugclu_jax import data
+from ugclu_jax.buffer import init as init_buffer
 from ugclu_jax.data import DataOptions
-from ugclu_jax.descent import DescentHyper
-from ugclu_jax.types import Hyper
+from ugclu_jax.types import Examples, Hyper
 from ugclu_jax.ugclu import UGCLUSettings
+
+
+def linear(params, model_state, inputs, *, train, rng_key):
+    return inputs @ params, model_state
+
+
+def linear_init(rng_key):
+    return jax.random.normal(rng_key, (3, 10)), {}
+
+
+CONTEXT = Context(linear, linear_init, 10, num_examples=30, largest_task=16)
 
 
 def parsed(*arguments, kind=TaskAwareConfig, experiment="task_aware"):
@@ -50,7 +63,7 @@ def test_a_configuration_survives_json():
         methods=("do_nothing",),
         per_class=7,
         learn=KindConfig(UGCLUSettings(outer_steps=3, mask="soft"), Hyper(clip_norm=2.5)),
-        finetune=DescentHyper(0.25),
+        references={"finetune_remain": {"hyper": {"learning_rate": 0.25}}},
         evaluate_on="validation",
     )
     assert from_dict(TaskAwareConfig, json.loads(json.dumps(to_dict(config)))) == config
@@ -237,12 +250,53 @@ def test_a_bad_command_line_ends_with_2_and_a_message(capsys, arguments, message
         (["--unlearn.hyper.slow-step-size", "1.5"], r"slow_step_size must be in \[0, 1\], got 1.5"),
         (["--unlearn.hyper.loss-exponent", "nan"], "loss_exponent must be in .*, got nan"),
         (["--unlearn.hyper.clip-norm", "0"], "clip_norm must be in .*, got 0"),
-        (["--finetune.learning-rate", "-1"], r"finetune.learning_rate must be in \[0, ∞\), got -1"),
-        (["--finetune.weight-decay", "inf"], "finetune.weight_decay must be in .*, got inf"),
         (["--unlearn.settings.inner-data", "mixed"], "inner_data of an unlearn request must be 'buffer'"),
-        (["--methods", "ug-clu"], r"unknown method 'ug-clu'; did you mean ug_clu\? Valid: do_nothing, .*, ug_clu"),
+        (["--methods", "ug-clu"], r"unknown method 'ug-clu'; did you mean ug_clu\? Valid: agem, .*, uniclun"),
+        (["--methods", "salun+er"], r"'salun' in method 'salun\+er' does not learn; these do: ug_clu, .*, retrain"),
+        (["--methods", "er+ewc"], r"'ewc' in method 'er\+ewc' does not unlearn; these do: ug_clu, .*, retrain"),
+        (["--methods", "er+salun+er"], r"has 3 parts; it must be METHOD or LEARNER\+UNLEARNER"),
+        (["--methods", "salun", "--unlearn.settings.outer-steps", "1"], "leaves no step for salun to unlearn: give"),
     ],
 )
 def test_continuous_settings_out_of_range_and_unknown_methods_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        build(parsed(*arguments), lambda *a, **k: None, 10, None)
+        build(parsed(*arguments), CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("references", "message"),
+    [
+        ({"saln": {}}, r"unknown method 'saln'; did you mean salun\?"),
+        ({"salun": {"hyperr": {}}}, r"unknown setting 'references.salun.hyperr'; did you mean hyper\?"),
+        ({"salun": {"hyper": {"rate": 1.0}}}, "unknown setting 'references.salun.hyper.rate'"),
+        ({"salun": {"hyper": {"learning_rate": -1.0}}}, r"salun.hyper.learning_rate must be in \[0, ∞\), got -1"),
+        ({"salun": {"hyper": {"keep_share": 1.5}}}, r"salun.hyper.keep_share must be in \[0, 1\], got 1.5"),
+        ({"salun": {"settings": {"steps": 3}}}, "salun.settings.steps must be left out: the budget of gradient"),
+        ({"salun": {"settings": {"schedule": "square"}}}, "schedule must be one of constant, linear, cosine"),
+        ({"ug_clu_target": {"hyper": {"slow_step_size": 2.0}}}, r"slow_step_size must be in \[0, 1\], got 2"),
+    ],
+)
+def test_bad_settings_of_other_methods_are_refused_by_their_dotted_names(references, message):
+    config = dataclasses.replace(parsed("--methods", "salun", "ug_clu_target"), references=references)
+    with pytest.raises(ValueError, match=message):
+        build(config, CONTEXT)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_stays_within_the_budget_and_comes_near_it(name):
+    """The cost that a method's own request reports, without running it."""
+    config = parsed("--methods", name, "--capacity", "20", "--learn.settings.outer-steps", "12")
+    entry = build(config, CONTEXT)[name]
+    inputs, labels = np.zeros((30, 3), np.float32), np.zeros(30, np.int32)
+    task = Examples(inputs, labels, np.arange(16), np.int32(16))
+    buffer = init_buffer(20, (3,), np.float32, jax.random.key(0))
+    learner, unlearner = split_name(name)
+    for kind, part in (("learn", learner), ("unlearn", unlearner)):
+        if part in ("do_nothing", "retrain"):
+            continue
+        state, hyper = entry.method.init(*linear_init(jax.random.key(0))), entry.hyper[kind]
+        update, key = getattr(entry.method, kind), jax.random.key(1)
+        # Nothing else is asked for, so the compiler drops the rest of the request.
+        spent = jax.jit(lambda: update(key, state, hyper, task, buffer)[1].gradient_evaluations)()  # noqa: B023
+        allowed = budget(config, kind)
+        assert 0.9 * allowed < float(spent) <= allowed + 1e-3

@@ -6,6 +6,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments.progress import Progress
+from ugclu_jax.descent import Report
 from ugclu_jax.ugclu import StepInfo
 
 
@@ -17,11 +18,13 @@ def drive(console: Console) -> str:
             progress.on_step(np.array(7), 20, StepInfo(np.array(1.25), None))
             progress._bars.refresh()
         with progress.request("finetune"):
-            progress.on_step(np.array(3), 5, (np.array(0.5), np.array(9.0)))
+            progress.on_step(np.array(3), 5, (Report(remain_loss=np.array(0.5)), np.array(9.0)))
             progress._bars.refresh()
         with progress.waiting("oracles after request 1"):
             progress._bars.refresh()
-        progress.on_step(np.array(1), 2, (np.array(0.0), None))  # a late call finds no bar, and that is no error
+        progress.on_step(
+            np.array(1), 2, (Report(task_loss=np.array(0.0)), None)
+        )  # a late call finds no bar, and that is no error
     return console.file.getvalue()
 
 
