@@ -241,6 +241,7 @@ def sfron(
     weight_decay: float,
     forget_weight: float,
     loss_exponent: float,
+    loss_floor: float,
     clip_norm: float,
 ) -> tuple[Tree, list[float]]:
     """SFR-on in the order of its published code; also the norm of each masked ascent, before it is clipped."""
@@ -251,7 +252,8 @@ def sfron(
         if k % forget_every == 0:
             ascent = {name: np.zeros_like(p) for name, p in params.items()}
             kept = _examples([task_batches[k]])
-            inverse = [1 / (losses(network, params, one)[0] ** loss_exponent + 1e-15) for one in kept]
+            floored = [max(losses(network, params, one)[0], loss_floor) for one in kept]
+            inverse = [1 / (loss**loss_exponent + 1e-15) for loss in floored]
             for (x, y, _), c in zip(kept, inverse, strict=True):
                 for name, g in network.gradient(params, x[0], y[0]).items():
                     ascent[name] -= forget_weight * half_cosine * c / sum(inverse) * g

@@ -37,6 +37,7 @@ HYPER = SfronHyper(
     distillation_weight=0.3,
     forget_weight=1.5,
     loss_exponent=0.6,
+    loss_floor=0.0,
     saliency_threshold=0.9,
     clip_norm=0.5,
 )
@@ -70,10 +71,10 @@ def assert_close(tree, expected, rtol=1e-10):
 
 
 @pytest.mark.parametrize("scope", ["gradient", "update"])
-@pytest.mark.parametrize("kind", ["sgd", "adamw"])
-def test_ten_steps_are_those_of_a_loop(x64, mlp, kind, scope):
+@pytest.mark.parametrize(("kind", "loss_floor"), [("sgd", 0.0), ("adamw", 1.0)])
+def test_ten_steps_are_those_of_a_loop(x64, mlp, kind, loss_floor, scope):
     """Momentum, decay and mask active, padding in the batches; the ascent is clipped in some steps only."""
-    rng, steps = np.random.default_rng(5), 10
+    rng, steps, hyper = np.random.default_rng(5), 10, dataclasses.replace(HYPER, loss_floor=loss_floor)
     settings = dataclasses.replace(SETTINGS, steps=steps, optimizer=kind, mask_applies_to=scope)
     mask = {name: rng.integers(0, 2, p.shape).astype(float) for name, p in mlp.params.items()}
     task, remain = (
@@ -85,7 +86,7 @@ def test_ten_steps_are_those_of_a_loop(x64, mlp, kind, scope):
     for k in range(steps):
         pair = Batches(task[k], remain[k])
         at = {"apply_fn": mlp.apply_fn, "settings": settings, "mask": mask}
-        carry, _, report = run(carry, {}, pair, 1 - k / steps, None, HYPER, **at)
+        carry, _, report = run(carry, {}, pair, 1 - k / steps, None, hyper, **at)
         reports.append(report)
     expected, norms = reference.sfron(
         mlp.twin,
@@ -96,7 +97,7 @@ def test_ten_steps_are_those_of_a_loop(x64, mlp, kind, scope):
         mask=mask,
         mask_update=scope == "update",
         forget_every=2,
-        **of_loop(HYPER),
+        **of_loop(hyper),
     )
     assert_close(carry.params, expected)
     np.testing.assert_allclose([report.task_norm for report in reports[::2]], norms, rtol=1e-10)
@@ -215,11 +216,12 @@ def test_the_mask_of_a_dead_weight_is_that_of_the_published_floor(x64, regressio
 
 
 def test_coefficients_survive_a_loss_of_zero_and_pad_with_zero():
-    """`1/(0 + 10⁻¹⁵)` outweighs everything; λ = 0 is the plain mean; an empty batch has none."""
+    """As published `1/(0 + 10⁻¹⁵)` outweighs all; λ = 0 is the plain mean; an empty batch has none."""
     losses, weights = jnp.array([0.0, 1.0, 5.0]), jnp.array([1.0, 1.0, 0.0])
-    np.testing.assert_allclose(adaptive_weights(3.0, 0.5)(losses, weights), [6.0, 0.0, 0.0], atol=1e-6)
-    np.testing.assert_allclose(adaptive_weights(3.0, 0.0)(losses, weights), [3.0, 3.0, 0.0], rtol=1e-6)
-    assert adaptive_weights(3.0, 0.5)(losses, jnp.zeros(3)).tolist() == [0.0, 0.0, 0.0]
+    np.testing.assert_allclose(adaptive_weights(3.0, 0.5, 0.0)(losses, weights), [6.0, 0.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(adaptive_weights(3.0, 0.5, 0.25)(losses, weights), [4.0, 2.0, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(adaptive_weights(3.0, 0.0, 0.0)(losses, weights), [3.0, 3.0, 0.0], rtol=1e-6)
+    assert adaptive_weights(3.0, 0.5, 0.0)(losses, jnp.zeros(3)).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_without_ascent_it_is_fine_tuning(x64, regression):

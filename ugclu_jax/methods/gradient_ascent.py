@@ -50,7 +50,7 @@ from ugclu_jax.types import (
 class GradientAscentHyper(DescentHyper):
     """Continuous settings of gradient ascent, traced."""
 
-    learning_rate: Scalar = 0.005
+    learning_rate: Scalar = 0.01
     """η ≥ 0, learning rate at the start of the request."""
     clip_norm: Scalar = 1.0
     """> 0, largest global norm of the ascent; inf = no clipping."""

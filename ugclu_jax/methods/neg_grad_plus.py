@@ -42,7 +42,7 @@ from ugclu_jax.types import ApplyFn, Array, Examples, Info, Method, MethodState,
 class NegGradPlusHyper(DescentHyper):
     """Continuous settings of NegGrad+, traced."""
 
-    remain_weight: Scalar = 0.95
+    remain_weight: Scalar = 0.92
     """α in [0, 1], weight of the descent on remaining data; the ascent on the task has 1 − α."""
 
 

@@ -45,7 +45,7 @@ from ugclu_jax.types import ApplyFn, Array, Examples, Info, Method, MethodState,
 class RandomLabelHyper(DescentHyper):
     """Continuous settings of random labels, traced."""
 
-    remain_weight: Scalar = 1.0
+    remain_weight: Scalar = 3.0
     """α ≥ 0, weight of the descent on remaining data; the task under wrong labels has 1."""
 
 

@@ -48,7 +48,7 @@ from ugclu_jax.types import ApplyFn, Array, Examples, Info, Method, MethodState,
 class SalunHyper(DescentHyper):
     """Continuous settings of SalUn, traced."""
 
-    remain_weight: Scalar = 1.0
+    remain_weight: Scalar = 3.0
     """α ≥ 0, weight of the descent on remaining data; the task under wrong labels has 1."""
     keep_share: Scalar = 0.5
     """κ in [0, 1], share of the weights that the mask leaves free."""

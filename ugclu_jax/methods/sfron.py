@@ -2,7 +2,7 @@
 
     m    = 1[ F_U + 10⁻¹⁵ ≥ γ (F_R + 10⁻¹⁵) ]            F = `batch_fisher` at θ_0, once a request
     k mod forget_every = 0:
-      g  = −α_k ∇ Σ_i w_i ℓ_i(θ_k),  w_i ∝ 1/(ℓ_i^λ + 10⁻¹⁵),  Σ_i w_i = 1,  α_k = α · ½(1 + cos πk/K)
+      g  = −α_k ∇ Σ_i w_i ℓ_i(θ_k),  w_i ∝ 1/(max(ℓ_i, ℓ_min)^λ + 10⁻¹⁵),  Σ_i w_i = 1,  α_k = α · ½(1 + cos πk/K)
       θ, b ← U(clip(m ⊙ g), θ_k, b)
     always:
       θ_{k+1}, b ← U(∇L_R(θ), θ, b)                      neither mask nor clip
@@ -19,9 +19,10 @@ Enhancement".
 weights. With "update" they stay in it, and their momentum takes no ascent either. The steps on remaining data move
 every weight under both.
 
-Differences: each Fisher reads `saliency_batches` drawn batches, without augmentation, where the published code goes
-through all of the data; remaining data are drawn from the bounded buffer, and every batch with replacement. Clipping
-divides by the norm itself, not by the norm + 10⁻⁶.
+Differences: losses below `loss_floor` count as ℓ_min (ours); 0 is the published code, where an example whose loss is 0,
+as that of a memorised one is in 32 bits, takes all the weight of its batch and has no gradient. Each Fisher reads
+`saliency_batches` drawn batches, without augmentation, where the published code goes through all of the data; remaining
+data are drawn from the bounded buffer, every batch with replacement. Clipping divides by the norm, not norm + 10⁻⁶.
 """
 
 import functools
@@ -34,7 +35,7 @@ from jax import lax
 
 from ugclu_jax.batches import from_buffer, from_task
 from ugclu_jax.buffer import Buffer
-from ugclu_jax.coefficients import CoefficientFn
+from ugclu_jax.coefficients import LOSS_FLOOR, CoefficientFn
 from ugclu_jax.components import modulate, preserving_gradient, unlearning_gradient
 from ugclu_jax.descent import (
     Batches,
@@ -57,7 +58,7 @@ from ugclu_jax.optimizer import MaskScope
 from ugclu_jax.saliency import batch_fisher, density, hard_mask
 from ugclu_jax.types import ApplyFn, Array, Batch, Examples, Info, Method, MethodState, ModelState, PyTree, Scalar
 
-_FLOOR = 1e-15
+_TINY = 1e-15
 
 
 @jax.tree_util.register_dataclass
@@ -65,7 +66,7 @@ _FLOOR = 1e-15
 class SfronHyper(DescentHyper):
     """Continuous settings of SFR-on, traced."""
 
-    learning_rate: Scalar = 0.01
+    learning_rate: Scalar = 0.03
     """η ≥ 0, learning rate at the start of the request."""
     momentum: Scalar = 0.9
     """μ in [0, 1)."""
@@ -75,9 +76,11 @@ class SfronHyper(DescentHyper):
     """α ≥ 0, weight of the ascent at the start of the request."""
     loss_exponent: Scalar = 0.5
     """λ ≥ 0, how much the weights of examples depend on their loss; 0 = not at all."""
+    loss_floor: Scalar = LOSS_FLOOR
+    """ℓ_min ≥ 0, smallest loss that still tells examples apart; 0 is the published code."""
     saliency_threshold: Scalar = 1.0
     """γ ≥ 0, threshold of the mask; 0 frees every weight."""
-    clip_norm: Scalar = 7.0
+    clip_norm: Scalar = 0.5
     """> 0, largest global norm of the masked ascent; inf = no clipping."""
 
 
@@ -120,16 +123,20 @@ def gradient_evaluations(settings: SfronSettings, capacity: int) -> float:
 
 
 def adaptive_weights(
-    forget_weight: Array | float, loss_exponent: Array | float, *, axis_name: str | None = None
+    forget_weight: Array | float,
+    loss_exponent: Array | float,
+    loss_floor: Array | float,
+    *,
+    axis_name: str | None = None,
 ) -> CoefficientFn:
-    """`ε_i = α_k n w_i`, `w_i ∝ 1/(ℓ_i^λ + 10⁻¹⁵)` of sum 1: the mean of `ε_i ℓ_i` over n examples is `α_k Σ w_i ℓ_i`.
+    """`ε_i = α_k n w_i`, with `w` as at the top of this file: the mean of `ε_i ℓ_i` over n examples is `α_k Σ w_i ℓ_i`.
 
-    >>> adaptive_weights(1.0, 1.0)(jnp.array([1.0, 3.0]), jnp.ones(2)).tolist()
+    >>> adaptive_weights(1.0, 1.0, 0.0)(jnp.array([1.0, 3.0]), jnp.ones(2)).tolist()
     [1.5, 0.5]
     """
 
     def coefficients(losses: Array, weights: Array) -> Array:
-        w = weights / (losses**loss_exponent + _FLOOR)
+        w = weights / (jnp.maximum(losses, loss_floor) ** loss_exponent + _TINY)
         total, count = jnp.sum(w), jnp.sum(weights)
         if axis_name:
             total, count = lax.psum((total, count), axis_name)
@@ -155,7 +162,7 @@ def saliency_mask(
 
     def statistic(batches: Batch) -> PyTree:
         fisher = batch_fisher(apply_fn, state.params, state.model_state, batches, axis_name=axis_name)
-        return jax.tree.map(lambda f: f + _FLOOR, fisher)
+        return jax.tree.map(lambda f: f + _TINY, fisher)
 
     return hard_mask(
         statistic(from_task(task_key, task, shape, axis_name=axis_name)),
@@ -194,7 +201,7 @@ def forget_step(
         carry.params,
         model_state,
         task_batch,
-        adaptive_weights(scale, hyper.loss_exponent, axis_name=axis_name),
+        adaptive_weights(scale, hyper.loss_exponent, hyper.loss_floor, axis_name=axis_name),
         rng_key=rng_key,
         axis_name=axis_name,
     )
