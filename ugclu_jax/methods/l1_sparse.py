@@ -40,7 +40,7 @@ from ugclu_jax.types import ApplyFn, Array, Batch, Examples, Info, Method, Metho
 class L1SparseHyper(DescentHyper):
     """Continuous settings of ℓ1-sparse unlearning, traced."""
 
-    l1_weight: Scalar = 0.01
+    l1_weight: Scalar = 0.02
     """γ ≥ 0, weight of the ℓ1 norm at the start of the request."""
 
 
