@@ -131,7 +131,8 @@ def test_contract(name, kind, network, filled_buffer):
     second, _ = jitted(keys[1], new_state, jax.tree.map(lambda x: x * 0.5, hyper), TASK, filled_buffer)
     assert traces == 1, "another key, state and hyper: the same program"
 
-    stacked, _ = quick_jit(jax.vmap(update, in_axes=(0, None, None, None, None)))(keys, state, hyper, TASK, filled_buffer)
+    mapped = quick_jit(jax.vmap(update, in_axes=(0, None, None, None, None)))
+    stacked, _ = mapped(keys, state, hyper, TASK, filled_buffer)
     alone, _ = jitted(keys[1], state, hyper, TASK, filled_buffer)
     for s, single in enumerate((new_state, alone)):
         jax.tree.map(lambda a, b, s=s: np.testing.assert_allclose(a[s], b, rtol=2e-4, atol=2e-5), stacked, single)
