@@ -1,6 +1,7 @@
 """What every method must do, whatever it is: one battery over all of them."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +47,8 @@ def APPLY(params, model_state, inputs, *, train, rng_key):
     return (x - mean) @ params["kernel"] + params["bias"], new_state
 
 
+# Compiling is most of the time of these tests.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 SMALL = UGCLUSettings(outer_steps=2, inner_steps=1, task_batch_size=4, remain_batch_size=4, saliency_batches=1)
 
 
@@ -154,7 +157,7 @@ def test_contract(name, kind, network, filled_buffer):
         traces += 1
         return update(key, state, hyper, task, buffer)
 
-    jitted = jax.jit(counted)
+    jitted = quick_jit(counted)
     keys = jax.random.split(jax.random.key(1), 2)
     new_state, info = jitted(keys[0], state, hyper, TASK, filled_buffer)
 
@@ -167,7 +170,8 @@ def test_contract(name, kind, network, filled_buffer):
     second, _ = jitted(keys[1], new_state, jax.tree.map(lambda x: x * 0.5, hyper), TASK, filled_buffer)
     assert traces == 1, "another key, state and hyper: the same program"
 
-    stacked, _ = jax.jit(jax.vmap(update, in_axes=(0, None, None, None, None)))(keys, state, hyper, TASK, filled_buffer)
+    mapped = quick_jit(jax.vmap(update, in_axes=(0, None, None, None, None)))
+    stacked, _ = mapped(keys, state, hyper, TASK, filled_buffer)
     alone, _ = jitted(keys[1], state, hyper, TASK, filled_buffer)
     for s, single in enumerate((new_state, alone)):
         jax.tree.map(lambda a, b, s=s: np.testing.assert_allclose(a[s], b, rtol=2e-4, atol=2e-5), stacked, single)
@@ -182,7 +186,7 @@ def test_an_empty_buffer_harms_nothing(name, kind, network):
     method, hyper = METHODS[name]
     empty = buffer_lib.init(12, (4,), jnp.uint8, jax.random.key(0))
     state = method.init(*network)
-    new_state, _ = jax.jit(getattr(method, kind))(jax.random.key(0), state, hyper, TASK, empty)
+    new_state, _ = quick_jit(getattr(method, kind))(jax.random.key(0), state, hyper, TASK, empty)
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(new_state))
     if name == "finetune_remain":  # nothing to fine-tune on
         jax.tree.map(np.testing.assert_array_equal, new_state, state)
