@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ugclu_jax.buffer import Buffer, balanced_weights, cumulative_weights, draw_rows, filled, sample
+from ugclu_jax.streaming import take
 from ugclu_jax.types import Array, Batch, Examples
 
 
@@ -64,7 +65,7 @@ def from_task(rng_key: Array, task: Examples, shape: tuple[int, ...], *, axis_na
     """
     positions = jax.random.randint(rng_key, shape, 0, jnp.maximum(task.count, 1))
     rows = task.ids[share(positions, axis_name)]
-    return Batch(task.inputs[rows], task.labels[rows], _weights(rows, task.count))
+    return Batch(take(task.inputs, rows), task.labels[rows], _weights(rows, task.count))
 
 
 def from_buffer(
@@ -111,6 +112,6 @@ def from_mix(
     buffer_rows = jnp.where(in_buffer, rows, 0)
     task_rows = task.ids[jnp.where(in_buffer, 0, rows - capacity)]
     from_either = in_buffer.reshape(in_buffer.shape + (1,) * (buffer.inputs.ndim - 1))
-    inputs = jnp.where(from_either, buffer.inputs[buffer_rows], task.inputs[task_rows])
+    inputs = jnp.where(from_either, buffer.inputs[buffer_rows], take(task.inputs, task_rows))
     labels = jnp.where(in_buffer, buffer.labels[buffer_rows], task.labels[task_rows])
     return Batch(inputs, labels, _weights(rows, buffer.count + task.count))
