@@ -19,7 +19,7 @@ from jax import lax
 
 from ugclu_jax.coefficients import remaining_shares
 from ugclu_jax.components import modulate
-from ugclu_jax.streaming import chunk_of
+from ugclu_jax.streaming import chunk_of, read_ahead
 from ugclu_jax.types import Array, ModelState, Params, PyTree
 
 RemainGradientFn = Callable[[Params, ModelState, PyTree], tuple[Params, ModelState, Array]]
@@ -195,8 +195,8 @@ def request_loop(
     """The whole request as one `lax.scan` over K outer steps; over chunks of them where `draw` reads host memory.
 
     Args:
-        draw: `rng_key -> batches`, what an outer step reads; it depends on the key alone. Where it reads
-            host memory (`streaming.take`), a chunk of steps is drawn at once, by `vmap` over their keys.
+        draw: `rng_key -> batches`, what an outer step reads; it depends on the key alone. Where it takes
+            from host memory (`streaming.take`), one read serves a chunk of steps.
         outer_step: `(rng_key, params, model_state, batches, remaining_share) -> (params, model_state, per_step)`, with
             the key that drew the batches (split it as `draw` does) and `remaining_share`, `e_k = 1 − k/K`.
         params, model_state: at the start of the request; `params` may be any tree that a step hands to the next.
@@ -227,23 +227,25 @@ def request_loop(
             lax.cond(done % every == 0, report, lambda: None)
         return (new_params, new_state), per_step
 
-    def drawn_at_once(carry: tuple[Params, ModelState], xs: PyTree) -> tuple[tuple[Params, ModelState], PyTree]:
-        return lax.scan(lambda carry, x: body(carry, *x), carry, (xs, jax.vmap(draw)(xs[0])))
+    def chunk_of_steps(carry: tuple[Params, ModelState], xs: PyTree) -> tuple[tuple[Params, ModelState], PyTree]:
+        drawn = read_ahead(draw, xs[0])
+        places = jnp.arange(xs[0].shape[0])
+        return lax.scan(lambda carry, x: body(carry, x[1], drawn(x[0], x[1][0])), carry, (places, xs))
 
     carry = (params, model_state)
     xs = (jax.random.split(rng_key, outer_steps), remaining_shares(outer_steps), 1 + jnp.arange(outer_steps))
     chunk = chunk_of(draw, rng_key)
-    if chunk is None:
-        (params, model_state), per_step = lax.scan(lambda carry, x: body(carry, x, draw(x[0])), carry, xs)
-        return params, model_state, per_step
-    # As many reads as chunks of that length need, but even ones: a rest is a second copy of the step to compile.
-    reads = max(1, -(-outer_steps // chunk))
-    chunk = max(1, -(-outer_steps // reads))
-    whole = outer_steps // chunk * chunk
-    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, chunk, *x.shape[1:]), xs)
-    carry, per_step = lax.scan(drawn_at_once, carry, chunks)
-    per_step = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), per_step)
-    if whole < outer_steps:
-        carry, rest = drawn_at_once(carry, jax.tree.map(lambda x: x[whole:], xs))
-        per_step = jax.tree.map(lambda *parts: jnp.concatenate(parts), per_step, rest)
-    return *carry, per_step
+    if chunk is None or outer_steps == 0:
+        carry, per_step = lax.scan(lambda carry, x: body(carry, x, draw(x[0])), carry, xs)
+        return *carry, per_step
+    # Chunks as even as can be: where their number divides K, the step is compiled once.
+    reads = -(-outer_steps // chunk)
+    short, longer = divmod(outer_steps, reads)
+    parts = []
+    for first, number, length in ((0, longer, short + 1), (longer * (short + 1), reads - longer, short)):
+        if number:
+            cut = slice(first, first + number * length)
+            chunks = jax.tree.map(lambda x, c=cut, n=number: x[c].reshape(n, -1, *x.shape[1:]), xs)
+            carry, part = lax.scan(chunk_of_steps, carry, chunks)
+            parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), part))
+    return *carry, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)

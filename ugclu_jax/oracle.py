@@ -16,7 +16,7 @@ import optax
 from jax import lax
 
 from ugclu_jax.components import preserving_gradient
-from ugclu_jax.streaming import HostArray, chunk_length, take
+from ugclu_jax.streaming import chunk_of, read_ahead, take
 from ugclu_jax.types import EVALUATION_EXAMPLES, ApplyFn, Array, Batch, Examples, ModelState, Params, PyTree
 
 InitFn = Callable[[Array], tuple[Params, ModelState]]
@@ -119,21 +119,21 @@ def train_from_scratch(
             updates, optimizer_state = optimizer.update(component.gradient, optimizer_state, params)
             return optax.apply_updates(params, updates), component.model_state, optimizer_state
 
-        if not isinstance(examples.inputs, HostArray):
+        chunk = chunk_of(draw, jnp.int32(0))
+        if chunk is None:
             return lax.fori_loop(0, steps_per_epoch, lambda t, carry: step(t, carry, draw(t)), carry)
-        chunk = chunk_length(jax.eval_shape(draw, 0))
 
-        def steps_drawn_at_once(index: Array, carry: PyTree) -> PyTree:
+        def chunk_of_steps(index: Array, carry: PyTree) -> PyTree:
             first = index * chunk
-            batches = jax.vmap(draw)(first + jnp.arange(chunk))  # what lies beyond the epoch is read and left
+            drawn = read_ahead(draw, first + jnp.arange(chunk))  # what lies beyond the epoch is read and left
             return lax.fori_loop(
                 first,
                 jnp.minimum(first + chunk, steps_per_epoch),
-                lambda t, carry: step(t, carry, jax.tree.map(lambda x: x[t - first], batches)),
+                lambda t, carry: step(t, carry, drawn(t - first, t)),
                 carry,
             )
 
-        return lax.fori_loop(0, (steps_per_epoch + chunk - 1) // chunk, steps_drawn_at_once, carry)
+        return lax.fori_loop(0, (steps_per_epoch + chunk - 1) // chunk, chunk_of_steps, carry)
 
     carry = (params, model_state, optimizer.init(params))
     params, model_state, _ = lax.fori_loop(0, settings.epochs, epoch, carry)

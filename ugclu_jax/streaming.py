@@ -1,14 +1,20 @@
 """Training inputs that stay in host memory: what they are, how rows of them are read, how many steps a read serves.
 
-Where inputs lie decides speed and memory, never the result: `take` gives the same rows, and a chunk of K' steps is the
-same draw, key by key, made at once:
+Where inputs lie decides speed and memory, never the result. A step draws as it always does; only the rows that the
+draws of a chunk of K' steps will take are found and read ahead, at once:
 
-    resident   scan over k:  x_k = draw(key_k);  step(x_k)
-    streamed   scan over chunks:  x_{1…K'} = vmap(draw)(key_{1…K'}), one host read;  scan over k:  step(x_k)
+    resident   scan over k:  step(draw(key_k)),  take = gather from the data set
+    streamed   scan over chunks:  rows = vmap(rows of draw)(key_{1…K'});  table = one host read
+                   scan over k:  step(draw(key_k)),  take = gather from the table
+
+So the program of a step is the same but for the size of the array it gathers from. This matters: drawn outside of the
+step, batches would be fused with it differently, and the last bits with them.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +22,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 CHUNK_STEPS = 64
 """Steps that one host read serves at most: a read costs about 0.1 ms besides its bytes."""
 CHUNK_BYTES = 2**26
-"""What the batches of a chunk may take of the device's memory, where one step does not take more."""
+"""What the rows of a chunk may take of the device's memory, where those of one step do not take more."""
 
 
 @jax.tree_util.register_static
@@ -92,7 +97,27 @@ class HostArray:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path}, from which training inputs are read, is gone; {fix}") from error
         if size < needed:
-            raise OSError(f"{path}, from which training inputs are read, has {size} bytes and must have {needed}; {fix}")
+            raise OSError(
+                f"{path}, from which training inputs are read, has {size} bytes and must have {needed}; {fix}"
+            )
+
+
+def _read_now(inputs: HostArray, rows: jax.Array) -> jax.Array:
+    result = jax.ShapeDtypeStruct(rows.shape + inputs.shape[1:], inputs.dtype)
+    return jax.pure_callback(inputs.read, result, rows, vmap_method="broadcast_all")
+
+
+_READ: ContextVar[Callable[[HostArray, jax.Array], jax.Array]] = ContextVar("_READ", default=_read_now)
+"""How `take` reads host memory: at once, unless `read_ahead` is tracing a draw."""
+
+
+@contextlib.contextmanager
+def _reading_by(read: Callable[[HostArray, jax.Array], jax.Array]) -> Iterator[None]:
+    token = _READ.set(read)
+    try:
+        yield
+    finally:
+        _READ.reset(token)
 
 
 def take(inputs: jax.Array | HostArray, rows: jax.Array) -> jax.Array:
@@ -104,51 +129,82 @@ def take(inputs: jax.Array | HostArray, rows: jax.Array) -> jax.Array:
             mapped by `vmap`.
 
     >>> import jax, jax.numpy as jnp, numpy as np
-    >>> squares = np.arange(5) ** np.int32(2)
-    >>> [take(x, jnp.array([3, 1])).tolist() for x in (jnp.asarray(squares), HostArray(squares.astype(np.int32)))]
+    >>> squares = np.arange(5, dtype=np.int32) ** 2
+    >>> [take(x, jnp.array([3, 1])).tolist() for x in (jnp.asarray(squares), HostArray(squares))]
     [[9, 1], [9, 1]]
     """
-    if not isinstance(inputs, HostArray):
-        return inputs[rows]
-    result = jax.ShapeDtypeStruct(rows.shape + inputs.shape[1:], inputs.dtype)
-    return jax.pure_callback(inputs.read, result, rows, vmap_method="broadcast_all")
+    return _READ.get()(inputs, rows) if isinstance(inputs, HostArray) else inputs[rows]
 
 
-def chunk_length(batches: Any) -> int:
-    """How many steps a host read serves, for steps that read `batches` each (arrays or their shapes).
+def _asked(draw: Callable[[jax.Array], Any]) -> Callable[[jax.Array], list[tuple[HostArray, jax.Array]]]:
+    """`x -> what draw(x) takes from host memory, in order`; nothing is read."""
 
-    >>> import jax, jax.numpy as jnp
-    >>> [chunk_length(jax.ShapeDtypeStruct((n, 1024), jnp.uint8)) for n in (1, 2**12, 2**20)]
-    [64, 16, 1]
+    def asked(x: jax.Array) -> list[tuple[HostArray, jax.Array]]:
+        found = []
+
+        def note(inputs: HostArray, rows: jax.Array) -> jax.Array:
+            found.append((inputs, rows))
+            return jnp.zeros(rows.shape + inputs.shape[1:], inputs.dtype)
+
+        with _reading_by(note):
+            draw(x)
+        return found
+
+    return asked
+
+
+def chunk_of(draw: Callable[[jax.Array], Any], x: jax.Array) -> int | None:
+    """How many steps that read `draw(x)` each one host read is to serve; None where a draw reads no host memory.
+
+    Found by tracing `draw`, so that whoever writes one need not know where inputs lie.
+
+    >>> import jax.numpy as jnp, numpy as np
+    >>> draw = lambda inputs: lambda rows: take(inputs, rows)
+    >>> chunk_of(draw(jnp.zeros((4, 2**20))), jnp.arange(2))
+    >>> [chunk_of(draw(HostArray(np.zeros((4, size), np.uint8))), jnp.arange(2)) for size in (1, 2**20, 2**26)]
+    [64, 32, 1]
     """
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batches))
+    asked = jax.eval_shape(_asked(draw), x)
+    if not asked:
+        return None
+    size = sum(rows.size * math.prod(host.shape[1:]) * host.dtype.itemsize for host, rows in asked)
     return max(1, min(CHUNK_STEPS, CHUNK_BYTES // max(size, 1)))
 
 
-def chunk_of(draw: Callable[[jax.Array], Any], rng_key: jax.Array) -> int | None:
-    """`chunk_length` of what `draw(rng_key)` gives, or None where drawing reads nothing from host memory.
+def read_ahead(draw: Callable[[jax.Array], Any], xs: jax.Array) -> Callable[[jax.Array, jax.Array], Any]:
+    """Read, by one call a host array, all rows that the draws of a chunk will take.
 
-    Found in the trace of `draw`, so that whoever writes a draw need not know where the inputs lie.
+    Args:
+        draw: `x -> batches`. What it takes must depend on x alone.
+        xs: `[K', ...]`, one x a step.
 
-    >>> import jax, numpy as np
-    >>> inputs = np.zeros((4, 1), np.uint8)
-    >>> draw = lambda inputs: lambda key: take(inputs, jax.random.randint(key, (2,), 0, 4))
-    >>> chunk_of(draw(jax.numpy.asarray(inputs)), jax.random.key(0)), chunk_of(draw(HostArray(inputs)), jax.random.key(0))
-    (None, 64)
+    Returns:
+        `(i, xs[i]) -> draw(xs[i])`, which gathers from what was read.
+
+    >>> import jax.numpy as jnp, numpy as np
+    >>> inputs = HostArray(np.arange(5, dtype=np.int32) ** 2)
+    >>> drawn = read_ahead(lambda x: take(inputs, x + jnp.arange(2)), jnp.array([0, 3]))
+    >>> [drawn(i, x).tolist() for i, x in enumerate((0, 3))]
+    [[0, 1], [9, 16]]
     """
-    jaxpr, batches = jax.make_jaxpr(draw, return_shape=True)(rng_key)
-    return chunk_length(batches) if _reads_host(jaxpr) else None
+    wanted: dict[HostArray, list[jax.Array]] = {}
+    for inputs, rows in jax.vmap(_asked(draw))(xs):
+        wanted.setdefault(inputs, []).append(rows.reshape(rows.shape[0], -1))
+    tables = {inputs: _read_now(inputs, jnp.concatenate(rows, axis=1)) for inputs, rows in wanted.items()}
 
+    def drawn(i: jax.Array, x: jax.Array) -> Any:
+        begins = dict.fromkeys(tables, 0)
 
-def _reads_host(traced: Any) -> bool:
-    if isinstance(traced, ClosedJaxpr):
-        return _reads_host(traced.jaxpr)
-    if not isinstance(traced, Jaxpr):
-        return False
-    return any(
-        eqn.primitive.name == "pure_callback" or any(_reads_host(inner) for inner in jax.tree.leaves(eqn.params))
-        for eqn in traced.eqns
-    )
+        def serve(inputs: HostArray, rows: jax.Array) -> jax.Array:
+            table = tables[inputs]
+            places = i * table.shape[1] + begins[inputs] + jnp.arange(rows.size).reshape(rows.shape)
+            begins[inputs] += rows.size
+            return table.reshape(-1, *table.shape[2:])[places]
+
+        with _reading_by(serve):
+            return draw(x)
+
+    return drawn
 
 
 @contextlib.contextmanager
