@@ -1,6 +1,6 @@
 """Inputs in host memory give what inputs on the device give, bit for bit; how often they are read; files that are gone.
 
-The network has BatchNorm and a convolution-like mix of normalisation and products, where a step that is compiled
+The network has BatchNorm and normalised inputs, where a step that is compiled
 differently shows in the last bits.
 """
 
@@ -27,7 +27,8 @@ from ugclu_jax.ugclu import UGCLUSettings, ug_clu
 STEPS, CLASSES, FEATURES = 7, 3, 5
 INPUTS = np.random.default_rng(0).integers(0, 255, (60, FEATURES)).astype(np.uint8)
 LABELS = (np.arange(60) % CLASSES).astype(np.int32)
-CHUNKS = [1, 7, 3, 64]  # steps a read, of 7: one, a divisor, no divisor (3 + 2 + 2), more than there are
+LENGTHS = {1: [1] * 7, 7: [7], 3: [3, 2, 2], 64: [7]}
+"""Steps that a read serves at most, and what 7 steps make of it: one, a divisor, no divisor, more than there are."""
 
 
 class Counted:
@@ -57,25 +58,21 @@ def examples(inputs, ids, size=32) -> Examples:
     return Examples(inputs, jnp.asarray(LABELS), jnp.asarray(padded), jnp.int32(len(ids)))
 
 
-def ug(apply_fn, inner_data="buffer"):
-    settings = UGCLUSettings(
+def ug(apply_fn):
+    unlearn = UGCLUSettings(
         outer_steps=STEPS, inner_steps=2, task_batch_size=4, remain_batch_size=4, saliency_batches=2, mask="hard"
     )
-    learn = dataclasses.replace(settings, inner_data=inner_data)
-    return ug_clu(apply_fn, learn, settings, num_classes=CLASSES), Hyper()
+    learn = dataclasses.replace(unlearn, inner_data="mixed")
+    return ug_clu(apply_fn, learn, unlearn, num_classes=CLASSES), Hyper()
 
 
 def finetune(apply_fn):
-    return finetune_remain(
-        apply_fn, DescentSettings(steps=STEPS, remain_batch_size=4), num_classes=CLASSES
-    ), DescentHyper(momentum=0.5)
+    settings = DescentSettings(steps=STEPS, remain_batch_size=4)
+    return finetune_remain(apply_fn, settings, num_classes=CLASSES), DescentHyper(momentum=0.5)
 
 
-MAKERS = {
-    "ug_clu buffer": ug,
-    "ug_clu mixed": functools.partial(ug, inner_data="mixed"),
-    "finetune_remain": finetune,
-}
+MAKERS = {"ug_clu": ug, "finetune_remain": finetune}
+"""UG-CLU's inner steps see the mix when it learns, and the buffer when it unlearns."""
 
 
 def serve(run, method, hyper, inputs, ids=range(20)):
@@ -114,8 +111,9 @@ def resident(name):
     return without_cost(serve(request_program(), *MAKERS[name](Counted()), jnp.asarray(INPUTS)))
 
 
-@pytest.mark.parametrize("chunk", CHUNKS)
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(
+    ("name", "chunk"), [("ug_clu", 1), ("ug_clu", 7), ("ug_clu", 3), ("finetune_remain", 3), ("finetune_remain", 64)]
+)
 def test_requests_are_the_same_bit_for_bit_and_one_read_serves_a_chunk(name, chunk, monkeypatch, reads):
     monkeypatch.setattr(streaming, "CHUNK_STEPS", chunk)
     model = Counted()
@@ -125,14 +123,11 @@ def test_requests_are_the_same_bit_for_bit_and_one_read_serves_a_chunk(name, chu
     streamed = serve(run, method, hyper, host)
     assert_same(without_cost(streamed), resident(name))
 
-    loop = -(-STEPS // chunk)
-    rows = {"ug_clu buffer": (4, 4), "ug_clu mixed": (4 + 2 * 4, 4), "finetune_remain": (4, None)}[name]
-    saliency = [(2, 4)] if name.startswith("ug_clu") else []
+    learn_rows, unlearn_rows = {"ug_clu": (4 + 2 * 4, 4), "finetune_remain": (4, 0)}[name]
+    saliency = [(2, 4)] if name == "ug_clu" else []
     insert = [(12,)]  # the whole capacity
-    lengths = {1: [1] * 7, 7: [7], 3: [3, 2, 2], 64: [7]}[chunk]
-    learn = [*saliency, *((length, rows[0]) for length in lengths), *insert]
-    unlearn = [*saliency, *((length, rows[1]) for length in lengths)] if rows[1] else []
-    assert len(lengths) == loop
+    learn = [*saliency, *((length, learn_rows) for length in LENGTHS[chunk]), *insert]
+    unlearn = [*saliency, *((length, unlearn_rows) for length in LENGTHS[chunk] if unlearn_rows)]
     # Before the requests, the buffer of `serve` is filled; where in a request the buffer is filled is XLA's choice.
     assert reads[0] == (12,) and sorted(reads[1 : 1 + len(learn)]) == sorted(learn)
     assert reads[1 + len(learn) :] == unlearn
@@ -254,7 +249,7 @@ def test_an_error_in_a_draw_leaves_reading_as_it_was():
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, ">f4"])
 def test_types_that_the_device_would_change_are_refused(dtype):
-    with pytest.raises(ValueError, match="which the device would hold as .*; convert them with .astype first"):
+    with pytest.raises(ValueError, match=r"which the device would hold as .*; convert them with .astype first"):
         HostArray(INPUTS.astype(dtype))
 
 
