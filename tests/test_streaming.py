@@ -153,7 +153,7 @@ def test_oracles_are_the_same_bit_for_bit(chunk, monkeypatch, reads):
 def test_predictions_are_the_same_bit_for_bit(reads):
     predict = predict_program(Counted(), batch_size=16)
     assert_same(predict(*network(), HostArray(INPUTS)), predict(*network(), jnp.asarray(INPUTS)))
-    assert reads == [(16,)] * 3 + [(12,)]
+    assert sorted(reads) == [(12,)] + [(16,)] * 3
 
 
 def test_a_buffer_holds_the_same(reads):
@@ -269,5 +269,5 @@ def test_a_file_that_vanished_or_shrank_is_named(tmp_path, harm, error, view, ca
     with pytest.raises(error, match=re.escape(str(path))) as caught, reading(host):
         jax.block_until_ready(predict(*network(), host))
     assert re.search("is gone|bytes of", str(caught.value)) and "start again" in str(caught.value)
-    with pytest.raises(jax.errors.JaxRuntimeError, match=re.escape(str(path))):
+    with pytest.raises((jax.errors.JaxRuntimeError, ValueError), match=re.escape(str(path))):
         jax.block_until_ready(predict(*network(), host))

@@ -51,7 +51,7 @@ class HostArray:
     array: np.ndarray
 
     def __post_init__(self) -> None:
-        held = jnp.zeros(0, self.array.dtype.newbyteorder("=")).dtype
+        held = jax.dtypes.canonicalize_dtype(self.array.dtype.newbyteorder("="))
         if held != self.array.dtype:
             raise ValueError(
                 f"host inputs have dtype {self.array.dtype}, which the device would hold as {held}; "
@@ -217,7 +217,7 @@ def reading(inputs: jax.Array | HostArray) -> Iterator[None]:
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError:
+    except (jax.errors.JaxRuntimeError, ValueError):  # the second where the call itself waited for the program
         if isinstance(inputs, HostArray):
             inputs.check()
         raise
