@@ -83,6 +83,8 @@ class ExperimentConfig:
     oracles: Literal["all", "milestones"] = "all"
     """After which requests oracles are trained: all, or unlearn requests and the last request only. Elsewhere what is
     measured against an oracle is undefined."""
+    device_budget_mb: int = 2048
+    """Training inputs above this many MiB stay in host memory and stream in chunks of outer steps."""
     cache_dir: Path = Path.home() / ".cache" / "ugclu_jax"
     """Where oracles are kept, named by a hash of everything that determines them."""
 
@@ -90,6 +92,8 @@ class ExperimentConfig:
         for name, least in {"tasks": 1, "capacity": 1, "oracle_seeds": 2, "validation_examples": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.device_budget_mb < 0:
+            raise ValueError(f"device_budget_mb must be at least 0, got {self.device_budget_mb}")
         if self.per_class is not None and self.per_class < 1:
             raise ValueError(f"per_class must be at least 1, got {self.per_class}")
         for name in ("seeds", "methods"):

@@ -32,12 +32,17 @@ from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.learner import CLUState, RequestCost, predict_program, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.requests import Stream, bucket_size, pad_ids, to_json, validate
+from ugclu_jax.streaming import HostArray, reading
 from ugclu_jax.types import Examples, Info
 
 ORACLE_KEY = 2**31 - 1
 """Folded into an oracle's seed, so that no oracle shares its key with a run of the same seed."""
 VALIDATION_SEED = 20_250_515
 """Of the split of the training data under `--evaluate-on validation`."""
+
+
+PLACES = ("run_dir", "cache_dir", "settings", "device_budget_mb")
+"""Settings of where things lie, which change no result and are no part of a run's configuration."""
 
 
 class RunFailed(Exception):
@@ -104,7 +109,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         on_step=progress.on_step if console.is_terminal else None,
     )
     entries = build(config, context)
-    settings = {key: value for key, value in to_dict(config).items() if key not in ("run_dir", "cache_dir", "settings")}
+    settings = {key: value for key, value in to_dict(config).items() if key not in PLACES}
     settings["data"] = {key: value for key, value in settings["data"].items() if key not in ("cache_dir", "download")}
     settings = {"experiment": name, **settings}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
@@ -161,7 +166,8 @@ class Run:
     def __init__(self, plan: Plan) -> None:
         dataset = plan.scenario.dataset
         self.plan = plan
-        self.train_inputs = jnp.asarray(dataset.train_inputs)
+        fits = dataset.train_inputs.nbytes <= plan.config.device_budget_mb * 2**20
+        self.train_inputs = jnp.asarray(dataset.train_inputs) if fits else HostArray(dataset.train_inputs)
         self.train_labels = jnp.asarray(dataset.train_labels)
         self.test_inputs = jnp.asarray(dataset.test_inputs)
         self.fingerprint = dataset.fingerprint()
@@ -414,7 +420,7 @@ def execute(plan: Plan, conclude: Conclude | None = None) -> None:
         lines[method, seed] = so_far
         plan.folder.write_metrics(list(itertools.chain.from_iterable(lines.values())))
 
-    with plan.progress:
+    with plan.progress, reading(run.train_inputs):
         for method, seed in itertools.product(plan.config.methods, plan.config.seeds):
             try:
                 run_stream(run, method, seed, publish)

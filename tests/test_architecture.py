@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
+    {"streaming"},
     {"types"},
     {"losses", "buffer", "requests", "metrics"},
     {"batches", "coefficients", "components", "distillation", "saliency", "fast_slow", "membership", "optimizer"},

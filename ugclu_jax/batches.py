@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ugclu_jax.buffer import Buffer, at_rows, balanced_weights, cumulative_weights, draw_rows, filled, sample_rows
+from ugclu_jax.streaming import take
 from ugclu_jax.types import Array, Batch, Examples
 
 
@@ -72,7 +73,7 @@ def from_task(
     """
     positions = share(jax.random.randint(rng_key, shape, 0, jnp.maximum(task.count, 1)), axis_name)
     rows, drawn = task.ids[positions], None if targets is None else targets[positions]
-    return Batch(task.inputs[rows], task.labels[rows], _weights(rows, task.count), drawn)
+    return Batch(take(task.inputs, rows), task.labels[rows], _weights(rows, task.count), drawn)
 
 
 def rows_of_buffer(rng_key: Array, buffer: Buffer, shape: tuple[int, ...], *, axis_name: str | None = None) -> Array:
@@ -127,7 +128,7 @@ def from_mix(
     buffer_rows = jnp.where(in_buffer, rows, 0)
     task_rows = task.ids[jnp.where(in_buffer, 0, rows - capacity)]
     from_either = in_buffer.reshape(in_buffer.shape + (1,) * (buffer.inputs.ndim - 1))
-    inputs = jnp.where(from_either, buffer.inputs[buffer_rows], task.inputs[task_rows])
+    inputs = jnp.where(from_either, buffer.inputs[buffer_rows], take(task.inputs, task_rows))
     labels = jnp.where(in_buffer, buffer.labels[buffer_rows], task.labels[task_rows])
     return Batch(inputs, labels, _weights(rows, buffer.count + task.count))
 

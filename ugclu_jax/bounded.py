@@ -26,6 +26,7 @@ from jax import lax
 from ugclu_jax.buffer import Buffer, filled
 from ugclu_jax.coefficients import CoefficientFn
 from ugclu_jax.distillation import departed_classes
+from ugclu_jax.streaming import take
 from ugclu_jax.types import Array, Examples
 
 NEIGHBOURS = 20
@@ -160,5 +161,5 @@ def task_targets(logits: Array, task: Examples, buffer: Buffer, *, batch_size: i
     [[0.0, 0.5, 0.5]]
     """
     num_classes = logits.shape[-1]
-    neighbours = neighbour_labels(task.inputs[task.ids], buffer, num_classes, batch_size=batch_size)
+    neighbours = neighbour_labels(take(task.inputs, task.ids), buffer, num_classes, batch_size=batch_size)
     return unlearned_targets(logits, neighbours, departed_classes(task, buffer, num_classes))

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ugclu_jax.streaming import HostArray, take
 from ugclu_jax.types import Array, Batch, Examples
 
 Refill = Literal["uniform", "greedy"]
@@ -114,7 +115,7 @@ def insert(buffer: Buffer, examples: Examples) -> Buffer:
 
     Args:
         buffer: M rows.
-        examples: P ≥ 1 ids, rows of arrays on the device; each id in 0 … N−1, or -1 for padding.
+        examples: P ≥ 1 ids; each id in 0 … N−1, or -1 for padding.
 
     Returns:
         The buffer of the M smallest ranks, see the formula at the top of this file.
@@ -321,7 +322,7 @@ class _Rows(NamedTuple):
     rows: Array  # [P] int32
 
 
-def _unite(buffer: Buffer, newcomers: _Rows, source: Array, threshold: Array) -> Buffer:
+def _unite(buffer: Buffer, newcomers: _Rows, source: Array | HostArray, threshold: Array) -> Buffer:
     """The M smallest ranks of the buffer and of `newcomers`, whose inputs are `source[newcomers.rows]`."""
     capacity = buffer.ids.shape[0]
     ids, labels, ranks, valid = (
@@ -347,7 +348,7 @@ def _unite(buffer: Buffer, newcomers: _Rows, source: Array, threshold: Array) ->
     inputs = jnp.where(
         stays.reshape(-1, *(1,) * (source.ndim - 1)),
         buffer.inputs[jnp.where(stays, places, 0)],
-        source[newcomers.rows[jnp.where(stays, 0, places - capacity)]],
+        take(source, newcomers.rows[jnp.where(stays, 0, places - capacity)]),
     )
     kept = Buffer(inputs, labels[places], ids[places], ranks[:capacity], total, threshold, buffer.hash_key)
     return _blank_after(kept, jnp.minimum(total, capacity))
@@ -380,7 +381,7 @@ def _blank_after(buffer: Buffer, count: Array) -> Buffer:
     )
 
 
-def _check_same_inputs(buffer: Buffer, inputs: Array, origin: str) -> None:
+def _check_same_inputs(buffer: Buffer, inputs: Array | HostArray, origin: str) -> None:
     expected, received = (buffer.inputs.shape[1:], buffer.inputs.dtype), (inputs.shape[1:], inputs.dtype)
     if expected != received:
         raise ValueError(

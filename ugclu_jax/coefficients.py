@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from ugclu_jax.types import Array, RequestKind
@@ -81,4 +82,6 @@ def remaining_shares(outer_steps: int) -> Array:
     >>> remaining_shares(4).tolist()
     [1.0, 0.75, 0.5, 0.25]
     """
-    return 1.0 - jnp.arange(outer_steps) / outer_steps
+    # By NumPy: a constant is the same in every program, while XLA rounds an expression as the code around it suggests.
+    one = np.ones((), jnp.result_type(float))
+    return jnp.asarray(one - np.arange(outer_steps, dtype=one.dtype) * (one / max(outer_steps, 1)))

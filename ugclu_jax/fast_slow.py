@@ -19,6 +19,7 @@ from jax import lax
 
 from ugclu_jax.coefficients import remaining_shares
 from ugclu_jax.components import modulate
+from ugclu_jax.streaming import chunk_of, read_ahead
 from ugclu_jax.types import Array, ModelState, Params, PyTree
 
 RemainGradientFn = Callable[[Params, ModelState, PyTree], tuple[Params, ModelState, Array]]
@@ -191,10 +192,11 @@ def request_loop(
     *,
     on_step: Callable[[Array, int, PyTree], None] | None = None,
 ) -> tuple[Params, ModelState, PyTree]:
-    """The whole request as one `lax.scan` over K outer steps.
+    """The whole request as one `lax.scan` over K outer steps; over chunks of them where `draw` reads host memory.
 
     Args:
-        draw: `rng_key -> batches`, what an outer step reads; it depends on the key alone.
+        draw: `rng_key -> batches`, what an outer step reads; it depends on the key alone. Where it takes
+            from host memory (`streaming.take`), one read serves a chunk of steps.
         outer_step: `(rng_key, params, model_state, batches, remaining_share) -> (params, model_state, per_step)`, with
             the key that drew the batches (split it as `draw` does) and `remaining_share`, `e_k = 1 − k/K`.
         params, model_state: at the start of the request; `params` may be any tree that a step hands to the next.
@@ -215,14 +217,35 @@ def request_loop(
 
     every = max(1, outer_steps // REPORTS)
 
-    def body(carry: tuple[Params, ModelState], xs: tuple[Array, ...]) -> tuple[tuple[Params, ModelState], PyTree]:
-        key, remaining_share, done = xs
-        new_params, new_state, per_step = outer_step(key, *carry, draw(key), remaining_share)
+    def body(
+        carry: tuple[Params, ModelState], x: tuple[Array, ...], batches: PyTree
+    ) -> tuple[tuple[Params, ModelState], PyTree]:
+        key, remaining_share, done = x
+        new_params, new_state, per_step = outer_step(key, *carry, batches, remaining_share)
         if on_step is not None:
             report = functools.partial(jax.debug.callback, on_step, done, outer_steps, per_step)
             lax.cond(done % every == 0, report, lambda: None)
         return (new_params, new_state), per_step
 
+    def chunk_of_steps(carry: tuple[Params, ModelState], xs: PyTree) -> tuple[tuple[Params, ModelState], PyTree]:
+        drawn = read_ahead(draw, xs[0])
+        places = jnp.arange(xs[0].shape[0])
+        return lax.scan(lambda carry, x: body(carry, x[1], drawn(x[0], x[1][0])), carry, (places, xs))
+
+    carry = (params, model_state)
     xs = (jax.random.split(rng_key, outer_steps), remaining_shares(outer_steps), 1 + jnp.arange(outer_steps))
-    (params, model_state), per_step = lax.scan(body, (params, model_state), xs)
-    return params, model_state, per_step
+    chunk = chunk_of(draw, rng_key)
+    if chunk is None or outer_steps == 0:
+        carry, per_step = lax.scan(lambda carry, x: body(carry, x, draw(x[0])), carry, xs)
+        return *carry, per_step
+    # Chunks as even as can be: where their number divides K, the step is compiled once.
+    reads = -(-outer_steps // chunk)
+    short, longer = divmod(outer_steps, reads)
+    parts = []
+    for first, number, length in ((0, longer, short + 1), (longer * (short + 1), reads - longer, short)):
+        if number:
+            cut = slice(first, first + number * length)
+            chunks = jax.tree.map(lambda x, c=cut, n=number: x[c].reshape(n, -1, *x.shape[1:]), xs)
+            carry, part = lax.scan(chunk_of_steps, carry, chunks)
+            parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), part))
+    return *carry, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)

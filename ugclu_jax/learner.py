@@ -11,6 +11,7 @@ from jax import lax
 
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax.buffer import Buffer
+from ugclu_jax.streaming import HostArray, take
 from ugclu_jax.types import (
     ApplyFn,
     Array,
@@ -139,8 +140,12 @@ def request_program() -> RequestProgram:
     return run
 
 
-def predict_program(apply_fn: ApplyFn, batch_size: int = 500) -> Callable[[Params, ModelState, Array], Array]:
+def predict_program(
+    apply_fn: ApplyFn, batch_size: int = 500
+) -> Callable[[Params, ModelState, Array | HostArray], Array]:
     """`predict(params, model_state, inputs [N, ...]) -> logits [N, C]` in evaluation mode, a batch in memory at a time.
+
+    Inputs in host memory are read a batch at a time, too.
 
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
     >>> predict_program(linear, batch_size=2)(jnp.eye(2), {}, jnp.array([[1., 2.], [3., 4.], [5., 6.]])).tolist()
@@ -148,11 +153,13 @@ def predict_program(apply_fn: ApplyFn, batch_size: int = 500) -> Callable[[Param
     """
 
     @jax.jit
-    def predict(params: Params, model_state: ModelState, inputs: Array) -> Array:
-        return lax.map(
-            lambda x: apply_fn(params, model_state, x[None], train=False, rng_key=None)[0][0],
-            inputs,
-            batch_size=batch_size,
-        )
+    def predict(params: Params, model_state: ModelState, inputs: Array | HostArray) -> Array:
+        def logits_of(x: Array) -> Array:
+            return apply_fn(params, model_state, x[None], train=False, rng_key=None)[0][0]
+
+        if isinstance(inputs, HostArray):
+            rows = jnp.arange(inputs.shape[0])
+            return lax.map(lambda row: logits_of(take(inputs, row)), rows, batch_size=batch_size)
+        return lax.map(logits_of, inputs, batch_size=batch_size)
 
     return predict

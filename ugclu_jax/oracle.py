@@ -17,6 +17,7 @@ from jax import lax
 
 from ugclu_jax.components import preserving_gradient
 from ugclu_jax.optimizer import OptimizerKind
+from ugclu_jax.streaming import chunk_of, read_ahead, take
 from ugclu_jax.types import EVALUATION_EXAMPLES, ApplyFn, Array, Batch, Examples, ModelState, Params, PyTree
 
 InitFn = Callable[[Array], tuple[Params, ModelState]]
@@ -112,19 +113,35 @@ def train_from_scratch(
         noise = jax.random.uniform(jax.random.fold_in(data_key, index), (padded,))
         order = jnp.argsort(jnp.where(jnp.arange(padded) < examples.count, noise, jnp.inf))
 
-        def step(t: int, carry: PyTree) -> PyTree:
-            params, model_state, optimizer_state = carry
+        def draw(t: Array) -> Batch:
             positions = t * settings.batch_size + jnp.arange(settings.batch_size)
             # The last batch is filled up from the start of the order, at weight 0: BatchNorm looks at every row.
             rows = examples.ids[order[positions % examples.count]]
             weights = (positions < examples.count).astype(jnp.float32)
-            batch = Batch(examples.inputs[rows], examples.labels[rows], weights)
+            return Batch(take(examples.inputs, rows), examples.labels[rows], weights)
+
+        def step(t: Array, carry: PyTree, batch: Batch) -> PyTree:
+            params, model_state, optimizer_state = carry
             key = jax.random.fold_in(model_key, index * steps_per_epoch + t)
             component = preserving_gradient(apply_fn, params, model_state, batch, rng_key=key)
             updates, optimizer_state = optimizer.update(component.gradient, optimizer_state, params)
             return optax.apply_updates(params, updates), component.model_state, optimizer_state
 
-        return lax.fori_loop(0, steps_per_epoch, step, carry)
+        chunk = chunk_of(draw, jnp.int32(0))
+        if chunk is None:
+            return lax.fori_loop(0, steps_per_epoch, lambda t, carry: step(t, carry, draw(t)), carry)
+
+        def chunk_of_steps(index: Array, carry: PyTree) -> PyTree:
+            first = index * chunk
+            drawn = read_ahead(draw, first + jnp.arange(chunk))  # what lies beyond the epoch is read and left
+            return lax.fori_loop(
+                first,
+                jnp.minimum(first + chunk, steps_per_epoch),
+                lambda t, carry: step(t, carry, drawn(t - first, t)),
+                carry,
+            )
+
+        return lax.fori_loop(0, (steps_per_epoch + chunk - 1) // chunk, chunk_of_steps, carry)
 
     carry = (params, model_state, optimizer.init(params))
     params, model_state, _ = lax.fori_loop(0, settings.epochs, epoch, carry)

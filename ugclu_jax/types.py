@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 
+from ugclu_jax.streaming import HostArray
+
 Array = jax.Array
 PyTree = Any
 Params = PyTree
@@ -50,13 +52,13 @@ class Batch(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Examples given by id: rows of arrays that live on the device, padded to a bucket size P.
+    """Examples given by id: rows of arrays, padded to a bucket size P. Inputs are read by `streaming.take`.
 
     Here the id of an example is its row in the training arrays at hand, int32; the stable id, which outlives cuts of
     the data set, is `Dataset.train_ids[row]`. Rows `ids[count:]` are padding and hold -1.
     """
 
-    inputs: Array  # [N, ...] as stored
+    inputs: Array | HostArray  # [N, ...] as stored, on the device or in host memory
     labels: Array  # [N] int32
     ids: Array  # [P] int32
     count: Array  # [] int32

@@ -18,6 +18,7 @@ from ugclu_jax.distillation import evaluation_logits, targets_of
 from ugclu_jax.euclidean import data_shares, euclidean_step
 from ugclu_jax.fast_slow import FastSlowStep, fast_slow_step, request_loop
 from ugclu_jax.saliency import STATISTICS, MaskKind, SaliencyKind, density, make_mask
+from ugclu_jax.streaming import take
 from ugclu_jax.types import (
     EVALUATION_EXAMPLES,
     FORWARD_COST,
@@ -356,7 +357,7 @@ def ug_clu(
                 levels = held_levels(logits, buffer)
         if settings.unlearn_loss == "target":
             size = settings.task_batch_size
-            unlearned = task_targets(start(task.inputs[task.ids], batch_size=size), task, buffer, batch_size=size)
+            unlearned = task_targets(start(take(task.inputs, task.ids), batch_size=size), task, buffer, batch_size=size)
         shares = data_shares(buffer.count, task.count) if settings.manifold == "euclidean" else None
         inner_shape = (settings.inner_steps, settings.remain_batch_size)
 

@@ -29,6 +29,7 @@ from ugclu_jax.descent import (
     refuse_distillation,
     update,
 )
+from ugclu_jax.streaming import take
 from ugclu_jax.types import (
     ApplyFn,
     Array,
@@ -147,7 +148,7 @@ def joint(
         def draw(key: Array) -> Batch:
             rows = share(draw_rows(key, cumulative, (settings.remain_batch_size,)), axis_name)
             weights = jnp.full(rows.shape, cumulative[-1] > 0, jnp.float32)
-            return Batch(task.inputs[rows], task.labels[rows], weights)
+            return Batch(take(task.inputs, rows), task.labels[rows], weights)
 
         bound = functools.partial(step, hyper=hyper, apply_fn=apply_fn, settings=settings, axis_name=axis_name)
         evaluations = gradient_evaluations(settings, buffer.ids.shape[0])
