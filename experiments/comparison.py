@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from rich import box
 from rich.table import Table
 
@@ -35,6 +36,9 @@ COLUMNS = (
 """One a metric; the last column counts an average milestone, not the whole stream."""
 SHOWN = ("distance", "KL test", "KL unlearned", "LA", "UA", "FM", "MIA", "RTE s", "gradient evaluations")
 """Columns that a terminal has room for."""
+
+
+OURS, OTHERS, FLOOR = "#d55e00", "#0072b2", "#009e73"  # of Okabe and Ito's colour-blind-safe set
 
 
 class Row(NamedTuple):
@@ -132,29 +136,34 @@ def _cell(column: Column, found: Statistic | None, *, spread: bool = True) -> st
 
 
 def picture(rows: list[Row], path: Path) -> None:
-    """Draw KL on retained test inputs against KL on unlearned inputs, one point a method, both axes logarithmic."""
-    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
+    """Draw KL on retained test inputs against KL on unlearned inputs, one point a method, both axes logarithmic.
+
+    A point bears the method's rank, whose name stands in the list at the right: names beside the points would overlap.
+    """
+    figure = Figure(figsize=(9.0, max(5.0, 1.0 + 0.17 * len(rows))), layout="constrained")
     axes = figure.add_subplot()
     shared = _references(rows)
-    x_path, y_path = "model.KL.test", "model.KL.unlearned"
-    points = [
-        (row.method, row.statistics[x_path].mean, row.statistics[y_path].mean)
-        for row in rows
-        if x_path in row.statistics and math.isfinite(_distance(row))
-    ]
-    for index, (method, x, y) in enumerate(points):
-        ours = method.startswith("ug_clu") and "+" not in method
-        axes.plot(x, y, marker="D" if ours else "o", color="#d55e00" if ours else "#0072b2", markersize=6)
-        axes.annotate(
-            method, (x, y), xytext=(5, 4 - 8 * (index % 2)), textcoords="offset points", fontsize=7, color="#444444"
-        )
+    names = []
+    for rank, row in enumerate(rows, start=1):
+        if not math.isfinite(_distance(row)):
+            names.append(f"–  {row.method}")
+            continue
+        names.append(f"{rank}  {row.method}")
+        x, y = (row.statistics[f"model.KL.{inputs}"].mean for inputs in ("test", "unlearned"))
+        ours = row.method.startswith("ug_clu") and "+" not in row.method
+        axes.plot(x, y, marker="D" if ours else "o", color=OURS if ours else OTHERS, markersize=6, alpha=0.8)
+        axes.annotate(str(rank), (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
     floor = tuple(shared[f"noise_floor.KL.{inputs}"].mean for inputs in ("test", "unlearned"))
-    axes.plot(*floor, marker="*", color="#009e73", markersize=13)
-    axes.annotate("noise floor", floor, xytext=(7, 5), textcoords="offset points", fontsize=8, color="#009e73")
+    axes.plot(*floor, marker="*", color=FLOOR, markersize=14, alpha=0.8)
+    axes.annotate("noise floor", floor, xytext=(9, -11), textcoords="offset points", fontsize=8, color=FLOOR)
+    axes.text(1.03, 1.0, "\n".join(names), transform=axes.transAxes, va="top", fontsize=8, linespacing=1.35)
     axes.set(xscale="log", yscale="log", xlabel="KL to the oracle on retained test inputs, nats")
-    axes.set(
-        ylabel="KL to the oracle on unlearned inputs, nats", title="Nearer to the lower left is nearer to retraining"
-    )
+    axes.set(ylabel="KL to the oracle on unlearned inputs, nats")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
+    axes.set_title("Nearer to the lower left is nearer to retraining; diamonds: UG-CLU", loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    axes.grid(alpha=0.25, linewidth=0.5)
     figure.savefig(path, dpi=150)

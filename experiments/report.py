@@ -79,6 +79,7 @@ STYLE = {
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
 }
+LABEL_HEIGHT = 0.28  # inches that the name of a curve takes at its end
 TRACE_POINTS = 60  # a trace is averaged down to this many points before it is drawn
 
 GLOSSARY = {  # name: (definition, better)
@@ -204,7 +205,7 @@ def _label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
     """Write each curve's name beside its end, at the right of the axes, pushed apart where they would overlap."""
     to_axes = axes.transData + axes.transAxes.inverted()
     placed = sorted((float(to_axes.transform((0.0, y))[1]), text, colour) for y, text, colour in ends)
-    gap, heights = 0.075, [height for height, _, _ in placed]
+    gap, heights = LABEL_HEIGHT / axes.figure.get_figheight(), [height for height, _, _ in placed]
     for row in range(1, len(heights)):
         heights[row] = max(heights[row], heights[row - 1] + gap)
     excess = max(0.0, heights[-1] - 1.0) if heights else 0.0
@@ -272,7 +273,9 @@ def _draw(
 def _over_requests(
     summaries: list[RequestSummary], panels: list[tuple[str, str, str]], reference_name: str, unit: str, name: str
 ) -> str:
-    figure = Figure(figsize=(11.0, 3.7), layout="constrained")
+    # As high as the names of all methods, one above the other, beside the axes.
+    curves = len({summary.method for summary in summaries}) + 1
+    figure = Figure(figsize=(11.0, max(3.7, 1.3 * curves * LABEL_HEIGHT)), layout="constrained")
     for axes, (title, path, reference) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(axes, summaries, path, reference, reference_name, named=len(panels) < 3)
         axes.set_title(title)

@@ -174,6 +174,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(cache, tmp_path, capsys):
     assert checkpoints.requests(folder / "runs" / "ug_clu" / "seed-0" / "checkpoints") == [0, 1]
 
 
+def test_inputs_that_exceed_the_budget_stream_with_the_same_result(finished, tmp_path):
+    """Requests, oracles and evaluation; a cache of its own, so that the oracles stream too."""
+    folder = tmp_path / "streamed"
+    places = ["--run-dir", str(folder), "--cache-dir", str(tmp_path / "cache")]
+    assert run([*SMALL, "--device-budget-mb", "0", *places]) == 0
+    resident = [line for line in without_timing(finished) if line["method"] == "ug_clu"]
+    assert without_timing(folder) == resident
+    place = Path("runs") / "ug_clu" / "seed-0" / "checkpoints" / "2"
+    digests = [checkpoints.digest(ocp.load(path / place), {}) for path in (folder, finished)]
+    assert digests[0] == digests[1]
+
+
 @pytest.mark.parametrize("name", ["task_aware", "class_wise", "random_sample"])
 def test_help_names_every_setting(name):
     shown = subprocess.run(
