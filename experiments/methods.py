@@ -240,8 +240,11 @@ UG_CLU_RANGES: Mapping[str, Range] = {
     "remain_learning_rate": (0.01, 0.3),
     "clip_norm": (0.3, 10.0),
 }
-EXTRA_RANGES: Mapping[str, Range] = {"weight_decay": (3e-4, 0.03), "distillation_weight": (0.1, 0.9)}
-"""Searched for every method that steps on remaining data, or for none: the two blocks of a comparison."""
+DECAY_RANGE: Range = (3e-4, 0.03)
+DISTILLATION_RANGE: Range = (0.1, 0.9)
+"""Both are searched for every method that has them, or for none: the two blocks of a comparison."""
+_NO_DECAY = {"gradient_ascent", "finetune"}  # take no step on remaining data
+_NO_DISTILLATION = {*_NO_DECAY, "der", "ewc", "lwf", "joint", "clpu_der_pp"}  # no label of the buffer in their loss
 METHODS: tuple[str, ...] = (*VARIANTS, *LEARN_VARIANTS, *REFERENCES, "do_nothing", "retrain")
 _AT_MOST_ONE = {
     "momentum", "distillation_weight", "keep_share", "retention", "update_probability",
@@ -293,9 +296,44 @@ def split_name(name: str) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
+def searched(name: str) -> tuple[str, RequestKind] | None:
+    """The part of a method whose hyperparameters are searched, and what it is searched for; None: it has none.
+
+    >>> searched("salun"), searched("er"), searched("er+salun"), searched("do_nothing")
+    (('salun', 'unlearn'), ('er', 'learn'), ('salun', 'unlearn'), None)
+    """
+    learner, unlearner = split_name(name)
+    alone_learns = "+" not in name and serves(name) == _LEARN
+    part, kind = (learner, "learn") if alone_learns else (unlearner, "unlearn")
+    return None if part in ("do_nothing", "retrain") else (part, kind)
+
+
+def ranges_of(part: str, extras: bool) -> dict[str, Range]:
+    """What is searched for a learner or unlearner, by the name of the hyperparameter.
+
+    >>> sorted(ranges_of("ug_clu_euclidean", extras=True))
+    ['clip_norm', 'distillation_weight', 'remain_learning_rate', 'remain_weight_decay']
+    >>> ranges_of("finetune", extras=True)
+    {'learning_rate': (0.003, 0.3)}
+    """
+    if part in REFERENCES:
+        ranges, decay = dict(REFERENCES[part].ranges), "weight_decay"
+    else:
+        ranges, decay = dict(UG_CLU_RANGES), "remain_weight_decay"
+        if part == "ug_clu_euclidean":
+            del ranges["fast_learning_rate"]  # not read there
+    if extras and part not in _NO_DECAY:
+        ranges[decay] = DECAY_RANGE
+    if extras and part not in _NO_DISTILLATION and part not in LEARN_VARIANTS:
+        ranges["distillation_weight"] = DISTILLATION_RANGE
+    return ranges
+
+
 def ug_clu_settings(config: ExperimentConfig, name: str, kind: RequestKind) -> tuple[UGCLUSettings, Hyper]:
     """Settings of UG-CLU or a variant: the configuration's, the variant's change, and what `references` says of it."""
     base = config.learn if kind == "learn" else config.unlearn
+    if "ug_clu" in config.references:
+        raise ValueError("references.ug_clu: UG-CLU's settings are 'learn' and 'unlearn'; move them there")
     change = (LEARN_VARIANTS if kind == "learn" else VARIANTS).get(name, {})
     values = merge(dataclasses.asdict(base), merge(change, config.references.get(name, {})))
     where = f"references.{name}."

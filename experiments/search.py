@@ -1,0 +1,213 @@
+"""Choose hyperparameters: the same number of trials for every method, on seeds and data that nobody reports.
+
+    python -m experiments.search --scenario class_wise --methods ug_clu salun --trials 8 --seeds 100
+    python -m experiments.search --scenario class_wise --dataset fashion_mnist --trials 12 --seeds 100 --extras
+
+A trial draws the ranges that `experiments.methods` states for a method from a scrambled Sobol sequence, on a
+logarithmic scale, and serves the stream up to its first unlearn request; the first trial is the settings file's own.
+Its score is the distance to the oracle, KL on test inputs of what is retained plus KL on unlearned inputs, averaged
+over the seeds. Test inputs are held out of the training split: the test split is never read. With `--extras`, weight
+decay and the weight of distillation on remaining data are drawn too, for every method that has them.
+
+The run folder gets trials.jsonl, a line a trial as it ends, and best.json, whose entries a settings file can hold.
+The same command takes up where it stopped. Without `--methods` all are searched; every other setting is that of
+`experiments.compare`.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from scipy.stats import qmc
+
+from experiments.compare import SCENARIOS
+from experiments.config import ExperimentConfig, merge, nearest, parse
+from experiments.evaluation import measure_model
+from experiments.folder import write
+from experiments.methods import METHODS, REFERENCES, Range, ranges_of, searched, split_name
+from experiments.runner import Run, RunFailed, load_dataset, prepare
+from ugclu_jax.learner import CLUState
+from ugclu_jax.oracle import DamagedCacheError
+from ugclu_jax.requests import Stream
+from ugclu_jax.types import PyTree, RequestKind
+
+SOBOL_SEED = 0
+"""Of the trials' points: the same for every method."""
+
+
+def points(ranges: Mapping[str, Range], trials: int) -> list[dict[str, float]]:
+    """`trials` points of a scrambled Sobol sequence, on a logarithmic scale in every range.
+
+    >>> points({"rate": (0.01, 1.0)}, 2) == points({"rate": (0.01, 1.0)}, 3)[:2]
+    True
+    >>> all(0.01 <= point["rate"] <= 1.0 for point in points({"rate": (0.01, 1.0)}, 8))
+    True
+    """
+    sequence = qmc.Sobol(len(ranges), rng=SOBOL_SEED).random_base2(math.ceil(math.log2(max(trials, 1))))[:trials]
+    low, high = (np.log([bounds[side] for bounds in ranges.values()]) for side in (0, 1))
+    return [dict(zip(ranges, np.exp(low + row * (high - low)).tolist(), strict=True)) for row in sequence]
+
+
+def shortened(stream: Stream) -> Stream:
+    """The stream up to its first unlearn request.
+
+    Raises:
+        ValueError: nothing is unlearned in it.
+    """
+    for index, request in enumerate(stream):
+        if request.kind == "unlearn":
+            return stream[: index + 1]
+    raise ValueError("the stream unlearns nothing, so there is no distance to search by; give one that does")
+
+
+class Search:
+    """Scores of a plan's methods at other hyperparameters than their own."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.plan = run, run.plan
+        self.last = len(run.plan.scenario.stream) - 1
+        self.learned: dict[tuple[str, int], CLUState] = {}
+
+    def serve(self, method: str, seed: int, request: int, state: CLUState, hyper: PyTree) -> CLUState:
+        """One request at the hyperparameters given."""
+        asked = self.plan.scenario.stream[request]
+        if request == 0 and self.plan.scenario.first_from_scratch:
+            return self.run.apply(method, seed, request, state)[0]
+        key = jax.random.fold_in(jax.random.key(seed), request)
+        examples = self.run.examples(asked.ids)
+        return self.run.run_request(self.plan.entries[method].method, asked.kind, key, state, hyper, examples)[0]
+
+    def before_unlearning(self, method: str, seed: int, hyper: PyTree, *, keep: bool) -> CLUState:
+        """The state after all learn requests; kept where no trial changes how the method learns."""
+        if (method, seed) in self.learned:
+            return self.learned[method, seed]
+        state = self.run.fresh_state(method, seed)
+        for request in range(self.last):
+            state = self.serve(method, seed, request, state, hyper)
+        if keep:
+            self.learned[method, seed] = state
+        return state
+
+    def score(self, method: str, kinds: tuple[RequestKind, ...], point: Mapping[str, float]) -> float:
+        """Distance to the oracle of a method at a point, averaged over seeds; infinite where it diverged."""
+        hyper = dict(self.plan.entries[method].hyper)
+        hyper |= {kind: dataclasses.replace(hyper[kind], **point) for kind in kinds}
+        distances = []
+        for seed in self.plan.config.seeds:
+            state = self.before_unlearning(method, seed, hyper["learn"], keep="learn" not in kinds)
+            state = self.serve(method, seed, self.last, state, hyper["unlearn"])
+            record, situation = self.run.oracle_record(self.last), self.plan.situations[self.last]
+            logits = self.run.logits(state.method.params, state.method.model_state)
+            if not (np.isfinite(logits.train).all() and np.isfinite(logits.test).all()):
+                return math.inf
+            dataset = self.plan.scenario.dataset
+            # Without history: FM and relapse are no part of the score.
+            alone = dataclasses.replace(situation, past_unlearned={}, retained_groups=())
+            found = measure_model(logits, record.logits, record.metrics["oracle"], dataset, alone, [], seed=0)
+            distances.append(found["KL"]["test"] + found["KL"]["unlearned"])
+        return float(np.mean(distances))
+
+
+def search(plan_run: Run, folder: Path, trials: int, extras: bool, console: Console) -> dict[str, Any]:
+    """Score every trial that `folder/trials.jsonl` does not hold yet, and return the best as a settings file has it."""
+    plan, searching, path = plan_run.plan, Search(plan_run), folder / "trials.jsonl"
+    done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    known = {(entry["method"], entry["trial"]): entry for entry in done}
+    found: dict[str, Any] = {"references": dict(plan.config.references)}
+    for method in plan.config.methods:
+        part, kind = searched(method)
+        # What both learns and unlearns by one set of hyperparameters is searched as one.
+        kinds = ("learn", "unlearn") if part in REFERENCES and split_name(method) == (part, part) else (kind,)
+        drawn = points(ranges_of(part, extras), trials - 1)
+        scored = []
+        for trial, point in enumerate([{}, *drawn]):
+            if (method, trial) not in known:
+                distance = searching.score(method, kinds, point)
+                entry = {"method": method, "trial": trial, "point": point, "distance": distance}
+                known[method, trial] = entry
+                with path.open("a") as file:
+                    file.write(json.dumps(entry) + "\n")
+            scored.append(known[method, trial])
+        searching.learned.clear()
+        best = min(scored, key=lambda entry: entry["distance"])
+        own = scored[0]["distance"]
+        console.print(
+            f"{method:20} {own:8.3f} as given, {best['distance']:8.3f} best of {trials}: "
+            + (", ".join(f"{name} {value:.4g}" for name, value in best["point"].items()) or "as given"),
+            highlight=False,
+            soft_wrap=True,
+        )
+        place = (
+            {kind: {"hyper": best["point"]}} if part == "ug_clu" else {"references": {part: {"hyper": best["point"]}}}
+        )
+        found = merge(found, place)
+    return found
+
+
+def run(arguments: list[str]) -> int:
+    """Command line; returns the exit code."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--scenario", default="task_aware")
+    first.add_argument("--trials", type=int, default=8)
+    first.add_argument("--extras", action="store_true")
+    known, rest = first.parse_known_args(arguments)
+    console, errors = Console(), Console(stderr=True)
+    try:
+        if known.scenario not in SCENARIOS:
+            raise ValueError(f"unknown scenario {known.scenario!r}; {nearest(known.scenario, SCENARIOS)}")
+        if known.trials < 1:
+            raise ValueError(f"trials must be at least 1, got {known.trials}")
+        kind, build_scenario = SCENARIOS[known.scenario]
+        if "--methods" not in rest:
+            rest += ["--methods", *(name for name in METHODS if searched(name) is not None)]
+        program = f"search --scenario {known.scenario}"
+        config = parse(kind, known.scenario, __doc__ or "", rest, program)
+        for name in config.methods:
+            split_name(name)
+            if searched(name) is None:
+                raise ValueError(f"method {name!r} has no hyperparameters to search; leave it out")
+        config = for_search(config, known.extras)
+        scenario = build_scenario(config, load_dataset(config))
+        scenario = scenario._replace(stream=shortened(scenario.stream))
+        command = f"python -m experiments.{program} --trials {known.trials}{' --extras' if known.extras else ''} …"
+        plan = prepare(f"search-{known.scenario}", config, scenario, console, command)
+    except (ValueError, OSError) as error:
+        errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 2
+    try:
+        with plan.progress:
+            found = search(Run(plan), plan.folder.path, known.trials, known.extras, console)
+    except (RunFailed, DamagedCacheError, OSError) as error:
+        errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 1
+    write(plan.folder.path / "best.json", json.dumps(found, indent=2) + "\n")
+    console.print(f"Best: {plan.folder.path / 'best.json'}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def for_search(config: ExperimentConfig, extras: bool) -> ExperimentConfig:
+    """The configuration on held-out data; with distillation switched on where it is searched."""
+    references = dict(config.references)
+    for name in config.methods if extras else ():
+        part = searched(name)[0]
+        if "distillation_weight" not in ranges_of(part, extras):
+            continue
+        if part == "ug_clu":
+            unlearn = dataclasses.replace(config.unlearn.settings, distillation=True)
+            config = dataclasses.replace(config, unlearn=dataclasses.replace(config.unlearn, settings=unlearn))
+        else:
+            references[part] = merge(references.get(part, {}), {"settings": {"distillation": True}})
+    return dataclasses.replace(config, evaluate_on="validation", references=references)
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""The search for hyperparameters, on embedded digits: its points, its data, and that it resumes."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from experiments import search as command
+from experiments.config import from_dict
+from experiments.methods import METHODS, ranges_of, searched
+from experiments.task_aware import TaskAwareConfig
+from ugclu_jax.requests import Request
+
+pytestmark = [
+    pytest.mark.usefixtures("compiled_once"),
+    pytest.mark.filterwarnings("ignore:Sharding info not provided"),
+]
+SMALL = ["--smoke", "--tasks", "2", "--sequence", "L1 L2 U1 L1", "--validation-examples", "200"]
+
+
+def test_points_fill_the_ranges_evenly_on_a_logarithmic_scale():
+    ranges = {"rate": (0.001, 1.0), "weight": (1.0, 2.0)}
+    drawn = command.points(ranges, 64)
+    assert drawn == command.points(ranges, 64) and drawn[:9] == command.points(ranges, 9)
+    for name, (low, high) in ranges.items():
+        values = np.array([point[name] for point in drawn])
+        assert np.all((low <= values) & (values <= high))
+        shares = np.histogram(np.log(values), bins=8, range=(math.log(low), math.log(high)))[0]
+        assert np.all(shares == 8), "a Sobol sequence leaves no eighth out"
+
+
+def test_every_method_that_can_be_searched_has_ranges():
+    for name in METHODS:
+        found = searched(name)
+        if found is None:
+            assert name in ("do_nothing", "retrain")
+            continue
+        without, extras = ranges_of(found[0], extras=False), ranges_of(found[0], extras=True)
+        assert without and set(without) <= set(extras)
+        assert all(0 < low < high for low, high in extras.values())
+
+
+def test_the_stream_ends_with_its_first_unlearn_request():
+    learn, unlearn = Request("learn", "a", np.arange(2)), Request("unlearn", "b", np.arange(1))
+    assert command.shortened((learn, unlearn, learn)) == (learn, unlearn)
+    with pytest.raises(ValueError, match="the stream unlearns nothing"):
+        command.shortened((learn,))
+
+
+def test_trials_are_scored_kept_and_resumed(tmp_path, capsys, monkeypatch):
+    folder, methods = tmp_path / "run", ["ug_clu", "neg_grad_plus", "er", "uniclun"]
+    places = ["--run-dir", str(folder), "--cache-dir", str(tmp_path / "cache")]
+    arguments = [*SMALL, "--trials", "3", "--extras", "--seeds", "7", *places, "--methods", *methods]
+    assert command.run(arguments) == 0
+    trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    assert [(t["method"], t["trial"]) for t in trials] == [(m, i) for m in methods for i in range(3)]
+    for method in methods:
+        own = [trial for trial in trials if trial["method"] == method]
+        assert own[0]["point"] == {} and set(own[1]["point"]) == set(ranges_of(searched(method)[0], extras=True))
+        assert len({trial["distance"] for trial in own}) == 3, "another point, another distance"
+        assert all(trial["distance"] > 0 for trial in own)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["evaluate_on"] == "validation" and config["seeds"] == [7]
+
+    best = json.loads((folder / "best.json").read_text())
+    for method in ("neg_grad_plus", "er", "uniclun"):
+        own = [trial for trial in trials if trial["method"] == method]
+        wanted = min(own, key=lambda trial: trial["distance"])["point"]
+        assert best["references"][method].get("hyper", {}) == wanted
+        assert best["references"][method]["settings"]["distillation"] is True
+    from_dict(TaskAwareConfig, best)  # a settings file can hold it
+
+    # The last trial is lost; nothing else is scored again.
+    lines = (folder / "trials.jsonl").read_text().splitlines()
+    (folder / "trials.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    scored, plain = [], command.Search.score
+
+    def counted(self, method, kinds, point):
+        scored.append((method, kinds))
+        return plain(self, method, kinds, point)
+
+    monkeypatch.setattr(command.Search, "score", counted)
+    assert command.run(arguments) == 0
+    assert scored == [("uniclun", ("learn", "unlearn"))]
+    assert (folder / "trials.jsonl").read_text().splitlines() == lines
+    assert "best of 3" in capsys.readouterr().out
+
+
+def test_the_test_split_is_not_read(tmp_path, monkeypatch):
+    """With another test split the search finds the same."""
+    arguments = [*SMALL, "--trials", "2", "--cache-dir", str(tmp_path / "cache"), "--methods", "neg_grad_plus"]
+    assert command.run([*arguments, "--run-dir", str(tmp_path / "a")]) == 0
+    plain = command.load_dataset
+
+    def spoiled(config):
+        monkeypatch.setattr("experiments.runner.data.load", lambda *rest: blank(load(*rest)))
+        return plain(config)
+
+    def blank(dataset):
+        return dataclasses.replace(dataset, test_inputs=np.zeros_like(dataset.test_inputs))
+
+    from ugclu_jax.data import load
+
+    monkeypatch.setattr(command, "load_dataset", spoiled)
+    assert command.run([*arguments, "--run-dir", str(tmp_path / "b")]) == 0
+    assert (tmp_path / "a" / "trials.jsonl").read_text() == (tmp_path / "b" / "trials.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--scenario", "taskaware"], "did you mean task_aware"),
+        (["--trials", "0"], "trials must be at least 1, got 0"),
+        (["--methods", "retrain"], "'retrain' has no hyperparameters to search"),
+        (["--methods", "saln"], "did you mean salun"),
+        (["--sequence", "L1 L2"], "the stream unlearns nothing"),
+    ],
+)
+def test_wrong_use_is_refused(arguments, said, tmp_path, capsys):
+    assert command.run(["--smoke", "--cache-dir", str(tmp_path), "--run-dir", str(tmp_path / "r"), *arguments]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
