@@ -22,9 +22,10 @@ from experiments import report
 from experiments.config import C, ExperimentConfig, parse, to_dict
 from experiments.evaluation import Groups, Logits, Situation, measure_model, measure_oracles, situations
 from experiments.folder import RunFolder, check_writable
-from experiments.methods import Context, Entry, build, split_name
+from experiments.methods import Context, Entry, build
 from experiments.network import Network, make_network
 from experiments.progress import Progress
+from experiments.registry import split_name
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import checkpoints, data, oracle
 from ugclu_jax.data.cuts import hold_out, subset
@@ -33,7 +34,7 @@ from ugclu_jax.learner import CLUState, RequestCost, predict_program, request_pr
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.requests import Stream, bucket_size, pad_ids, to_json, validate
 from ugclu_jax.streaming import HostArray, reading
-from ugclu_jax.types import Examples, Info
+from ugclu_jax.types import Examples, Info, PyTree
 
 ORACLE_KEY = 2**31 - 1
 """Folded into an oracle's seed, so that no oracle shares its key with a run of the same seed."""
@@ -277,11 +278,12 @@ class Run:
             self.learned[key] = Learned(*served)
         return served
 
-    def apply(self, method: str, seed: int, request: int, state: CLUState) -> tuple[CLUState, Info, RequestCost]:
-        """Apply one request of the stream."""
+    def apply(
+        self, method: str, seed: int, request: int, state: CLUState, hyper: PyTree | None = None
+    ) -> tuple[CLUState, Info, RequestCost]:
+        """Apply one request of the stream, at the method's own hyperparameters unless others are given."""
         entry, asked = self.plan.entries[method], self.plan.scenario.stream[request]
         key = jax.random.fold_in(jax.random.key(seed), request)
-        hyper = entry.hyper[asked.kind]
         if request == 0 and self.plan.scenario.first_from_scratch:
             # Training from scratch, then the buffer alone: `do_nothing` inserts without an update.
             (params, model_state, _, _), seconds = self.trained(asked.ids, (seed,), request)
@@ -290,6 +292,7 @@ class Run:
             state, info, cost = self.run_request(do_nothing(), "learn", key, state, (), self.examples(asked.ids))
             spent = oracle.gradient_evaluations(len(asked.ids), self.plan.config.oracle)
             return state, info._replace(gradient_evaluations=jnp.asarray(spent)), cost._replace(seconds=seconds)
+        hyper = entry.hyper[asked.kind] if hyper is None else hyper
         return self.run_request(entry.method, asked.kind, key, state, hyper, self.examples(asked.ids))
 
     def evaluate(

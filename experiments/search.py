@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
@@ -31,10 +31,10 @@ from scipy.stats import qmc
 
 from experiments.compare import SCENARIOS
 from experiments.config import ExperimentConfig, merge, nearest, parse
-from experiments.evaluation import measure_model
 from experiments.folder import write
-from experiments.methods import METHODS, REFERENCES, Range, ranges_of, searched, split_name
+from experiments.registry import METHODS, REFERENCES, Range, ranges_of, searched, split_name
 from experiments.runner import Run, RunFailed, load_dataset, prepare
+from ugclu_jax import metrics
 from ugclu_jax.learner import CLUState
 from ugclu_jax.oracle import DamagedCacheError
 from ugclu_jax.requests import Stream
@@ -75,16 +75,10 @@ class Search:
     def __init__(self, run: Run) -> None:
         self.run, self.plan = run, run.plan
         self.last = len(run.plan.scenario.stream) - 1
+        self.situation = run.plan.situations[self.last]
+        # Only what the score reads: a trial passes over no other training input.
+        self.unlearned_inputs = jnp.asarray(run.plan.scenario.dataset.train_inputs[self.situation.unlearned])
         self.learned: dict[tuple[str, int], CLUState] = {}
-
-    def serve(self, method: str, seed: int, request: int, state: CLUState, hyper: PyTree) -> CLUState:
-        """One request at the hyperparameters given."""
-        asked = self.plan.scenario.stream[request]
-        if request == 0 and self.plan.scenario.first_from_scratch:
-            return self.run.apply(method, seed, request, state)[0]
-        key = jax.random.fold_in(jax.random.key(seed), request)
-        examples = self.run.examples(asked.ids)
-        return self.run.run_request(self.plan.entries[method].method, asked.kind, key, state, hyper, examples)[0]
 
     def before_unlearning(self, method: str, seed: int, hyper: PyTree, *, keep: bool) -> CLUState:
         """The state after all learn requests; kept where no trial changes how the method learns."""
@@ -92,7 +86,7 @@ class Search:
             return self.learned[method, seed]
         state = self.run.fresh_state(method, seed)
         for request in range(self.last):
-            state = self.serve(method, seed, request, state, hyper)
+            state = self.run.apply(method, seed, request, state, hyper)[0]
         if keep:
             self.learned[method, seed] = state
         return state
@@ -104,17 +98,24 @@ class Search:
         distances = []
         for seed in self.plan.config.seeds:
             state = self.before_unlearning(method, seed, hyper["learn"], keep="learn" not in kinds)
-            state = self.serve(method, seed, self.last, state, hyper["unlearn"])
-            record, situation = self.run.oracle_record(self.last), self.plan.situations[self.last]
-            logits = self.run.logits(state.method.params, state.method.model_state)
-            if not (np.isfinite(logits.train).all() and np.isfinite(logits.test).all()):
-                return math.inf
-            dataset = self.plan.scenario.dataset
-            # Without history: FM and relapse are no part of the score.
-            alone = dataclasses.replace(situation, past_unlearned={}, retained_groups=())
-            found = measure_model(logits, record.logits, record.metrics["oracle"], dataset, alone, [], seed=0)
-            distances.append(found["KL"]["test"] + found["KL"]["unlearned"])
+            state = self.run.apply(method, seed, self.last, state, hyper["unlearn"])[0]
+            distances.append(self.distance(state))
         return float(np.mean(distances))
+
+    def distance(self, state: CLUState) -> float:
+        """KL to the oracles on retained test inputs plus that on unlearned ones; infinite for outputs not finite."""
+        oracles = self.run.oracle_record(self.last).logits
+        total = 0.0
+        for inputs, rows, theirs in (
+            (self.run.test_inputs, self.situation.test, oracles.test),
+            (self.unlearned_inputs, self.situation.unlearned, oracles.train),
+        ):
+            logits = np.asarray(self.run.predict(state.method.params, state.method.model_state, inputs))
+            if not np.isfinite(logits).all():
+                return math.inf
+            own = logits[rows] if inputs is self.run.test_inputs else logits
+            total += metrics.oracle_divergence(theirs[:, rows], own)
+        return total
 
 
 def search(plan_run: Run, folder: Path, trials: int, extras: bool, console: Console) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"streaming"},
+    {"streaming", "ranges"},
     {"types"},
     {"losses", "buffer", "requests", "metrics"},
     {"batches", "coefficients", "components", "distillation", "saliency", "fast_slow", "membership", "optimizer"},

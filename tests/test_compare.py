@@ -9,7 +9,7 @@ from PIL import Image
 
 from experiments import compare as command
 from experiments.comparison import compare, comparison_table, comparison_text
-from experiments.methods import METHODS
+from experiments.registry import METHODS
 
 pytestmark = [
     pytest.mark.usefixtures("compiled_once"),

@@ -25,7 +25,8 @@ from experiments.config import (
     read_settings,
     to_dict,
 )
-from experiments.methods import METHODS, Context, budget, build, split_name
+from experiments.methods import Context, budget, build
+from experiments.registry import METHODS, split_name
 from experiments.task_aware import TaskAwareConfig
 from ugclu_jax import data
 from ugclu_jax.buffer import init as init_buffer

@@ -20,7 +20,8 @@ from experiments import runner, task_aware
 from experiments.config import ExperimentConfig
 from experiments.evaluation import Groups
 from experiments.folder import RunFolder
-from experiments.methods import METHODS, Context, build
+from experiments.methods import Context, build
+from experiments.registry import METHODS
 from ugclu_jax import checkpoints, data, requests
 from ugclu_jax.data import fashion_mnist
 from ugclu_jax.types import Info

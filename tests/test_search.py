@@ -9,7 +9,7 @@ import pytest
 
 from experiments import search as command
 from experiments.config import from_dict
-from experiments.methods import METHODS, ranges_of, searched
+from experiments.registry import METHODS, ranges_of, searched
 from experiments.task_aware import TaskAwareConfig
 from ugclu_jax.requests import Request
 

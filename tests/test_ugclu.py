@@ -11,8 +11,9 @@ import reference
 from scipy import stats
 
 from ugclu_jax import buffer as reservoir
+from ugclu_jax.ranges import check_hyper
 from ugclu_jax.types import Batch, Examples, Hyper, MethodState
-from ugclu_jax.ugclu import UGCLUSettings, check_hyper, step, ug_clu
+from ugclu_jax.ugclu import UGCLUSettings, step, ug_clu
 
 NUM_EXAMPLES, CLASSES = 12, 3
 RNG = np.random.default_rng(0)

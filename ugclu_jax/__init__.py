@@ -17,6 +17,7 @@ from ugclu_jax.components import (
 from ugclu_jax.fast_slow import fast_slow_step, fast_step, inner_steps, request_loop, slow_step
 from ugclu_jax.learner import CLUState, apply_request, combine, predict_program, request_program
 from ugclu_jax.oracle import OracleSettings, oracle_program, train_from_scratch
+from ugclu_jax.ranges import check_hyper
 from ugclu_jax.saliency import (
     batch_fisher,
     density,
@@ -27,7 +28,7 @@ from ugclu_jax.saliency import (
     straight_through_mask,
 )
 from ugclu_jax.types import ApplyFn, Batch, Examples, Hyper, Info, Method, MethodState
-from ugclu_jax.ugclu import UGCLUSettings, check_hyper, ug_clu
+from ugclu_jax.ugclu import UGCLUSettings, ug_clu
 
 __all__ = [
     "ApplyFn",

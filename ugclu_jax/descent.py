@@ -4,9 +4,9 @@ Every reference method is a `step` on explicit batches; this file draws for it, 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, NoReturn, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from ugclu_jax.buffer import Buffer
 from ugclu_jax.distillation import remain_targets
 from ugclu_jax.fast_slow import global_norm, request_loop
 from ugclu_jax.optimizer import MaskScope, OptimizerKind, OptimizerState
+from ugclu_jax.ranges import MOMENTUM, SHARE, Interval
 from ugclu_jax.types import (
     EVALUATION_EXAMPLES,
     FORWARD_COST,
@@ -39,7 +40,12 @@ Schedule = Literal["constant", "linear", "cosine"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class DescentHyper:
-    """Continuous settings that every optimizer-based method has, traced."""
+    """Continuous settings that every optimizer-based method has, traced.
+
+    Ranges are checked by `ugclu_jax.ranges.check_hyper`; a method states those of its own settings beside these.
+    """
+
+    ranges: ClassVar[Mapping[str, Interval]] = {"momentum": MOMENTUM, "distillation_weight": SHARE}
 
     learning_rate: Scalar = 0.05
     """η ≥ 0, learning rate at the start of the request."""
@@ -220,6 +226,33 @@ def draw_pair(
         from_task(task_key, task, (settings.task_batch_size,), axis_name=axis_name),
         from_buffer(remain_key, buffer, (settings.remain_batch_size,), targets=targets, axis_name=axis_name),
     )
+
+
+def pairs(
+    apply_fn: ApplyFn,
+    state: MethodState,
+    hyper: DescentHyper,
+    settings: DescentSettings,
+    task: Examples,
+    buffer: Buffer,
+    *,
+    relabelled: Examples | None = None,
+    axis_name: str | None = None,
+) -> Callable[[Array], Batches]:
+    """The `draw` of `descend_request` for most methods: `draw_pair`, with a teacher's targets where they distil.
+
+    Args:
+        apply_fn: the model.
+        state: at the start of the request.
+        hyper, settings: of the request.
+        task: its examples.
+        buffer: what remains.
+        relabelled: what task batches are drawn from, if not from the task itself.
+        axis_name: mapped axis of devices.
+    """
+    targets = teacher_targets(apply_fn, state, hyper, settings, task, buffer)
+    drawn = task if relabelled is None else relabelled
+    return lambda key: draw_pair(key, drawn, buffer, settings, targets=targets, axis_name=axis_name)
 
 
 def refuse(name: str, kind: RequestKind) -> Callable[..., Any]:

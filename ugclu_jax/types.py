@@ -4,12 +4,13 @@ Axes, used in every docstring of the library: B batch, C classes, K outer steps,
 dataset, P padded request, M buffer capacity, T requests, S seeds, G groups of a test set.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import jax
 
+from ugclu_jax.ranges import NORM_BOUND, POSITIVE, SHARE, Interval
 from ugclu_jax.streaming import HostArray
 
 Array = jax.Array
@@ -69,8 +70,15 @@ class Examples(NamedTuple):
 class Hyper:
     """Every continuous setting of UG-CLU as a tree of scalars: traced, so one compiled program serves all values.
 
-    Ranges are checked by `ugclu_jax.ugclu.check_hyper`; under a trace every field holds an array.
+    Ranges are checked by `ugclu_jax.ranges.check_hyper`; under a trace every field holds an array.
     """
+
+    ranges: ClassVar[Mapping[str, Interval]] = {
+        "slow_step_size": SHARE,
+        "mask_temperature": POSITIVE,
+        "clip_norm": NORM_BOUND,
+        "distillation_weight": SHARE,
+    }
 
     fast_learning_rate: Scalar = 0.03
     """β_Q ≥ 0, step size of the fast step on the task."""

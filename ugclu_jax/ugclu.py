@@ -1,7 +1,6 @@
 """UG-CLU as a `Method`: draws batches, takes saliency, runs the fast-slow loop. No formula of its own."""
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
@@ -99,38 +98,6 @@ class UGCLUSettings:
             )
         if self.manifold == "euclidean" and self.inner_steps == 0:
             raise ValueError("manifold 'euclidean' needs inner_steps of at least 1, got 0: it has no other steps")
-
-
-_RANGES: dict[str, tuple[float, float, bool]] = {  # lowest, highest, whether the lowest itself is allowed
-    "fast_learning_rate": (0.0, math.inf, True),
-    "remain_learning_rate": (0.0, math.inf, True),
-    "slow_step_size": (0.0, 1.0, True),
-    "loss_exponent": (0.0, math.inf, True),
-    "saliency_threshold": (0.0, math.inf, True),
-    "mask_temperature": (0.0, math.inf, False),
-    "clip_norm": (0.0, math.inf, False),
-    "remain_weight_decay": (0.0, math.inf, True),
-    "distillation_weight": (0.0, 1.0, True),
-}
-
-
-def check_hyper(hyper: Hyper) -> None:
-    """Refuse a `Hyper` of concrete numbers outside its ranges; traced values cannot be checked.
-
-    Raises:
-        ValueError: naming the setting, its range and the value.
-
-    >>> check_hyper(Hyper(slow_step_size=1.5))
-    Traceback (most recent call last):
-        ...
-    ValueError: slow_step_size must be in [0, 1], got 1.5
-    """
-    for name, (lowest, highest, closed) in _RANGES.items():
-        value = float(getattr(hyper, name))
-        finite_enough = math.isfinite(value) or (name == "clip_norm" and value > 0)
-        if not finite_enough or not (lowest <= value if closed else lowest < value) or value > highest:
-            top = f"{highest:g}]" if math.isfinite(highest) else "∞]" if name == "clip_norm" else "∞)"
-            raise ValueError(f"{name} must be in {'[' if closed else '('}{lowest:g}, {top}, got {value:g}")
 
 
 def gradient_evaluations(settings: UGCLUSettings, capacity: int, task_rows: int = 0) -> float:

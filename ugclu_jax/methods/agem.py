@@ -32,9 +32,8 @@ from ugclu_jax.descent import (
     Report,
     cost,
     descend_request,
-    draw_pair,
+    pairs,
     refuse,
-    teacher_targets,
     update,
 )
 from ugclu_jax.types import ApplyFn, Array, Examples, Info, Method, MethodState, ModelState, Params
@@ -125,11 +124,7 @@ def agem(apply_fn: ApplyFn, settings: DescentSettings, *, num_classes: int, on_s
         *,
         axis_name: str | None = None,
     ) -> tuple[MethodState, Info]:
-        targets = teacher_targets(apply_fn, state, hyper, settings, task, buffer)
-
-        def draw(key: Array) -> Batches:
-            return draw_pair(key, task, buffer, settings, targets=targets, axis_name=axis_name)
-
+        draw = pairs(apply_fn, state, hyper, settings, task, buffer, axis_name=axis_name)
         bound = functools.partial(step, hyper=hyper, apply_fn=apply_fn, settings=settings, axis_name=axis_name)
         evaluations = gradient_evaluations(settings, buffer.ids.shape[0])
         return descend_request(draw, bound, rng_key, state, settings, evaluations, on_step=on_step)

@@ -14,9 +14,9 @@ labels, and without the classes that leave.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,13 +31,13 @@ from ugclu_jax.descent import (
     Report,
     cost,
     descend_request,
-    draw_pair,
+    pairs,
     refuse,
-    teacher_targets,
     update,
 )
 from ugclu_jax.losses import divergence, soft_cross_entropy
 from ugclu_jax.oracle import InitFn
+from ugclu_jax.ranges import POSITIVE, Interval
 from ugclu_jax.types import (
     FORWARD_COST,
     ApplyFn,
@@ -57,6 +57,8 @@ from ugclu_jax.types import (
 @dataclass(frozen=True)
 class BadTeacherHyper(DescentHyper):
     """Continuous settings."""
+
+    ranges: ClassVar[Mapping[str, Interval]] = {**DescentHyper.ranges, "temperature": POSITIVE}
 
     temperature: Scalar = 1.0
     """T > 0, of the divergences."""
@@ -166,11 +168,7 @@ def bad_teacher(
         axis_name: str | None = None,
     ) -> tuple[MethodState, Info]:
         teacher_key, loop_key = jax.random.split(rng_key)
-        targets = teacher_targets(apply_fn, state, hyper, settings, task, buffer)
-
-        def draw(key: Array) -> Batches:
-            return draw_pair(key, task, buffer, settings, targets=targets, axis_name=axis_name)
-
+        draw = pairs(apply_fn, state, hyper, settings, task, buffer, axis_name=axis_name)
         bound = functools.partial(
             step,
             hyper=hyper,

@@ -18,9 +18,9 @@ Differences to the papers:
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ from ugclu_jax.descent import (
     refuse_distillation,
     update,
 )
+from ugclu_jax.ranges import SHARE, Interval
 from ugclu_jax.saliency import fisher
 from ugclu_jax.types import (
     ApplyFn,
@@ -59,6 +60,8 @@ from ugclu_jax.types import (
 @dataclass(frozen=True)
 class EWCHyper(DescentHyper):
     """Continuous settings of online EWC, traced."""
+
+    ranges: ClassVar[Mapping[str, Interval]] = {**DescentHyper.ranges, "fisher_decay": SHARE}
 
     penalty_weight: Scalar = 10.0
     """λ ≥ 0, weight of the penalty; SGD is stable while η λ F < 2."""

@@ -12,8 +12,9 @@ buffer is not read, so `remain_batch_size` and `distillation` have no effect.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,7 @@ from ugclu_jax.descent import (
     refuse,
     update,
 )
+from ugclu_jax.ranges import NORM_BOUND, Interval
 from ugclu_jax.types import (
     EVALUATION_EXAMPLES,
     ApplyFn,
@@ -49,6 +51,8 @@ from ugclu_jax.types import (
 @dataclass(frozen=True)
 class GradientAscentHyper(DescentHyper):
     """Continuous settings of gradient ascent, traced."""
+
+    ranges: ClassVar[Mapping[str, Interval]] = {**DescentHyper.ranges, "clip_norm": NORM_BOUND}
 
     learning_rate: Scalar = 0.01
     """η ≥ 0, learning rate at the start of the request."""

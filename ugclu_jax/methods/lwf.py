@@ -17,8 +17,9 @@ Differences to the paper:
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,7 @@ from ugclu_jax.descent import (
     update,
 )
 from ugclu_jax.losses import soft_cross_entropy
+from ugclu_jax.ranges import POSITIVE, Interval
 from ugclu_jax.types import (
     FORWARD_COST,
     ApplyFn,
@@ -57,6 +59,8 @@ from ugclu_jax.types import (
 @dataclass(frozen=True)
 class LwFHyper(DescentHyper):
     """Continuous settings of LwF, traced."""
+
+    ranges: ClassVar[Mapping[str, Interval]] = {**DescentHyper.ranges, "temperature": POSITIVE}
 
     old_class_weight: Scalar = 1.0
     """λ ≥ 0, weight of the teacher's term."""

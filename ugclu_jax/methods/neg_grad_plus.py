@@ -14,8 +14,9 @@ training mode, but only the remaining batch's statistics are kept; those of the 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 
@@ -29,11 +30,11 @@ from ugclu_jax.descent import (
     Report,
     cost,
     descend_request,
-    draw_pair,
+    pairs,
     refuse,
-    teacher_targets,
     update,
 )
+from ugclu_jax.ranges import SHARE, Interval
 from ugclu_jax.types import ApplyFn, Array, Examples, Info, Method, MethodState, ModelState, Scalar
 
 
@@ -41,6 +42,8 @@ from ugclu_jax.types import ApplyFn, Array, Examples, Info, Method, MethodState,
 @dataclass(frozen=True)
 class NegGradPlusHyper(DescentHyper):
     """Continuous settings of NegGrad+, traced."""
+
+    ranges: ClassVar[Mapping[str, Interval]] = {**DescentHyper.ranges, "remain_weight": SHARE}
 
     remain_weight: Scalar = 0.92
     """α in [0, 1], weight of the descent on remaining data; the ascent on the task has 1 − α."""
@@ -115,11 +118,7 @@ def neg_grad_plus(
         *,
         axis_name: str | None = None,
     ) -> tuple[MethodState, Info]:
-        targets = teacher_targets(apply_fn, state, hyper, settings, task, buffer)
-
-        def draw(key: Array) -> Batches:
-            return draw_pair(key, task, buffer, settings, targets=targets, axis_name=axis_name)
-
+        draw = pairs(apply_fn, state, hyper, settings, task, buffer, axis_name=axis_name)
         bound = functools.partial(step, hyper=hyper, apply_fn=apply_fn, settings=settings, axis_name=axis_name)
         evaluations = gradient_evaluations(settings, buffer.ids.shape[0])
         return descend_request(draw, bound, rng_key, state, settings, evaluations, on_step=on_step)

@@ -32,9 +32,8 @@ from ugclu_jax.descent import (
     Report,
     cost,
     descend_request,
-    draw_pair,
+    pairs,
     refuse,
-    teacher_targets,
     update,
 )
 from ugclu_jax.types import ApplyFn, Array, Examples, Info, Method, MethodState, ModelState, Scalar
@@ -119,12 +118,8 @@ def random_label(
         axis_name: str | None = None,
     ) -> tuple[MethodState, Info]:
         label_key, loop_key = jax.random.split(rng_key)
-        targets = teacher_targets(apply_fn, state, hyper, settings, task, buffer)
         mislabelled = with_random_labels(label_key, task, num_classes)
-
-        def draw(key: Array) -> Batches:
-            return draw_pair(key, mislabelled, buffer, settings, targets=targets, axis_name=axis_name)
-
+        draw = pairs(apply_fn, state, hyper, settings, task, buffer, relabelled=mislabelled, axis_name=axis_name)
         bound = functools.partial(step, hyper=hyper, apply_fn=apply_fn, settings=settings, axis_name=axis_name)
         evaluations = gradient_evaluations(settings, buffer.ids.shape[0])
         return descend_request(draw, bound, loop_key, state, settings, evaluations, on_step=on_step)

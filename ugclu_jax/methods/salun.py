@@ -16,8 +16,9 @@ that to the wrong labels.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 
@@ -33,12 +34,12 @@ from ugclu_jax.descent import (
     check_settings,
     cost,
     descend_request,
-    draw_pair,
+    pairs,
     refuse,
-    teacher_targets,
     update,
 )
 from ugclu_jax.optimizer import MaskScope
+from ugclu_jax.ranges import SHARE, Interval
 from ugclu_jax.saliency import density, gradient_statistic, top_share_mask
 from ugclu_jax.types import ApplyFn, Array, Examples, Info, Method, MethodState, ModelState, PyTree, Scalar
 
@@ -47,6 +48,8 @@ from ugclu_jax.types import ApplyFn, Array, Examples, Info, Method, MethodState,
 @dataclass(frozen=True)
 class SalunHyper(DescentHyper):
     """Continuous settings of SalUn, traced."""
+
+    ranges: ClassVar[Mapping[str, Interval]] = {**DescentHyper.ranges, "keep_share": SHARE}
 
     remain_weight: Scalar = 3.0
     """α ≥ 0, weight of the descent on remaining data; the task under wrong labels has 1."""
@@ -168,12 +171,8 @@ def salun(apply_fn: ApplyFn, settings: SalunSettings, *, num_classes: int, on_st
         saliency_key, label_key, loop_key = jax.random.split(rng_key, 3)
         at = {"apply_fn": apply_fn, "settings": settings, "axis_name": axis_name}
         mask = saliency_mask(saliency_key, state, hyper, task, **at)
-        targets = teacher_targets(apply_fn, state, hyper, settings, task, buffer)
         mislabelled = with_random_labels(label_key, task, num_classes)
-
-        def draw(key: Array) -> Batches:
-            return draw_pair(key, mislabelled, buffer, settings, targets=targets, axis_name=axis_name)
-
+        draw = pairs(apply_fn, state, hyper, settings, task, buffer, relabelled=mislabelled, axis_name=axis_name)
         bound = functools.partial(step, hyper=hyper, mask=mask, **at)
         evaluations = gradient_evaluations(settings, buffer.ids.shape[0])
         return descend_request(

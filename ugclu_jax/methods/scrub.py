@@ -14,8 +14,9 @@ With `distillation` the cross-entropy of the min step is to the targets of `ugcl
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,13 +32,13 @@ from ugclu_jax.descent import (
     Report,
     cost,
     descend_request,
-    draw_pair,
+    pairs,
     refuse,
-    teacher_targets,
     update,
 )
 from ugclu_jax.fast_slow import global_norm
 from ugclu_jax.losses import divergence
+from ugclu_jax.ranges import POSITIVE, Interval
 from ugclu_jax.types import (
     FORWARD_COST,
     ApplyFn,
@@ -79,6 +80,8 @@ class ScrubSettings(DescentSettings):
 @dataclass(frozen=True)
 class ScrubHyper(DescentHyper):
     """Continuous settings; α, γ and T default to those of the published code."""
+
+    ranges: ClassVar[Mapping[str, Interval]] = {**DescentHyper.ranges, "temperature": POSITIVE}
 
     remain_divergence_weight: Scalar = 0.001
     """α ≥ 0, weight of the divergence from the teacher on remaining data."""
@@ -194,11 +197,7 @@ def scrub(apply_fn: ApplyFn, settings: ScrubSettings, *, num_classes: int, on_st
         *,
         axis_name: str | None = None,
     ) -> tuple[MethodState, Info]:
-        targets = teacher_targets(apply_fn, state, hyper, settings, task, buffer)
-
-        def draw(key: Array) -> Batches:
-            return draw_pair(key, task, buffer, settings, targets=targets, axis_name=axis_name)
-
+        draw = pairs(apply_fn, state, hyper, settings, task, buffer, axis_name=axis_name)
         bound = functools.partial(
             step,
             hyper=hyper,

@@ -26,8 +26,9 @@ data are drawn from the bounded buffer, every batch with replacement. Clipping d
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -48,13 +49,13 @@ from ugclu_jax.descent import (
     clip,
     cost,
     descend_request,
-    draw_pair,
+    pairs,
     rate,
     refuse,
-    teacher_targets,
     update,
 )
 from ugclu_jax.optimizer import MaskScope
+from ugclu_jax.ranges import NORM_BOUND, Interval
 from ugclu_jax.saliency import batch_fisher, density, hard_mask
 from ugclu_jax.types import ApplyFn, Array, Batch, Examples, Info, Method, MethodState, ModelState, PyTree, Scalar
 
@@ -65,6 +66,8 @@ _TINY = 1e-15
 @dataclass(frozen=True)
 class SfronHyper(DescentHyper):
     """Continuous settings of SFR-on, traced."""
+
+    ranges: ClassVar[Mapping[str, Interval]] = {**DescentHyper.ranges, "clip_norm": NORM_BOUND}
 
     learning_rate: Scalar = 0.03
     """η ≥ 0, learning rate at the start of the request."""
@@ -290,11 +293,7 @@ def sfron(apply_fn: ApplyFn, settings: SfronSettings, *, num_classes: int, on_st
         saliency_key, loop_key = jax.random.split(rng_key)
         at = {"apply_fn": apply_fn, "settings": settings, "axis_name": axis_name}
         mask = saliency_mask(saliency_key, state, hyper, task, buffer, **at)
-        targets = teacher_targets(apply_fn, state, hyper, settings, task, buffer)
-
-        def draw(key: Array) -> Batches:
-            return draw_pair(key, task, buffer, settings, targets=targets, axis_name=axis_name)
-
+        draw = pairs(apply_fn, state, hyper, settings, task, buffer, axis_name=axis_name)
         bound = functools.partial(step, hyper=hyper, mask=mask, **at)
         evaluations = gradient_evaluations(settings, buffer.ids.shape[0])
         new_state, info = descend_request(

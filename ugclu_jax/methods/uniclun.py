@@ -23,9 +23,9 @@ its own pace; nothing of single examples is kept. With `distillation` CE on the 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,12 +40,12 @@ from ugclu_jax.descent import (
     Report,
     cost,
     descend_request,
-    draw_pair,
-    teacher_targets,
+    pairs,
     update,
 )
 from ugclu_jax.losses import divergence
 from ugclu_jax.oracle import InitFn
+from ugclu_jax.ranges import SHARE, Interval
 from ugclu_jax.types import (
     FORWARD_COST,
     ApplyFn,
@@ -68,6 +68,13 @@ NAME = "uniclun"
 @dataclass(frozen=True)
 class UniclunHyper(DescentHyper):
     """Continuous settings; the defaults are those of the published code."""
+
+    ranges: ClassVar[Mapping[str, Interval]] = {
+        **DescentHyper.ranges,
+        "retention": SHARE,
+        "update_probability": SHARE,
+        "largest_momentum": SHARE,
+    }
 
     replay_weight: Scalar = 1.0
     """ω ≥ 0, weight of the cross-entropy on the buffer."""
@@ -220,10 +227,7 @@ def uniclun(
     ) -> tuple[MethodState, Info]:
         teacher_key, loop_key = jax.random.split(rng_key)
         bad = None if kind == "learn" else init_fn(teacher_key)
-        targets = teacher_targets(apply_fn, state, hyper, settings, task, buffer)
-
-        def draw(key: Array) -> Batches:
-            return draw_pair(key, task, buffer, settings, targets=targets, axis_name=axis_name)
+        draw = pairs(apply_fn, state, hyper, settings, task, buffer, axis_name=axis_name)
 
         def bound(
             carry: Carry, states: tuple[ModelState, Teacher], batches: Batches, share: Array, key: Array
