@@ -85,6 +85,12 @@ class ExperimentConfig:
     measured against an oracle is undefined."""
     device_budget_mb: int = 2048
     """Training inputs above this many MiB stay in host memory and stream in chunks of outer steps."""
+    devices: int | Literal["all"] = 1
+    """Devices of this host to use. Metrics are those of one device, to rounding."""
+    parallel: Literal["pmap", "shard_map"] = "pmap"
+    """How programs are mapped over them."""
+    over: Literal["batch", "seeds"] = "batch"
+    """What they divide: each batch of one request, or the seeds, each of which runs on one of them."""
     cache_dir: Path = Path.home() / ".cache" / "ugclu_jax"
     """Where oracles are kept, named by a hash of everything that determines them."""
 
@@ -178,11 +184,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     raise ValueError(f"setting {where!r} must be {expected}, got {value!r}")
 
 
-def read_settings(path: Path, experiment: str, smoke: bool) -> dict[str, Any]:
-    """Defaults from a settings file: its own, then those of the experiment, then those of the smoke size.
+def load_json(path: Path) -> dict[str, Any]:
+    """What a settings file holds, as it stands there.
 
     Raises:
-        ValueError: the file is not a JSON object of settings, or it has settings for an unknown experiment.
+        ValueError: it is not a JSON object.
         OSError: it cannot be read.
     """
     try:
@@ -190,6 +196,17 @@ def read_settings(path: Path, experiment: str, smoke: bool) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"settings file {path} is not JSON: {error}") from error
     _check_object(path, "the file", values)
+    return values
+
+
+def read_settings(path: Path, experiment: str, smoke: bool) -> dict[str, Any]:
+    """Defaults from a settings file: its own, then those of the experiment, then those of the smoke size.
+
+    Raises:
+        ValueError: the file is not a JSON object of settings, or it has settings for an unknown experiment.
+        OSError: it cannot be read.
+    """
+    values = load_json(path)
     by_experiment, by_size = values.pop("experiments", {}), values.pop("smoke", {})
     for where, part in (("'experiments'", by_experiment), ("'smoke'", by_size)):
         _check_object(path, where, part)

@@ -10,6 +10,7 @@ from experiments.config import ExperimentConfig, from_dict, merge, nearest
 from experiments.registry import LEARN_VARIANTS, REFERENCES, VARIANTS, serves, split_name
 from ugclu_jax import ugclu
 from ugclu_jax.descent import DescentHyper, DescentSettings
+from ugclu_jax.devices import check_batch_sizes
 from ugclu_jax.learner import combine
 from ugclu_jax.methods import do_nothing, retrain
 from ugclu_jax.oracle import InitFn
@@ -27,6 +28,7 @@ class Context(NamedTuple):
     num_examples: int  # of the training split
     largest_task: int  # rows of the largest request, padding included
     on_step: Callable | None = None
+    devices: int = 1  # that divide every batch
 
 
 class Entry(NamedTuple):
@@ -130,8 +132,10 @@ def _make(config: ExperimentConfig, context: Context, name: str, kind: RequestKi
         )
         _refuse_no_steps(name, kind, steps, allowed)
         more = {key: config.capacity if key == "capacity" else getattr(context, key) for key in reference.needs}
+        _check_batch_sizes(settings, context, f"references.{name}.settings.")
         return reference.make(context.apply_fn, dataclasses.replace(settings, steps=steps), **more, **usual), hyper
     settings, hyper = ug_clu_settings(config, name, kind)
+    _check_batch_sizes(settings, context, f"--{kind}.settings." if name == "ug_clu" else f"references.{name}.settings.")
     rows = context.largest_task if kind == "unlearn" else 0
     cost = functools.partial(ugclu.gradient_evaluations, capacity=config.capacity, task_rows=rows)
     # One outer step is the least that UG-CLU has: its cost at none follows from those of one and two.
@@ -142,6 +146,11 @@ def _make(config: ExperimentConfig, context: Context, name: str, kind: RequestKi
     # The other kind's settings are not used: `combine` takes one function of each.
     learn, unlearn = (settings, UGCLUSettings()) if kind == "learn" else (UGCLUSettings(), settings)
     return ug_clu(context.apply_fn, learn, unlearn, **usual), hyper
+
+
+def _check_batch_sizes(settings: UGCLUSettings | DescentSettings, context: Context, where: str) -> None:
+    sizes = {where + name: getattr(settings, name) for name in ("task_batch_size", "remain_batch_size")}
+    check_batch_sizes(sizes, context.devices)
 
 
 def _refuse_no_steps(name: str, kind: RequestKind, steps: int, allowed: float) -> None:

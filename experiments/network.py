@@ -11,6 +11,7 @@ from experiments.config import ExperimentConfig
 from ugclu_jax import models
 from ugclu_jax.data import augment
 from ugclu_jax.data.dataset import Dataset
+from ugclu_jax.devices import AXIS
 from ugclu_jax.models.adapters import linen_apply_fn, normalise
 from ugclu_jax.oracle import InitFn
 from ugclu_jax.types import ApplyFn, Array, ModelState, Params
@@ -21,11 +22,13 @@ class Network(NamedTuple):
 
     Attributes:
         apply_fn: augments in training, where the configuration says so.
+        shared_apply_fn: the same for a batch that is divided over the axis `devices.AXIS`.
         init_fn: from a key to fresh or pretrained parameters.
         description: of all that decides both but the key, for `oracle.content_hash`.
     """
 
     apply_fn: ApplyFn
+    shared_apply_fn: ApplyFn
     init_fn: InitFn
     description: str
 
@@ -52,7 +55,13 @@ def make_network(config: ExperimentConfig, dataset: Dataset) -> Network:
     def init_fn(rng_key: Array) -> tuple[Params, ModelState]:
         return models.initialise(config.model, module, preprocess, rng_key, example, options)
 
-    return Network(linen_apply_fn(module, preprocess, augment.create(config.augment, shape)), init_fn, describe(config))
+    augmented = augment.create(config.augment, shape)
+    return Network(
+        apply_fn=linen_apply_fn(module, preprocess, augmented),
+        shared_apply_fn=linen_apply_fn(models.over_devices(module, AXIS), preprocess, augmented),
+        init_fn=init_fn,
+        description=describe(config),
+    )
 
 
 def describe(config: ExperimentConfig) -> str:

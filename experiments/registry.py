@@ -143,7 +143,7 @@ REFERENCES: Mapping[str, Reference] = {
         neg_grad_plus.neg_grad_plus,
         _same_cost(neg_grad_plus.gradient_evaluations),
         hyper=neg_grad_plus.NegGradPlusHyper(),
-        ranges={"learning_rate": _RATE, "remain_weight": (0.8, 0.999)},
+        ranges={"learning_rate": _RATE, "remain_weight": (0.98, 0.9995)},
     ),
     "random_label": Reference(
         _UNLEARN,

@@ -1,5 +1,6 @@
 """The runner of all experiments: requests, oracles, evaluation, checkpoints, resume. No mathematics."""
 
+import functools
 import hashlib
 import itertools
 import json
@@ -27,10 +28,11 @@ from experiments.network import Network, make_network
 from experiments.progress import Progress
 from experiments.registry import split_name
 from ugclu_jax import buffer as buffer_lib
-from ugclu_jax import checkpoints, data, oracle
+from ugclu_jax import checkpoints, data, devices, oracle
 from ugclu_jax.data.cuts import hold_out, subset
 from ugclu_jax.data.dataset import Dataset
-from ugclu_jax.learner import CLUState, RequestCost, predict_program, request_program
+from ugclu_jax.devices import Devices
+from ugclu_jax.learner import ONE_DEVICE, CLUState, RequestCost, predict_program, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.requests import Stream, bucket_size, pad_ids, to_json, validate
 from ugclu_jax.streaming import HostArray, reading
@@ -42,8 +44,8 @@ VALIDATION_SEED = 20_250_515
 """Of the split of the training data under `--evaluate-on validation`."""
 
 
-PLACES = ("run_dir", "cache_dir", "settings", "device_budget_mb")
-"""Settings of where things lie, which change no result and are no part of a run's configuration."""
+PLACES = ("run_dir", "cache_dir", "settings", "device_budget_mb", "devices", "parallel", "over")
+"""Settings of where things lie, which change no result but by rounding, and are no part of a run's configuration."""
 
 
 class RunFailed(Exception):
@@ -73,6 +75,7 @@ class Plan:
     situations: list[Situation]
     folder: RunFolder
     network: Network
+    devices: Devices
     entries: dict[str, Entry]
     progress: Progress
     console: Console
@@ -100,14 +103,17 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     dataset = scenario.dataset
     validate(scenario.stream, len(dataset.train_labels))
     network = make_network(config, dataset)
+    chosen = devices.select(config.devices, config.parallel)
+    shares_batches = chosen.count > 1 and config.over == "batch"
     progress = Progress(console)
     context = Context(
-        network.apply_fn,
+        network.shared_apply_fn if shares_batches else network.apply_fn,
         network.init_fn,
         dataset.num_classes,
         num_examples=len(dataset.train_labels),
         largest_task=max(bucket_size(len(request.ids)) for request in scenario.stream),
         on_step=progress.on_step if console.is_terminal else None,
+        devices=chosen.count if shares_batches else 1,
     )
     entries = build(config, context)
     settings = {key: value for key, value in to_dict(config).items() if key not in PLACES}
@@ -125,6 +131,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         situations=situations(scenario.stream, dataset, scenario.groups),
         folder=folder,
         network=network,
+        devices=chosen,
         entries=entries,
         progress=progress,
         console=console,
@@ -172,9 +179,17 @@ class Run:
         self.train_labels = jnp.asarray(dataset.train_labels)
         self.test_inputs = jnp.asarray(dataset.test_inputs)
         self.fingerprint = dataset.fingerprint()
-        self.run_request = request_program()
+        several, shares_batches = plan.devices.count > 1, plan.config.over == "batch"
+        self.run_request = request_program(devices.layout(plan.devices) if several and shares_batches else ONE_DEVICE)
+        self.run_seeds = request_program(devices.spread(plan.devices, 2)) if several and not shares_batches else None
         self.predict = predict_program(plan.network.apply_fn, prediction_batch(dataset.train_inputs.shape[1:]))
-        self.train_oracles = oracle.oracle_program(plan.network.apply_fn, plan.network.init_fn, plan.config.oracle)
+        network = {"apply_fn": plan.network.apply_fn, "init_fn": plan.network.init_fn}
+        train = functools.partial(oracle.train_from_scratch, settings=plan.config.oracle, **network)
+        self.train_oracles = (
+            devices.spread(plan.devices).program(train)
+            if several
+            else oracle.oracle_program(settings=plan.config.oracle, **network)
+        )
         self.oracles: dict[int, OracleRecord] = {}
         self.learned: dict[tuple[str, int, int], Learned] = {}
         self.measured: dict[tuple[str, int, int], dict[str, Any]] = {}
@@ -211,7 +226,7 @@ class Run:
         like = (*jax.eval_shape(jax.vmap(plan.network.init_fn), keys), *outputs)
 
         def compute() -> tuple:
-            params, model_state = self.train_oracles(keys, examples)
+            params, model_state = self.train_oracles(devices.filled(keys, plan.devices), examples)
             each = [self.logits(*jax.tree.map(lambda x, s=s: x[s], (params, model_state))) for s in range(len(seeds))]
             return params, model_state, np.stack([e.train for e in each]), np.stack([e.test for e in each])
 
@@ -276,6 +291,25 @@ class Run:
         served = self.apply(method, seed, request, state)
         if key is not None:
             self.learned[key] = Learned(*served)
+        return served
+
+    def serve_all(
+        self, method: str, seeds: tuple[int, ...], request: int, states: list[CLUState]
+    ) -> list[tuple[CLUState, Info, RequestCost]]:
+        """One request for several seeds, each on a device of its own where the devices are spread over seeds."""
+        first = request == 0 and self.plan.scenario.first_from_scratch
+        known = [self.shared(method, seed, request) in self.learned for seed in seeds]
+        if self.run_seeds is None or first or any(known):
+            return [self.serve(method, seed, request, state) for seed, state in zip(seeds, states, strict=True)]
+        entry, asked = self.plan.entries[method], self.plan.scenario.stream[request]
+        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), request))(jnp.array(seeds))
+        mapped = devices.filled((keys, jax.tree.map(lambda *x: jnp.stack(x), *states)), self.plan.devices)
+        hyper, examples = entry.hyper[asked.kind], self.examples(asked.ids)
+        states, info, cost = self.run_seeds(entry.method, asked.kind, *mapped, hyper, examples)
+        served = [(*jax.tree.map(lambda x, s=s: x[s], (states, info)), cost) for s in range(len(seeds))]
+        for seed, one in zip(seeds, served, strict=True):
+            if (key := self.shared(method, seed, request)) is not None:
+                self.learned[key] = Learned(*one)
         return served
 
     def apply(
@@ -384,29 +418,49 @@ def last_good(plan: Plan, folder: Path, like: CLUState) -> checkpoints.Restored 
     return None
 
 
-def run_stream(run: Run, method: str, seed: int, publish: Callable[[str, int, list[dict[str, Any]]], None]) -> None:
-    """Serve the stream with one method and seed, from the last good checkpoint on; `publish` gets the lines so far."""
+Publish = Callable[[str, int, list[dict[str, Any]]], None]
+"""Gets the lines so far of a method and seed."""
+
+
+def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish) -> list[Diverged]:
+    """Serve the stream with one method and some seeds, each from its last good checkpoint on.
+
+    Returns:
+        Why the seeds that did not reach the end diverged; the others go on without them.
+    """
     plan = run.plan
-    folder = plan.folder.checkpoints(method, seed)
-    state = run.fresh_state(method, seed)
-    history: list[dict[str, Any]] = []
-    restored = last_good(plan, folder, state)
-    if restored is not None:
-        state, history = restored.state, restored.metadata["lines"]
-    publish(method, seed, history)
-    for request in range(len(history), len(plan.scenario.stream)):
-        asked = plan.scenario.stream[request]
-        total = len(plan.scenario.stream)
-        with plan.progress.request(f"{method} seed {seed}  {request + 1}/{total} {asked.name}"):
-            state, info, cost = run.serve(method, seed, request, state)
-        check_finite(plan, method, seed, request, info)
-        line = run.evaluate(method, seed, request, state, info, cost, history)
-        fields = ("task_losses", "remain_losses", "fast_norms", "clipped", "displacement_norms")
-        plan.folder.write_trace(method, seed, request, {name: np.asarray(getattr(info, name)) for name in fields})
-        history = [*history, line]
-        # The checkpoint carries the lines: whatever else a kill cuts short is rebuilt from it.
-        checkpoints.save(folder, request, state, {"lines": history})
-        publish(method, seed, history)
+    folders = {seed: plan.folder.checkpoints(method, seed) for seed in seeds}
+    states = {seed: run.fresh_state(method, seed) for seed in seeds}
+    history: dict[int, list[dict[str, Any]]] = {seed: [] for seed in seeds}
+    diverged = []
+    for seed in seeds:
+        restored = last_good(plan, folders[seed], states[seed])
+        if restored is not None:
+            states[seed], history[seed] = restored.state, restored.metadata["lines"]
+        publish(method, seed, history[seed])
+    total = len(plan.scenario.stream)
+    for request, asked in enumerate(plan.scenario.stream):
+        ready = tuple(seed for seed in seeds if seed in states and len(history[seed]) == request)
+        if not ready:
+            continue
+        who = f"seed{'s' if len(ready) > 1 else ''} {', '.join(map(str, ready))}"
+        with plan.progress.request(f"{method} {who}  {request + 1}/{total} {asked.name}"):
+            served = run.serve_all(method, ready, request, [states[seed] for seed in ready])
+        for seed, (state, info, cost) in zip(ready, served, strict=True):
+            try:
+                check_finite(plan, method, seed, request, info)
+            except Diverged as error:
+                diverged.append(error)
+                del states[seed]
+                continue
+            line = run.evaluate(method, seed, request, state, info, cost, history[seed])
+            fields = ("task_losses", "remain_losses", "fast_norms", "clipped", "displacement_norms")
+            plan.folder.write_trace(method, seed, request, {name: np.asarray(getattr(info, name)) for name in fields})
+            states[seed], history[seed] = state, [*history[seed], line]
+            # The checkpoint carries the lines: whatever else a kill cuts short is rebuilt from it.
+            checkpoints.save(folders[seed], request, state, {"lines": history[seed]})
+            publish(method, seed, history[seed])
+    return diverged
 
 
 def execute(plan: Plan, conclude: Conclude | None = None) -> None:
@@ -424,11 +478,10 @@ def execute(plan: Plan, conclude: Conclude | None = None) -> None:
         plan.folder.write_metrics(list(itertools.chain.from_iterable(lines.values())))
 
     with plan.progress, reading(run.train_inputs):
-        for method, seed in itertools.product(plan.config.methods, plan.config.seeds):
-            try:
-                run_stream(run, method, seed, publish)
-            except Diverged as error:
-                diverged.append(str(error))
+        at_once = plan.devices.count if plan.config.over == "seeds" else 1
+        seeds = plan.config.seeds
+        for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
+            diverged += [str(error) for error in run_streams(run, method, seeds[first : first + at_once], publish)]
     page = report.write_html(plan.folder.path)
     # Never narrower than the table: squeezed, it would lose the names of the requests.
     wide = Console(file=plan.console.file, width=max(plan.console.width, report.TABLE_WIDTH))

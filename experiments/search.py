@@ -9,8 +9,9 @@ Its score is the distance to the oracle, KL on test inputs of what is retained p
 over the seeds. Test inputs are held out of the training split: the test split is never read. With `--extras`, weight
 decay and the weight of distillation on remaining data are drawn too, for every method that has them.
 
-The run folder gets trials.jsonl, a line a trial as it ends, and best.json, whose entries a settings file can hold.
-The same command takes up where it stopped. Without `--methods` all are searched; every other setting is that of
+The run folder gets trials.jsonl, a line a trial as it ends, and best.json. With `--write FILE …` the best also enter
+these settings files, beside what they hold; so one search of learners can serve the files of several scenarios. The
+same command takes up where it stopped. Without `--methods` all are searched; every other setting is that of
 `experiments.compare`.
 """
 
@@ -30,7 +31,7 @@ from rich.markup import escape
 from scipy.stats import qmc
 
 from experiments.compare import SCENARIOS
-from experiments.config import ExperimentConfig, merge, nearest, parse
+from experiments.config import ExperimentConfig, load_json, merge, nearest, parse
 from experiments.folder import write
 from experiments.registry import METHODS, REFERENCES, Range, ranges_of, searched, split_name
 from experiments.runner import Run, RunFailed, load_dataset, prepare
@@ -123,7 +124,7 @@ def search(plan_run: Run, folder: Path, trials: int, extras: bool, console: Cons
     plan, searching, path = plan_run.plan, Search(plan_run), folder / "trials.jsonl"
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     known = {(entry["method"], entry["trial"]): entry for entry in done}
-    found: dict[str, Any] = {"references": dict(plan.config.references)}
+    found: dict[str, Any] = {}
     for method in plan.config.methods:
         part, kind = searched(method)
         # What both learns and unlearns by one set of hyperparameters is searched as one.
@@ -147,10 +148,10 @@ def search(plan_run: Run, folder: Path, trials: int, extras: bool, console: Cons
             highlight=False,
             soft_wrap=True,
         )
-        place = (
-            {kind: {"hyper": best["point"]}} if part == "ug_clu" else {"references": {part: {"hyper": best["point"]}}}
-        )
-        found = merge(found, place)
+        chosen = {"hyper": best["point"]}
+        if "distillation_weight" in ranges_of(part, extras):
+            chosen["settings"] = {"distillation": True}
+        found = merge(found, {kind: chosen} if part == "ug_clu" else {"references": {part: chosen}})
     return found
 
 
@@ -160,6 +161,7 @@ def run(arguments: list[str]) -> int:
     first.add_argument("--scenario", default="task_aware")
     first.add_argument("--trials", type=int, default=8)
     first.add_argument("--extras", action="store_true")
+    first.add_argument("--write", type=Path, nargs="+", default=[])
     known, rest = first.parse_known_args(arguments)
     console, errors = Console(), Console(stderr=True)
     try:
@@ -167,6 +169,7 @@ def run(arguments: list[str]) -> int:
             raise ValueError(f"unknown scenario {known.scenario!r}; {nearest(known.scenario, SCENARIOS)}")
         if known.trials < 1:
             raise ValueError(f"trials must be at least 1, got {known.trials}")
+        written = {path: load_json(path) for path in known.write}
         kind, build_scenario = SCENARIOS[known.scenario]
         if "--methods" not in rest:
             rest += ["--methods", *(name for name in METHODS if searched(name) is not None)]
@@ -191,6 +194,8 @@ def run(arguments: list[str]) -> int:
         errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 1
     write(plan.folder.path / "best.json", json.dumps(found, indent=2) + "\n")
+    for path, settings in written.items():
+        write(path, json.dumps(merge(settings, found), indent=2) + "\n")
     console.print(f"Best: {plan.folder.path / 'best.json'}", highlight=False, soft_wrap=True)
     return 0
 

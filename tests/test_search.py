@@ -53,6 +53,9 @@ def test_trials_are_scored_kept_and_resumed(tmp_path, capsys, monkeypatch):
     folder, methods = tmp_path / "run", ["ug_clu", "neg_grad_plus", "er", "uniclun"]
     places = ["--run-dir", str(folder), "--cache-dir", str(tmp_path / "cache")]
     arguments = [*SMALL, "--trials", "3", "--extras", "--seeds", "7", *places, "--methods", *methods]
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"capacity": 77, "references": {"er": {"hyper": {"momentum": 0.5}}}}')
+    arguments += ["--write", str(settings)]
     assert command.run(arguments) == 0
     trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
     assert [(t["method"], t["trial"]) for t in trials] == [(m, i) for m in methods for i in range(3)]
@@ -70,7 +73,13 @@ def test_trials_are_scored_kept_and_resumed(tmp_path, capsys, monkeypatch):
         wanted = min(own, key=lambda trial: trial["distance"])["point"]
         assert best["references"][method].get("hyper", {}) == wanted
         assert best["references"][method]["settings"]["distillation"] is True
-    from_dict(TaskAwareConfig, best)  # a settings file can hold it
+    assert best["unlearn"]["settings"]["distillation"] is True
+    written = json.loads(settings.read_text())
+    assert written["capacity"] == 77 and written["references"]["er"]["hyper"]["momentum"] == 0.5
+    assert {**written["references"]["er"]["hyper"], **best["references"]["er"]["hyper"]} == (
+        written["references"]["er"]["hyper"]
+    )
+    from_dict(TaskAwareConfig, written)  # a settings file can hold it
 
     # The last trial is lost; nothing else is scored again.
     lines = (folder / "trials.jsonl").read_text().splitlines()

@@ -76,7 +76,8 @@ def weighted_gradient(
         coefficient_fn: from the losses of this very forward pass to `ε [B]`.
         losses_fn: from the logits to `ℓ [B]`.
         train: whether the model runs in training mode.
-        rng_key: key for the model (dropout), or None where it needs none.
+        rng_key: key for the model (dropout), or None where it needs none. Under `axis_name` each device folds in its
+            place, so that its rows are not treated like those of another.
         axis_name: mapped axis that splits the batch; gradient, state and loss are then those of the whole batch.
 
     Returns:
@@ -93,6 +94,7 @@ def weighted_gradient(
     count = jnp.sum(batch.weights)
     if axis_name:
         count = lax.psum(count, axis_name)
+        rng_key = None if rng_key is None else jax.random.fold_in(rng_key, lax.axis_index(axis_name))
     safe_count = jnp.maximum(count, 1.0)
 
     def losses_of(params: Params) -> tuple[Array, ModelState]:
@@ -107,6 +109,7 @@ def weighted_gradient(
     loss = jnp.sum(batch.weights * losses) / safe_count
     if axis_name:
         gradient, loss = lax.psum((gradient, loss), axis_name)
+        # Equal on all devices where the model normalises across them; a mean of states that are averages of batches.
         new_state = lax.pmean(new_state, axis_name)
     new_state = jax.tree.map(lambda new, old: jnp.where(count > 0, new, old), new_state, model_state)
     return Component(gradient, new_state, loss)

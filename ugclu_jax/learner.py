@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,37 @@ class CLUState(NamedTuple):
 
     method: MethodState
     buffer: Buffer
+
+
+class Layout(NamedTuple):
+    """How a program lies on devices. The default is one device; `devices.layout` makes others."""
+
+    wrap: Callable[[Callable], Any] = jax.jit  # function -> what has `lower(*arguments).compile()`
+    place: Callable[[PyTree], PyTree] = lambda tree: tree  # before the call
+    collect: Callable[[PyTree], PyTree] = lambda tree: tree  # after it
+    axis_name: str | None = None  # that the wrapped function sees
+
+    def compiled(self, function: Callable, *placed: PyTree) -> Callable[..., PyTree]:
+        """The function compiled for arguments like these, which `place` has placed."""
+        return self.wrap(function).lower(*placed).compile()
+
+    def program(self, function: Callable) -> Callable[..., PyTree]:
+        """`function` laid out so, compiled once for arguments of the same structure, shapes and types."""
+        compiled: dict[tuple, Callable] = {}
+
+        def run(*arguments: PyTree) -> PyTree:
+            placed = self.place(arguments)
+            key = _signature(placed)
+            if key not in compiled:
+                compiled[key] = self.compiled(function, *placed)
+            return self.collect(compiled[key](*placed))
+
+        return run
+
+
+def _signature(arguments: PyTree) -> tuple:
+    leaves, structure = jax.tree.flatten(arguments)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 class RequestCost(NamedTuple):
@@ -102,8 +133,14 @@ def apply_request(
 RequestProgram = Callable[[Method, RequestKind, Array, CLUState, PyTree, Examples], tuple[CLUState, Info, RequestCost]]
 
 
-def request_program() -> RequestProgram:
+ONE_DEVICE = Layout()
+
+
+def request_program(layout: Layout = ONE_DEVICE) -> RequestProgram:
     """Compile `apply_request` once for each update function and bucket size, and time it apart from its compilation.
+
+    Args:
+        layout: of the program on devices.
 
     Returns:
         `run(method, kind, rng_key, state, hyper, task) -> (state, info, cost)`. Another key, another value in `hyper`,
@@ -125,16 +162,15 @@ def request_program() -> RequestProgram:
     ) -> tuple[CLUState, Info, RequestCost]:
         # Python numbers become arrays of one type, so that 1 and 1.0 are one program.
         hyper = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), hyper)
-        arguments = (rng_key, state, hyper, task)
-        leaves, structure = jax.tree.flatten(arguments)
+        arguments = layout.place((rng_key, state, hyper, task))
         update = method.learn if kind == "learn" else method.unlearn
-        key = (kind, update, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+        key = (kind, update, *_signature(arguments))
         start = time.perf_counter()
         if key not in compiled:
-            program = jax.jit(functools.partial(apply_request, method, kind))
-            compiled[key] = program.lower(*arguments).compile()
+            serve = functools.partial(apply_request, method, kind, axis_name=layout.axis_name)
+            compiled[key] = layout.compiled(serve, *arguments)
         ready = time.perf_counter()
-        new_state, info = jax.block_until_ready(compiled[key](*arguments))
+        new_state, info = layout.collect(jax.block_until_ready(compiled[key](*arguments)))
         return new_state, info, RequestCost(time.perf_counter() - ready, ready - start)
 
     return run

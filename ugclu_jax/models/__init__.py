@@ -32,6 +32,7 @@ __all__ = [
     "create",
     "initialise",
     "load_pretrained",
+    "over_devices",
 ]
 
 
@@ -174,6 +175,19 @@ vit_base, text_encoder; did you mean cnn_bn or cnn?
     if options.pretrained is not None:
         _check_pretrained(name, options.pretrained, tuple(input_shape))
     return MODELS[name].build(num_classes, tuple(input_shape), vocabulary_size, options)
+
+
+def over_devices(module: nn.Module, axis_name: str) -> nn.Module:
+    """The module whose BatchNorm, if it has one, takes its statistics from the batches of all devices of an axis.
+
+    The parameters are the same; in training, it runs only where the axis is mapped.
+
+    >>> over_devices(create("cnn_bn", 10, input_shape=(8, 8, 1)), "device").norm_axis
+    'device'
+    >>> over_devices(create("mlp", 10, input_shape=(8, 8, 1)), "device") == create("mlp", 10, input_shape=(8, 8, 1))
+    True
+    """
+    return module.clone(norm_axis=axis_name) if hasattr(module, "norm_axis") else module
 
 
 def initialise(

@@ -20,6 +20,7 @@ class CNN(nn.Module):
         widths: features of each convolution.
         batch_norm: BatchNorm (momentum 0.9) after each convolution, which then has no bias.
         lowering: how the convolutions are computed, see `conv_general_dilated`.
+        norm_axis: mapped axis of devices over which BatchNorm takes the statistics of a batch in training.
         dtype: of the computation; parameters, the norms' statistics and the logits are float32.
 
     Example:
@@ -35,6 +36,7 @@ class CNN(nn.Module):
     widths: tuple[int, ...] = (16, 32, 64)
     batch_norm: bool = False
     lowering: Lowering = "auto"
+    norm_axis: str | None = None
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -52,6 +54,8 @@ class CNN(nn.Module):
                 conv_general_dilated=convolution,
             )(x)
             if self.batch_norm:
-                x = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x)
+                x = nn.BatchNorm(
+                    use_running_average=not train, momentum=0.9, dtype=self.dtype, axis_name=self.norm_axis
+                )(x)
             x = nn.relu(x)
         return nn.Dense(self.num_classes, dtype=jnp.promote_types(self.dtype, jnp.float32))(x.reshape(len(x), -1))

@@ -77,6 +77,7 @@ class ResNet(nn.Module):
         stem: "cifar" = 3x3 convolution; "imagenet" = 7x7 of stride 2 and 3x3 max-pooling of stride 2, for large images.
         dtype: of the computation; parameters, the norms' statistics, the mean and the logits are float32.
         remat: forget each block's activations and compute them again in the backward pass.
+        norm_axis: mapped axis of devices over which BatchNorm takes the statistics of a batch in training.
 
     Example:
         >>> import jax
@@ -95,6 +96,7 @@ class ResNet(nn.Module):
     stem: Stem = "cifar"
     dtype: DTypeLike = jnp.float32
     remat: bool = False
+    norm_axis: str | None = None
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
@@ -114,7 +116,12 @@ class ResNet(nn.Module):
             )
 
         norm = functools.partial(
-            nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            dtype=self.dtype,
+            axis_name=self.norm_axis,
         )
         size, stride = (3, 1) if self.stem == "cifar" else (7, 2)
         x = nn.relu(norm(name="stem_norm")(conv(self.width, size, stride, name="stem_conv")(inputs)))

@@ -1,0 +1,110 @@
+"""Does one setting serve several kinds of work? Read from searches that drew the same points: no training.
+
+    python -m experiments.one_default --method ug_clu_target --searches runs/search-a runs/search-b runs/search-c
+
+The points of a search depend on the method alone, so trial 7 is the same setting in all of them. For each trial the
+distance in every search is divided by the best of that search; the setting whose worst quotient is smallest is the one
+default, and the quotient tells what it costs where it costs most. Chosen and judged on the seeds of the searches: for
+other seeds compare it with the tuned ones by `experiments.compare`.
+"""
+
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class OneDefaultConfig:
+    """Find the setting whose worst distance, relative to the best of each search, is smallest."""
+
+    method: str
+    """A method that all searches had."""
+    searches: tuple[Path, ...]
+    """Run folders of `experiments.search`."""
+
+
+class Common(NamedTuple):
+    """The one default."""
+
+    trial: int
+    point: dict[str, float]
+    distances: list[float]  # of it, one a search
+    best: list[float]  # distance of the best trial of each search
+
+    @property
+    def quotients(self) -> list[float]:
+        """Distance over the best of each search, at least 1."""
+        return [own / best for own, best in zip(self.distances, self.best, strict=True)]
+
+
+def read_trials(folder: Path, method: str) -> list[dict[str, Any]]:
+    """The trials of a method in the order of their numbers.
+
+    Raises:
+        ValueError: the search has none.
+        OSError: the folder has no trials.jsonl.
+    """
+    entries = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    own = sorted((entry for entry in entries if entry["method"] == method), key=lambda entry: entry["trial"])
+    if not own:
+        there = ", ".join(dict.fromkeys(entry["method"] for entry in entries))
+        raise ValueError(f"search {folder} has no trial of {method}; it has {there}")
+    return own
+
+
+def common_default(searches: list[list[dict[str, Any]]]) -> Common:
+    """The trial with the smallest worst quotient.
+
+    Raises:
+        ValueError: the searches drew other points, or every trial diverged somewhere.
+
+    >>> trials = lambda *found: [{"trial": i, "point": {"x": i}, "distance": d} for i, d in enumerate(found)]
+    >>> found = common_default([trials(1.0, 1.2, 4.0), trials(9.0, 3.6, 3.0)])
+    >>> found.trial, [round(quotient, 3) for quotient in found.quotients]
+    (1, [1.2, 1.2])
+    """
+    points = [[(entry["trial"], entry["point"]) for entry in trials] for trials in searches]
+    if any(other != points[0] for other in points):
+        raise ValueError("the searches drew different points; run them with the same --trials and --extras")
+    best = [min(entry["distance"] for entry in trials) for trials in searches]
+    table = [[trials[i]["distance"] for trials in searches] for i in range(len(points[0]))]
+    worst = [max(own / least for own, least in zip(row, best, strict=True)) for row in table]
+    chosen = min(range(len(worst)), key=worst.__getitem__)
+    if not math.isfinite(worst[chosen]):
+        raise ValueError("every trial diverged in one of the searches: no setting serves them all")
+    trial, point = points[0][chosen]
+    return Common(trial, point, table[chosen], best)
+
+
+def run(arguments: list[str]) -> int:
+    """Command line; returns the exit code."""
+    config = tyro.cli(OneDefaultConfig, prog="python -m experiments.one_default", args=arguments, description=__doc__)
+    console = Console()
+    try:
+        found = common_default([read_trials(folder, config.method) for folder in config.searches])
+    except (ValueError, OSError) as error:
+        Console(stderr=True).print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 2
+    table = Table(box=box.SIMPLE_HEAD, title=f"{config.method}: one default for {len(config.searches)} searches")
+    for title in ("search", "one default", "tuned", "quotient"):
+        table.add_column(title, justify="left" if title == "search" else "right", no_wrap=True)
+    rows = zip(config.searches, found.distances, found.best, found.quotients, strict=True)
+    for folder, own, best, quotient in rows:
+        table.add_row(folder.name, f"{own:.3f}", f"{best:.3f}", f"{quotient:.2f}")
+    console.print(table)
+    values = ", ".join(f"{name} {value:.4g}" for name, value in found.point.items()) or "as given"
+    console.print(f"Trial {found.trial}: {values}", highlight=False, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

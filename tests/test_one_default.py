@@ -1,0 +1,53 @@
+"""One setting for several searches: the choice, and what is refused."""
+
+import json
+
+import pytest
+
+from experiments import one_default
+
+
+def write(folder, **distances):
+    folder.mkdir()
+    lines = [
+        json.dumps({"method": method, "trial": trial, "point": {"rate": 0.1 * trial}, "distance": distance})
+        for method, found in distances.items()
+        for trial, distance in enumerate(found)
+    ]
+    (folder / "trials.jsonl").write_text("\n".join(reversed(lines)) + "\n")  # in whatever order they ended
+    return folder
+
+
+def test_the_worst_quotient_decides_not_the_sum(tmp_path, capsys):
+    # Trial 0 has the smallest sum, and is three times the best of the second search.
+    a = write(tmp_path / "a", sfron=[10.0, 14.0, 99.0], er=[1.0, 2.0, 3.0])
+    b = write(tmp_path / "b", sfron=[3.0, 1.5, 1.0])
+    assert one_default.run(["--method", "sfron", "--searches", str(a), str(b)]) == 0
+    out = capsys.readouterr().out
+    assert "Trial 1: rate 0.1" in out
+    assert [line.split()[-3:] for line in out.splitlines() if line.split()[:1] in (["a"], ["b"])] == [
+        ["14.000", "10.000", "1.40"],
+        ["1.500", "1.000", "1.50"],
+    ]
+
+
+def test_a_trial_that_diverged_anywhere_is_not_chosen(tmp_path):
+    a = write(tmp_path / "a", sfron=[1.0, 5.0])
+    b = write(tmp_path / "b", sfron=[float("inf"), 1.0])
+    found = one_default.common_default([one_default.read_trials(folder, "sfron") for folder in (a, b)])
+    assert found.trial == 1 and found.quotients == [5.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"er": [1.0, 1.0]}, "has no trial of sfron; it has er"),
+        ({"sfron": [1.0]}, "drew different points"),
+        ({"sfron": [float("inf"), 1.0]}, "every trial diverged in one of the searches"),
+    ],
+)
+def test_searches_that_cannot_be_compared_are_refused(tmp_path, capsys, second, message):
+    a = write(tmp_path / "a", sfron=[1.0, float("inf")])
+    b = write(tmp_path / "b", **second)
+    assert one_default.run(["--method", "sfron", "--searches", str(a), str(b)]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
