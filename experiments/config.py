@@ -85,6 +85,8 @@ class ExperimentConfig:
     measured against an oracle is undefined."""
     device_budget_mb: int = 2048
     """Training inputs above this many MiB stay in host memory and stream in chunks of outer steps."""
+    keep: int = 2
+    """Newest checkpoints to keep of each method and seed."""
     devices: int | Literal["all"] = 1
     """Devices of this host to use. Metrics are those of one device, to rounding."""
     parallel: Literal["pmap", "shard_map"] = "pmap"
@@ -95,7 +97,7 @@ class ExperimentConfig:
     """Where oracles are kept, named by a hash of everything that determines them."""
 
     def __post_init__(self) -> None:
-        for name, least in {"tasks": 1, "capacity": 1, "oracle_seeds": 2, "validation_examples": 1}.items():
+        for name, least in {"tasks": 1, "capacity": 1, "keep": 1, "oracle_seeds": 2, "validation_examples": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.device_budget_mb < 0:

@@ -1,12 +1,13 @@
 """A run's folder: what lies where, and that it belongs to the configuration at hand."""
 
+import fcntl
 import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -51,6 +52,27 @@ class RunFolder:
             return
         write(self.path / "stream.json", stream)
         write(existing, json.dumps(config, indent=2) + "\n")  # last: a folder with it is complete
+
+    def lock(self) -> IO[str]:
+        """Take the folder for this process, as long as the file that is returned stays open.
+
+        Raises:
+            ValueError: another process has it; its number is given.
+        """
+        file = (self.path / "lock").open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            process = file.read().strip()
+            file.close()
+            raise ValueError(
+                f"run folder {self.path} is in use by process {process}; wait for it, or give another --run-dir"
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        return file
 
     def write_trace(self, method: str, seed: int, request: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Store the traces of one request, whole or not at all."""

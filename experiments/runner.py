@@ -6,12 +6,16 @@ import itertools
 import json
 import math
 import shlex
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import FrameType
+from typing import IO, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,12 +48,16 @@ VALIDATION_SEED = 20_250_515
 """Of the split of the training data under `--evaluate-on validation`."""
 
 
-PLACES = ("run_dir", "cache_dir", "settings", "device_budget_mb", "devices", "parallel", "over")
+PLACES = ("run_dir", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over")
 """Settings of where things lie, which change no result but by rounding, and are no part of a run's configuration."""
 
 
 class RunFailed(Exception):
     """The run cannot go on; the message says why and how to resume. Exit code 1."""
+
+
+class Terminated(BaseException):
+    """The process was asked to end, by SIGTERM."""
 
 
 class Diverged(RunFailed):
@@ -74,6 +82,7 @@ class Plan:
     scenario: Scenario
     situations: list[Situation]
     folder: RunFolder
+    lock: IO[str]
     network: Network
     devices: Devices
     entries: dict[str, Entry]
@@ -122,6 +131,8 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     path = config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
     folder = RunFolder(path.absolute())
+    check_writable(folder.path, "--run-dir")
+    lock = folder.lock()
     folder.open(settings, to_json(scenario.stream, dataset.train_ids))
     check_writable(config.cache_dir / "oracles", "--cache-dir")
     return Plan(
@@ -130,6 +141,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         scenario=scenario,
         situations=situations(scenario.stream, dataset, scenario.groups),
         folder=folder,
+        lock=lock,
         network=network,
         devices=chosen,
         entries=entries,
@@ -422,6 +434,75 @@ Publish = Callable[[str, int, list[dict[str, Any]]], None]
 """Gets the lines so far of a method and seed."""
 
 
+class Course:
+    """One method and seed on its way through the stream; its checkpoints are written while it goes on."""
+
+    def __init__(self, run: Run, method: str, seed: int, publish: Publish) -> None:
+        self.run, self.method, self.seed, self.publish = run, method, seed, publish
+        self.folder = run.plan.folder.checkpoints(method, seed)
+        self.like = self.state = run.fresh_state(method, seed)
+        self.lines: list[dict[str, Any]] = []
+        self.saving: checkpoints.Saving | None = None
+        restored = last_good(run.plan, self.folder, self.like)
+        if restored is not None:
+            self.state, self.lines = restored.state, restored.metadata["lines"]
+            for request in range(restored.request + 1):  # what a kill may have left undone
+                self.forget(request)
+        publish(method, seed, self.lines)
+
+    def advance(self, request: int, served: tuple[CLUState, Info, RequestCost]) -> None:
+        """Measure what a request led to and begin its checkpoint.
+
+        Raises:
+            Diverged: a loss is not finite; the course stays where it was.
+            OSError: the checkpoint before this one could not be written.
+        """
+        state, info, cost = served
+        run = self.run
+        check_finite(run.plan, self.method, self.seed, request, info)
+        line = run.evaluate(self.method, self.seed, request, state, info, cost, self.lines)
+        fields = ("task_losses", "remain_losses", "fast_norms", "clipped", "displacement_norms")
+        traces = {name: np.asarray(getattr(info, name)) for name in fields}
+        run.plan.folder.write_trace(self.method, self.seed, request, traces)
+        self.finish()
+        self.state, self.lines = state, [*self.lines, line]
+        # The checkpoint carries the lines: whatever else a kill cuts short is rebuilt from it.
+        self.saving = checkpoints.begin(self.folder, request, state, {"lines": self.lines})
+        if run.plan.scenario.stream[request].kind == "unlearn":
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the checkpoint in hand; only then its lines are published and older checkpoints go.
+
+        Raises:
+            OSError: it could not be written.
+            CorruptCheckpointError: it is not what was written.
+        """
+        if self.saving is None:
+            return
+        self.saving.wait()
+        request = len(self.lines) - 1
+        if self.run.plan.scenario.stream[request].kind == "unlearn":
+            checkpoints.restore(self.folder, request, self.like)  # whole, before the others are touched
+            self.forget(request)
+        checkpoints.keep_newest(self.folder, self.run.plan.config.keep)
+        self.publish(self.method, self.seed, self.lines)
+        self.saving = None
+
+    def forget(self, request: int) -> None:
+        """If a request unlearns, see that no checkpoint before its own holds an example of it."""
+        asked, method = self.run.plan.scenario.stream[request], self.run.plan.entries[self.method].method
+        if asked.kind == "learn":
+            return
+        task = self.run.examples(asked.ids)
+
+        def without(state: CLUState) -> CLUState:
+            kept = state.method._replace(extra=method.track("unlearn", state.method.extra, task))
+            return CLUState(kept, buffer_lib.remove(state.buffer, task.ids))
+
+        checkpoints.purge(self.folder, request, self.like, without)
+
+
 def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish) -> list[Diverged]:
     """Serve the stream with one method and some seeds, each from its last good checkpoint on.
 
@@ -429,37 +510,26 @@ def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish)
         Why the seeds that did not reach the end diverged; the others go on without them.
     """
     plan = run.plan
-    folders = {seed: plan.folder.checkpoints(method, seed) for seed in seeds}
-    states = {seed: run.fresh_state(method, seed) for seed in seeds}
-    history: dict[int, list[dict[str, Any]]] = {seed: [] for seed in seeds}
+    courses = {seed: Course(run, method, seed, publish) for seed in seeds}
     diverged = []
-    for seed in seeds:
-        restored = last_good(plan, folders[seed], states[seed])
-        if restored is not None:
-            states[seed], history[seed] = restored.state, restored.metadata["lines"]
-        publish(method, seed, history[seed])
     total = len(plan.scenario.stream)
-    for request, asked in enumerate(plan.scenario.stream):
-        ready = tuple(seed for seed in seeds if seed in states and len(history[seed]) == request)
-        if not ready:
-            continue
-        who = f"seed{'s' if len(ready) > 1 else ''} {', '.join(map(str, ready))}"
-        with plan.progress.request(f"{method} {who}  {request + 1}/{total} {asked.name}"):
-            served = run.serve_all(method, ready, request, [states[seed] for seed in ready])
-        for seed, (state, info, cost) in zip(ready, served, strict=True):
-            try:
-                check_finite(plan, method, seed, request, info)
-            except Diverged as error:
-                diverged.append(error)
-                del states[seed]
+    try:
+        for request, asked in enumerate(plan.scenario.stream):
+            ready = tuple(seed for seed, course in courses.items() if len(course.lines) == request)
+            if not ready:
                 continue
-            line = run.evaluate(method, seed, request, state, info, cost, history[seed])
-            fields = ("task_losses", "remain_losses", "fast_norms", "clipped", "displacement_norms")
-            plan.folder.write_trace(method, seed, request, {name: np.asarray(getattr(info, name)) for name in fields})
-            states[seed], history[seed] = state, [*history[seed], line]
-            # The checkpoint carries the lines: whatever else a kill cuts short is rebuilt from it.
-            checkpoints.save(folders[seed], request, state, {"lines": history[seed]})
-            publish(method, seed, history[seed])
+            who = f"seed{'s' if len(ready) > 1 else ''} {', '.join(map(str, ready))}"
+            with plan.progress.request(f"{method} {who}  {request + 1}/{total} {asked.name}"):
+                served = run.serve_all(method, ready, request, [courses[seed].state for seed in ready])
+            for seed, one in zip(ready, served, strict=True):
+                try:
+                    courses[seed].advance(request, one)
+                except Diverged as error:
+                    diverged.append(error)
+                    courses.pop(seed).finish()
+    finally:  # whatever stops the run, what was computed is saved
+        for course in courses.values():
+            course.finish()
     return diverged
 
 
@@ -509,7 +579,7 @@ def main(
     """Command line of an experiment; another `program` may run it and end it in its own way.
 
     Returns:
-        The exit code: 0 done, 1 a failed run, 2 wrong use, 130 interrupted.
+        The exit code: 0 done, 1 a failed run, 2 wrong use, 130 interrupted, 143 terminated.
     """
     console, errors = Console(), Console(stderr=True)
     given = sys.argv[1:] if arguments is None else arguments
@@ -520,12 +590,32 @@ def main(
     except (ValueError, OSError) as error:
         errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
-    try:
-        execute(plan, conclude)
-    except (RunFailed, oracle.DamagedCacheError, OSError) as error:
-        errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        errors.print(f"Interrupted. Resume with:\n  {escape(plan.resume_command)}", highlight=False, soft_wrap=True)
-        return 130
+    with closing(plan.lock), terminable():
+        try:
+            execute(plan, conclude)
+        except (RunFailed, oracle.DamagedCacheError, checkpoints.CorruptCheckpointError, OSError) as error:
+            errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            return 1
+        except (KeyboardInterrupt, Terminated) as error:
+            how, code = ("Interrupted", 130) if isinstance(error, KeyboardInterrupt) else ("Terminated", 143)
+            message = f"{how}; what was finished is saved. Resume with:\n  {escape(plan.resume_command)}"
+            errors.print(message, highlight=False, soft_wrap=True)
+            return code
     return 0
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM raises `Terminated` here, where the main thread runs it, so that the save in hand is finished."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -21,6 +21,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ def run(arguments: list[str]) -> int:
         errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     try:
-        with plan.progress:
+        with closing(plan.lock), plan.progress:
             found = search(Run(plan), plan.folder.path, known.trials, known.extras, console)
     except (RunFailed, DamagedCacheError, OSError) as error:
         errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

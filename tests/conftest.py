@@ -11,6 +11,7 @@ import pytest
 import reference
 from jax.experimental.compilation_cache import compilation_cache
 
+jax.config.update("jax_num_cpu_devices", 8)  # before anything asks for a device; programs use the first as ever
 collect_ignore = ["torch_reference.py"]  # imports torch, an extra; has no doctests
 FEATURES, HIDDEN, CLASSES = 3, 4, 3
 

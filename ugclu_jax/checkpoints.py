@@ -1,8 +1,10 @@
 """One Orbax checkpoint a request, with a digest of every leaf: Orbax alone misses most flipped bytes."""
 
+import contextlib
 import hashlib
 import json
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +44,43 @@ def digest(state: PyTree, metadata: dict[str, Any]) -> str:
     return sha.hexdigest()
 
 
+class Saving(NamedTuple):
+    """A checkpoint on its way to the disk."""
+
+    path: Path
+    response: Any  # Orbax's
+
+    def wait(self) -> None:
+        """Return when the checkpoint is complete.
+
+        Raises:
+            OSError: it could not be written; what was there before is as it was.
+        """
+        with _as_os_error(self.path):
+            self.response.result()
+
+
+@contextlib.contextmanager
+def _as_os_error(path: Path) -> Iterator[None]:
+    """Orbax reports a full disk, a lost folder and much else by errors of its own."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise OSError(f"checkpoint {path} cannot be written: {reason}") from error
+
+
+def begin(directory: Path, request: int, state: PyTree, metadata: dict[str, Any]) -> Saving:
+    """Start to write the checkpoint of a request, which becomes visible whole or not at all; see `save`."""
+    # One call a checkpoint, not Orbax's `Checkpointer`: that one reads all the others, and fails where one is damaged.
+    for cut_short in directory.glob("*.orbax-checkpoint-tmp"):
+        shutil.rmtree(cut_short)
+    stored = {"digest": digest(state, metadata), "content": metadata}
+    path = directory / str(request)
+    with _as_os_error(path):
+        return Saving(path, ocp.save_async(path, state, overwrite=True, custom_metadata=stored))
+
+
 def save(directory: Path, request: int, state: PyTree, metadata: dict[str, Any]) -> None:
     """Write the checkpoint of a request: complete when this returns, and never half visible.
 
@@ -54,11 +93,43 @@ def save(directory: Path, request: int, state: PyTree, metadata: dict[str, Any])
     Raises:
         OSError: the folder cannot be written.
     """
-    # One call a checkpoint, not Orbax's `Checkpointer`: that one reads all the others, and fails where one is damaged.
-    for cut_short in directory.glob("*.orbax-checkpoint-tmp"):
-        shutil.rmtree(cut_short)
-    stored = {"digest": digest(state, metadata), "content": metadata}
-    ocp.save(directory / str(request), state, overwrite=True, custom_metadata=stored)
+    begin(directory, request, state, metadata).wait()
+
+
+def keep_newest(directory: Path, number: int) -> None:
+    """Delete all but the `number` newest checkpoints.
+
+    >>> keep_newest(Path("/nonexistent"), 2)
+    """
+    for request in requests(directory)[:-number]:
+        shutil.rmtree(directory / str(request))
+
+
+def purge(directory: Path, before: int, like: PyTree, forget: Callable[[PyTree], PyTree]) -> None:
+    """Rewrite every checkpoint earlier than request `before`, which unlearns, without what is unlearned.
+
+    Call it once the checkpoint of `before` has been read back whole. A checkpoint that cannot be read, and so not be
+    rewritten, is deleted. One that was rewritten says so in its metadata, and is left alone when this is called again.
+
+    Args:
+        directory: absolute folder of the checkpoints.
+        before: index of the unlearn request.
+        like: a concrete state of the same structure.
+        forget: from a state to one that holds nothing of the unlearned examples.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    for request in [request for request in requests(directory) if request < before]:
+        try:
+            restored = restore(directory, request, like)
+        except CorruptCheckpointError:
+            shutil.rmtree(directory / str(request))
+            continue
+        purged = restored.metadata.get("purged", [])
+        if before not in purged:
+            metadata = {**restored.metadata, "purged": [*purged, before]}
+            save(directory, request, forget(restored.state), metadata)
 
 
 def restore(directory: Path, request: int, like: PyTree) -> Restored:
