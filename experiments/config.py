@@ -90,9 +90,15 @@ class ExperimentConfig:
     devices: int | Literal["all"] = 1
     """Devices of this host to use. Metrics are those of one device, to rounding."""
     parallel: Literal["pmap", "shard_map"] = "pmap"
-    """How programs are mapped over them."""
+    """How programs are mapped over them; several processes need shard_map."""
     over: Literal["batch", "seeds"] = "batch"
     """What they divide: each batch of one request, or the seeds, each of which runs on one of them."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0 where several processes, one a host, share a run; auto = ask the cluster (SLURM, TPU)."""
+    num_processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which one this is, from 0. Process 0 writes tables and reports."""
     cache_dir: Path = Path.home() / ".cache" / "ugclu_jax"
     """Where oracles are kept, named by a hash of everything that determines them."""
 

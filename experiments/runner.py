@@ -5,13 +5,14 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import shlex
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -39,8 +40,8 @@ from ugclu_jax.devices import Devices
 from ugclu_jax.learner import ONE_DEVICE, CLUState, RequestCost, predict_program, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.requests import Stream, bucket_size, pad_ids, to_json, validate
-from ugclu_jax.streaming import HostArray, reading
-from ugclu_jax.types import Examples, Info, PyTree
+from ugclu_jax.streaming import HostArray, ShardedArray, reading
+from ugclu_jax.types import Array, Examples, Info, PyTree
 
 ORACLE_KEY = 2**31 - 1
 """Folded into an oracle's seed, so that no oracle shares its key with a run of the same seed."""
@@ -48,7 +49,10 @@ VALIDATION_SEED = 20_250_515
 """Of the split of the training data under `--evaluate-on validation`."""
 
 
-PLACES = ("run_dir", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over")
+PLACES = (
+    "run_dir", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over", "coordinator",
+    "num_processes", "process_id",
+)  # fmt: skip
 """Settings of where things lie, which change no result but by rounding, and are no part of a run's configuration."""
 
 
@@ -82,7 +86,7 @@ class Plan:
     scenario: Scenario
     situations: list[Situation]
     folder: RunFolder
-    lock: IO[str]
+    lock: IO[str] | None  # of the first process
     network: Network
     devices: Devices
     entries: dict[str, Entry]
@@ -131,10 +135,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     path = config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
     folder = RunFolder(path.absolute())
-    check_writable(folder.path, "--run-dir")
-    lock = folder.lock()
-    folder.open(settings, to_json(scenario.stream, dataset.train_ids))
-    check_writable(config.cache_dir / "oracles", "--cache-dir")
+    lock = open_folder(folder, settings, to_json(scenario.stream, dataset.train_ids), config.cache_dir / "oracles")
     return Plan(
         name=name,
         config=config,
@@ -149,6 +150,46 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         console=console,
         resume_command=command if config.run_dir else f"{command} --run-dir {shlex.quote(str(path))}",
     )
+
+
+def training_inputs(plan: Plan, divided: bool) -> Array | HostArray | ShardedArray:
+    """Where the training inputs lie: divided over the devices, whole on each, or in host memory where they do not fit.
+
+    Raises:
+        RunFailed: the share of a device does not fit.
+    """
+    inputs, budget = plan.scenario.dataset.train_inputs, plan.config.device_budget_mb * 2**20
+    if not divided:
+        return jnp.asarray(inputs) if inputs.nbytes <= budget else HostArray(inputs)
+    if inputs.nbytes > budget * plan.devices.count:
+        raise RunFailed(
+            f"training inputs of {inputs.nbytes / 2**20:.0f} MiB, divided over {plan.devices.count} devices, are above "
+            "--device-budget-mb: raise it, or use more devices"
+        )
+    return devices.shard_rows(inputs, plan.devices)
+
+
+def open_folder(folder: RunFolder, settings: dict[str, Any], stream: str, oracles: Path) -> IO[str] | None:
+    """Take the run's folder, in the first process; the others learn how that went.
+
+    Returns:
+        The lock, which holds as long as it is open.
+
+    Raises:
+        ValueError, OSError: see `RunFolder`.
+    """
+    lock, problem = None, None
+    if devices.is_first():
+        try:
+            check_writable(folder.path, "--run-dir")
+            lock = folder.lock()
+            folder.open(settings, stream)
+            check_writable(oracles, "--cache-dir")
+        except (ValueError, OSError) as error:
+            problem = error
+    if devices.from_first(problem is not None):
+        raise problem or ValueError("process 0 refused to start; it says why")
+    return lock
 
 
 class OracleRecord(NamedTuple):
@@ -186,15 +227,21 @@ class Run:
     def __init__(self, plan: Plan) -> None:
         dataset = plan.scenario.dataset
         self.plan = plan
-        fits = dataset.train_inputs.nbytes <= plan.config.device_budget_mb * 2**20
-        self.train_inputs = jnp.asarray(dataset.train_inputs) if fits else HostArray(dataset.train_inputs)
+        several, by_seed = plan.devices.count > 1, plan.config.over == "seeds"
+        # Whole where each seed has a device of its own, if one host holds all of them.
+        self.divided = several and (not by_seed or jax.process_count() > 1)
+        self.train_inputs = training_inputs(plan, self.divided)
         self.train_labels = jnp.asarray(dataset.train_labels)
-        self.test_inputs = jnp.asarray(dataset.test_inputs)
         self.fingerprint = dataset.fingerprint()
-        several, shares_batches = plan.devices.count > 1, plan.config.over == "batch"
-        self.run_request = request_program(devices.layout(plan.devices) if several and shares_batches else ONE_DEVICE)
-        self.run_seeds = request_program(devices.spread(plan.devices, 2)) if several and not shares_batches else None
-        self.predict = predict_program(plan.network.apply_fn, prediction_batch(dataset.train_inputs.shape[1:]))
+        self.run_request = request_program(devices.layout(plan.devices) if several and not by_seed else ONE_DEVICE)
+        self.run_seeds = request_program(devices.spread(plan.devices, 2)) if several and by_seed else None
+        self.test_inputs = self.placed(dataset.test_inputs)
+        size = prediction_batch(dataset.train_inputs.shape[1:])
+        self.predict = (
+            devices.predict_program(plan.network.apply_fn, plan.devices, size)
+            if self.divided
+            else predict_program(plan.network.apply_fn, size)
+        )
         network = {"apply_fn": plan.network.apply_fn, "init_fn": plan.network.init_fn}
         train = functools.partial(oracle.train_from_scratch, settings=plan.config.oracle, **network)
         self.train_oracles = (
@@ -205,6 +252,10 @@ class Run:
         self.oracles: dict[int, OracleRecord] = {}
         self.learned: dict[tuple[str, int, int], Learned] = {}
         self.measured: dict[tuple[str, int, int], dict[str, Any]] = {}
+
+    def placed(self, inputs: np.ndarray) -> Array | ShardedArray:
+        """Inputs to predict on, where `predict` wants them."""
+        return devices.shard_rows(inputs, self.plan.devices) if self.divided else jnp.asarray(inputs)
 
     def examples(self, ids: np.ndarray, size: int | None = None) -> Examples:
         """Ids as the compiled programs take them."""
@@ -233,17 +284,24 @@ class Run:
         # One padded size for all of them: the program is compiled once.
         examples = self.examples(ids, bucket_size(len(self.train_labels)))
         classes = plan.scenario.dataset.num_classes
-        splits = [len(self.train_labels), len(self.test_inputs)]
+        splits = [len(self.train_labels), self.test_inputs.shape[0]]
         outputs = [jax.ShapeDtypeStruct((len(seeds), size, classes), jnp.float32) for size in splits]
         like = (*jax.eval_shape(jax.vmap(plan.network.init_fn), keys), *outputs)
 
         def compute() -> tuple:
-            params, model_state = self.train_oracles(devices.filled(keys, plan.devices), examples)
+            networks = self.train_oracles(devices.filled(keys, plan.devices), examples)
+            params, model_state = jax.tree.map(lambda x: x[: len(seeds)], networks)
             each = [self.logits(*jax.tree.map(lambda x, s=s: x[s], (params, model_state))) for s in range(len(seeds))]
             return params, model_state, np.stack([e.train for e in each]), np.stack([e.test for e in each])
 
         start = time.perf_counter()
-        tree, _ = oracle.cached(plan.config.cache_dir / "oracles" / f"{name}.npz", like, compute)
+        path = plan.config.cache_dir / "oracles" / f"{name}.npz"
+        if devices.from_first(path.exists()):
+            tree, _ = oracle.cached(path, like, compute)
+        else:
+            tree = jax.tree.map(np.asarray, compute())
+            if devices.is_first():
+                oracle.store(path, tree)
         if not np.isfinite(tree[2]).all():
             raise RunFailed(
                 f"training from scratch on {len(ids)} examples diverged: its outputs are not finite. Lower "
@@ -463,7 +521,8 @@ class Course:
         line = run.evaluate(self.method, self.seed, request, state, info, cost, self.lines)
         fields = ("task_losses", "remain_losses", "fast_norms", "clipped", "displacement_norms")
         traces = {name: np.asarray(getattr(info, name)) for name in fields}
-        run.plan.folder.write_trace(self.method, self.seed, request, traces)
+        if devices.is_first():
+            run.plan.folder.write_trace(self.method, self.seed, request, traces)
         self.finish()
         self.state, self.lines = state, [*self.lines, line]
         # The checkpoint carries the lines: whatever else a kill cuts short is rebuilt from it.
@@ -545,13 +604,18 @@ def execute(plan: Plan, conclude: Conclude | None = None) -> None:
 
     def publish(method: str, seed: int, so_far: list[dict[str, Any]]) -> None:
         lines[method, seed] = so_far
-        plan.folder.write_metrics(list(itertools.chain.from_iterable(lines.values())))
+        if devices.is_first():
+            plan.folder.write_metrics(list(itertools.chain.from_iterable(lines.values())))
 
     with plan.progress, reading(run.train_inputs):
         at_once = plan.devices.count if plan.config.over == "seeds" else 1
         seeds = plan.config.seeds
         for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
             diverged += [str(error) for error in run_streams(run, method, seeds[first : first + at_once], publish)]
+    if not devices.is_first():
+        if diverged:
+            raise RunFailed("\n".join(diverged))
+        return
     page = report.write_html(plan.folder.path)
     # Never narrower than the table: squeezed, it would lose the names of the requests.
     wide = Console(file=plan.console.file, width=max(plan.console.width, report.TABLE_WIDTH))
@@ -586,16 +650,27 @@ def main(
     command = f"python -m experiments.{program or name} {shlex.join(given)}".rstrip()
     try:
         config = parse(kind, name, description, given, program)
+        if config.coordinator is not None:
+            devices.join(config.coordinator, config.num_processes, config.process_id)
+        if not devices.is_first():
+            console = Console(quiet=True)
         plan = prepare(name, config, build_scenario(config, load_dataset(config)), console, command)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, devices.NotJoinedError) as error:
         errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
-    with closing(plan.lock), terminable():
+    with plan.lock or nullcontext(), terminable():
         try:
             execute(plan, conclude)
         except (RunFailed, oracle.DamagedCacheError, checkpoints.CorruptCheckpointError, OSError) as error:
             errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
             return 1
+        except jax.errors.JaxRuntimeError as error:
+            if jax.process_count() == 1:
+                raise
+            reason = str(error).splitlines()[0]
+            message = f"a process of this run was lost ({reason}). Resume all of them with:\n  {plan.resume_command}"
+            errors.print(f"[red]Run failed:[/] {escape(message)}", highlight=False, soft_wrap=True)
+            os._exit(1)  # an orderly end would wait for the one that is lost
         except (KeyboardInterrupt, Terminated) as error:
             how, code = ("Interrupted", 130) if isinstance(error, KeyboardInterrupt) else ("Terminated", 143)
             message = f"{how}; what was finished is saved. Resume with:\n  {escape(plan.resume_command)}"

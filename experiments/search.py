@@ -21,11 +21,10 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
@@ -79,7 +78,7 @@ class Search:
         self.last = len(run.plan.scenario.stream) - 1
         self.situation = run.plan.situations[self.last]
         # Only what the score reads: a trial passes over no other training input.
-        self.unlearned_inputs = jnp.asarray(run.plan.scenario.dataset.train_inputs[self.situation.unlearned])
+        self.unlearned_inputs = run.placed(run.plan.scenario.dataset.train_inputs[self.situation.unlearned])
         self.learned: dict[tuple[str, int], CLUState] = {}
 
     def before_unlearning(self, method: str, seed: int, hyper: PyTree, *, keep: bool) -> CLUState:
@@ -189,7 +188,7 @@ def run(arguments: list[str]) -> int:
         errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     try:
-        with closing(plan.lock), plan.progress:
+        with plan.lock or nullcontext(), plan.progress:
             found = search(Run(plan), plan.folder.path, known.trials, known.extras, console)
     except (RunFailed, DamagedCacheError, OSError) as error:
         errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.streaming import HostArray, take
+from ugclu_jax.streaming import HostArray, ShardedArray, take
 from ugclu_jax.types import Array, Batch, Examples
 
 Refill = Literal["uniform", "greedy"]
@@ -322,7 +322,7 @@ class _Rows(NamedTuple):
     rows: Array  # [P] int32
 
 
-def _unite(buffer: Buffer, newcomers: _Rows, source: Array | HostArray, threshold: Array) -> Buffer:
+def _unite(buffer: Buffer, newcomers: _Rows, source: Array | HostArray | ShardedArray, threshold: Array) -> Buffer:
     """The M smallest ranks of the buffer and of `newcomers`, whose inputs are `source[newcomers.rows]`."""
     capacity = buffer.ids.shape[0]
     ids, labels, ranks, valid = (
@@ -381,7 +381,7 @@ def _blank_after(buffer: Buffer, count: Array) -> Buffer:
     )
 
 
-def _check_same_inputs(buffer: Buffer, inputs: Array | HostArray, origin: str) -> None:
+def _check_same_inputs(buffer: Buffer, inputs: Array | HostArray | ShardedArray, origin: str) -> None:
     expected, received = (buffer.inputs.shape[1:], buffer.inputs.dtype), (inputs.shape[1:], inputs.dtype)
     if expected != received:
         raise ValueError(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from ugclu_jax.types import PyTree
@@ -28,6 +29,11 @@ class Restored(NamedTuple):
     metadata: dict[str, Any]
 
 
+def _plain(leaf: Any) -> np.ndarray:
+    is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
 def digest(state: PyTree, metadata: dict[str, Any]) -> str:
     """SHA-256 over the bytes, shapes, types and paths of all leaves, and over the metadata.
 
@@ -37,8 +43,7 @@ def digest(state: PyTree, metadata: dict[str, Any]) -> str:
     """
     sha = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+        array = _plain(leaf)
         sha.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
@@ -73,12 +78,11 @@ def _as_os_error(path: Path) -> Iterator[None]:
 def begin(directory: Path, request: int, state: PyTree, metadata: dict[str, Any]) -> Saving:
     """Start to write the checkpoint of a request, which becomes visible whole or not at all; see `save`."""
     # One call a checkpoint, not Orbax's `Checkpointer`: that one reads all the others, and fails where one is damaged.
-    for cut_short in directory.glob("*.orbax-checkpoint-tmp"):
-        shutil.rmtree(cut_short)
+    _delete(*directory.glob("*.orbax-checkpoint-tmp"))
     stored = {"digest": digest(state, metadata), "content": metadata}
     path = directory / str(request)
     with _as_os_error(path):
-        return Saving(path, ocp.save_async(path, state, overwrite=True, custom_metadata=stored))
+        return Saving(path, ocp.save_async(path, _shared(state), overwrite=True, custom_metadata=stored))
 
 
 def save(directory: Path, request: int, state: PyTree, metadata: dict[str, Any]) -> None:
@@ -96,13 +100,21 @@ def save(directory: Path, request: int, state: PyTree, metadata: dict[str, Any])
     begin(directory, request, state, metadata).wait()
 
 
+def _delete(*folders: Path) -> None:
+    """By one process; none goes on before it is done."""
+    if jax.process_index() == 0:
+        for folder in folders:
+            shutil.rmtree(folder)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("deleted")
+
+
 def keep_newest(directory: Path, number: int) -> None:
     """Delete all but the `number` newest checkpoints.
 
     >>> keep_newest(Path("/nonexistent"), 2)
     """
-    for request in requests(directory)[:-number]:
-        shutil.rmtree(directory / str(request))
+    _delete(*(directory / str(request) for request in requests(directory)[:-number]))
 
 
 def purge(directory: Path, before: int, like: PyTree, forget: Callable[[PyTree], PyTree]) -> None:
@@ -124,7 +136,7 @@ def purge(directory: Path, before: int, like: PyTree, forget: Callable[[PyTree],
         try:
             restored = restore(directory, request, like)
         except CorruptCheckpointError:
-            shutil.rmtree(directory / str(request))
+            _delete(directory / str(request))
             continue
         purged = restored.metadata.get("purged", [])
         if before not in purged:
@@ -147,7 +159,7 @@ def restore(directory: Path, request: int, like: PyTree) -> Restored:
     path = directory / str(request)
     try:
         stored = ocp.metadata(path).custom_metadata
-        state = ocp.load(path, like)
+        state = ocp.load(path, _shared(like))
         expected, metadata = stored["digest"], stored["content"]
     except Exception as error:  # Orbax raises many kinds here, some of them wrapping the one that matters
         raise CorruptCheckpointError(f"checkpoint {path} cannot be read: {error.__cause__ or error}") from error
@@ -156,12 +168,17 @@ def restore(directory: Path, request: int, like: PyTree) -> Restored:
     return Restored(request, jax.tree.map(_uncommitted, state, like), metadata)
 
 
+def _shared(state: PyTree) -> PyTree:
+    """What Orbax takes where several processes hold the same arrays, each its own: one of them writes, all read."""
+    return jax.tree.map(_plain, state) if jax.process_count() > 1 else state
+
+
 def _uncommitted(leaf: Any, like: Any) -> Any:
     """Orbax commits every array to its device, which JAX compiles another program for."""
-    if not isinstance(leaf, jax.Array) or like.committed:
+    if not isinstance(like, jax.Array) or like.committed:
         return leaf
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(np.asarray(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+    if jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_plain(leaf), impl=jax.random.key_impl(like))
     return jnp.asarray(np.asarray(leaf))
 
 

@@ -214,6 +214,16 @@ def cached(path: Path, like: PyTree, compute: Callable[[], PyTree]) -> tuple[PyT
     if path.exists():
         return jax.tree.unflatten(structure, _read(path, leaves)), True
     tree = jax.tree.map(np.asarray, compute())
+    store(path, tree)
+    return tree, False
+
+
+def store(path: Path, tree: PyTree) -> None:
+    """Put a tree of NumPy arrays where `cached` will find it, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
     try:
@@ -223,7 +233,6 @@ def cached(path: Path, like: PyTree, compute: Callable[[], PyTree]) -> tuple[PyT
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    return tree, False
 
 
 def _read(path: Path, leaves: list[Any]) -> list[np.ndarray]:

@@ -15,13 +15,14 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 CHUNK_STEPS = 64
 """Steps that one host read serves at most: a read costs about 0.1 ms besides its bytes."""
@@ -102,6 +103,48 @@ class HostArray:
             )
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ShardedArray:
+    """Rows divided over the devices of a mapped axis, for inputs that no host holds whole; read by `take` alone.
+
+    Device d has the rows d·n … (d+1)·n − 1 of D·n, of which the first `length` count. Made by `devices.shard_rows`.
+    """
+
+    local: jax.Array  # [n, ...] inside of the mapped function, [D, n, ...] outside
+    length: int = field(metadata={"static": True})
+    axis_name: str = field(metadata={"static": True})
+    mapped: bool = field(default=False, metadata={"static": True})  # whether this is the inside
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`[N, ...]`, of the whole."""
+        return (self.length, *self.local.shape[1 if self.mapped else 2 :])
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, that of the examples included."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """As stored."""
+        return self.local.dtype
+
+    def take(self, rows: jax.Array) -> jax.Array:
+        """Each device's own rows, wherever they lie: all ask for all, and the owner answers.
+
+        A row crosses between devices once, D·r of them where every device asks for r.
+        """
+        asked = lax.all_gather(rows.reshape(-1), self.axis_name)
+        place = asked - lax.axis_index(self.axis_name) * self.local.shape[0]
+        owned = (place >= 0) & (place < self.local.shape[0])
+        there = self.local[jnp.where(owned, place, 0)]
+        answer = jnp.where(owned.reshape(owned.shape + (1,) * (there.ndim - 2)), there, 0)
+        found = lax.psum_scatter(answer, self.axis_name, scatter_dimension=0)
+        return found.reshape(rows.shape + found.shape[1:])
+
+
 def _read_now(inputs: HostArray, rows: jax.Array) -> jax.Array:
     result = jax.ShapeDtypeStruct(rows.shape + inputs.shape[1:], inputs.dtype)
     return jax.pure_callback(inputs.read, result, rows, vmap_method="broadcast_all")
@@ -120,7 +163,7 @@ def _reading_by(read: Callable[[HostArray, jax.Array], jax.Array]) -> Iterator[N
         _READ.reset(token)
 
 
-def take(inputs: jax.Array | HostArray, rows: jax.Array) -> jax.Array:
+def take(inputs: jax.Array | HostArray | ShardedArray, rows: jax.Array) -> jax.Array:
     """`inputs[rows]`, `[..., *inputs.shape[1:]]` on the device, wherever the inputs lie.
 
     Args:
@@ -133,6 +176,8 @@ def take(inputs: jax.Array | HostArray, rows: jax.Array) -> jax.Array:
     >>> [take(x, jnp.array([3, 1])).tolist() for x in (jnp.asarray(squares), HostArray(squares))]
     [[9, 1], [9, 1]]
     """
+    if isinstance(inputs, ShardedArray):
+        return inputs.take(rows)
     return _READ.get()(inputs, rows) if isinstance(inputs, HostArray) else inputs[rows]
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import jax
 
 from ugclu_jax.ranges import NORM_BOUND, POSITIVE, SHARE, Interval
-from ugclu_jax.streaming import HostArray
+from ugclu_jax.streaming import HostArray, ShardedArray
 
 Array = jax.Array
 PyTree = Any
@@ -59,7 +59,7 @@ class Examples(NamedTuple):
     the data set, is `Dataset.train_ids[row]`. Rows `ids[count:]` are padding and hold -1.
     """
 
-    inputs: Array | HostArray  # [N, ...] as stored, on the device or in host memory
+    inputs: Array | HostArray | ShardedArray  # [N, ...] as stored, on the device, in host memory, or over devices
     labels: Array  # [N] int32
     ids: Array  # [P] int32
     count: Array  # [] int32

@@ -1,0 +1,112 @@
+"""Two processes on the loopback, two devices each: as one process with four; and what happens when one dies."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from orbax.checkpoint import v1 as ocp
+
+from experiments import task_aware
+from experiments.folder import RunFolder
+from experiments.runner import main
+from ugclu_jax import checkpoints, devices
+
+ROOT = Path(__file__).parent.parent
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Sharding info not provided"),
+    pytest.mark.usefixtures("compiled_once"),
+]
+SMALL = ["--smoke", "--sequence", "L1 L2 U1", "--parallel", "shard_map"]
+
+
+@pytest.fixture
+def started(compiled_once):
+    """`start(arguments) -> processes`; none outlives the test."""
+    running = []
+
+    def start(arguments):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        joined = ["--devices", "all", "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id"]
+        for number in range(2):
+            command = [sys.executable, "-m", "experiments.task_aware", *arguments, *joined, str(number)]
+            environment = {**os.environ, **compiled_once, "JAX_NUM_CPU_DEVICES": "2"}
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            running.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
+        return running
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_do_what_one_does(started, tmp_path):
+    places = ["--cache-dir", str(tmp_path / "cache"), "--run-dir"]
+    both = started([*SMALL, "--model", "cnn_bn", *places, str(tmp_path / "two")])
+    said = [process.communicate(timeout=400) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert "Report:" in said[0][0] and "Report:" not in said[1][0], "process 0 speaks"
+    arguments = [*SMALL, "--model", "cnn_bn", "--devices", "4", *places, str(tmp_path / "one")]
+    module = task_aware
+    assert main(module.TaskAwareConfig, "task_aware", "", module.build_scenario, arguments) == 0  # with their oracles
+    two, one = lines_of(tmp_path / "two"), lines_of(tmp_path / "one")
+    assert len(two) == len(one) == 3
+    for line, other in zip(two, one, strict=True):
+        assert line["buffer"] == other["buffer"] and line["oracle"] == other["oracle"]
+        theirs = other["model"]["KL"]
+        for name, value in line["model"]["KL"].items():
+            if value is None:
+                assert theirs[name] is None, name
+            else:
+                assert value == pytest.approx(theirs[name], rel=1e-3), name
+    assert len(list((tmp_path / "cache" / "oracles").iterdir())) == 3, "no oracle was trained twice"
+    states = [ocp.load(RunFolder(tmp_path / name).checkpoints("ug_clu", 0) / "2") for name in ("two", "one")]
+    assert len(jax.tree.leaves(states[0])) > 10
+    for ours, theirs in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_allclose(np.asarray(ours, float), np.asarray(theirs, float), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_others_end_when_one_dies(victim, started, tmp_path):
+    folder = tmp_path / "run"
+    both = started([*SMALL, "--cache-dir", str(tmp_path / "cache"), "--run-dir", str(folder)])
+    metrics = folder / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text()):
+        assert both[0].poll() is None, both[0].communicate()
+        time.sleep(0.02)
+    both[victim].kill()
+    _, errors = both[1 - victim].communicate(timeout=3 * devices.HEARTBEAT_SECONDS)  # else this raises
+    assert both[1 - victim].returncode != 0
+    assert "was lost" in errors or "another task died" in errors
+    assert checkpoints.requests(RunFolder(folder).checkpoints("ug_clu", 0)), "and what was done is kept"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--coordinator", "127.0.0.1:1", "--num-processes", "2"], "process_id is missing"),
+        (["--coordinator", "127.0.0.1:1", "--process-id", "0"], "num_processes is missing"),
+        (
+            ["--coordinator", "127.0.0.1:1", "--num-processes", "2", "--process-id", "2"],
+            "process_id must be in 0 … 1, got 2",
+        ),
+    ],
+)
+def test_half_an_address_is_refused(arguments, said, tmp_path, capsys):
+    places = ["--cache-dir", str(tmp_path / "cache"), "--run-dir", str(tmp_path / "run")]
+    module = task_aware
+    assert main(module.TaskAwareConfig, "task_aware", "", module.build_scenario, [*SMALL, *places, *arguments]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
