@@ -232,7 +232,8 @@ class Run:
         self.divided = several and (not by_seed or jax.process_count() > 1)
         self.train_inputs = training_inputs(plan, self.divided)
         self.train_labels = jnp.asarray(dataset.train_labels)
-        self.fingerprint = dataset.fingerprint()
+        read_here = dataset.digests(jax.process_index(), jax.process_count())
+        self.fingerprint = dataset.fingerprint(devices.sum_over_processes(read_here))
         self.run_request = request_program(devices.layout(plan.devices) if several and not by_seed else ONE_DEVICE)
         self.run_seeds = request_program(devices.spread(plan.devices, 2)) if several and by_seed else None
         self.test_inputs = self.placed(dataset.test_inputs)

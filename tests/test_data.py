@@ -162,6 +162,16 @@ def test_fingerprint_sees_every_field():
     assert toy().fingerprint() == prints[0] and len(prints[0]) == 64
 
 
+def test_several_processes_read_the_fingerprint_together(monkeypatch):
+    monkeypatch.setattr("ugclu_jax.data.dataset._DIGEST_ROWS", 7)
+    base = toy()
+    whole = base.digests()
+    assert len(whole) > 4 and np.all(whole.any(axis=1))
+    parts = [base.digests(part, 3) for part in range(3)]
+    assert [int(part.any(axis=1).sum()) for part in parts] == [len(whole[i::3]) for i in range(3)]
+    assert base.fingerprint(sum(parts)) == base.fingerprint()
+
+
 def test_fingerprint_reads_values_not_memory_layout():
     inputs = toy().train_inputs
     assert changed(train_inputs=np.asfortranarray(inputs)).fingerprint() == toy().fingerprint()

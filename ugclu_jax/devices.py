@@ -100,6 +100,17 @@ def from_first(value: bool) -> bool:
     return value if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
+def sum_over_processes(array: np.ndarray) -> np.ndarray:
+    """The sum of an array over all processes.
+
+    >>> sum_over_processes(np.arange(3)).tolist()
+    [0, 1, 2]
+    """
+    if jax.process_count() == 1:
+        return array
+    return multihost_utils.process_allgather(array).sum(axis=0, dtype=array.dtype)
+
+
 def select(number: int | Literal["all"] = "all", parallel: Parallel = "pmap") -> Devices:
     """The first `number` devices of every host.
 
