@@ -356,7 +356,7 @@ def filled(tree: PyTree, devices: Devices) -> PyTree:
 
 
 def predict_program(
-    apply_fn: ApplyFn, devices: Devices, batch_size: int = 500
+    apply_fn: ApplyFn, devices: Devices, batch_size: int = 100
 ) -> Callable[[Params, ModelState, ShardedArray], Array]:
     """`learner.predict_program` of divided inputs: each device passes over its own rows.
 

@@ -177,7 +177,7 @@ def request_program(layout: Layout = ONE_DEVICE) -> RequestProgram:
 
 
 def predict_program(
-    apply_fn: ApplyFn, batch_size: int = 500
+    apply_fn: ApplyFn, batch_size: int = 100
 ) -> Callable[[Params, ModelState, Array | HostArray], Array]:
     """`predict(params, model_state, inputs [N, ...]) -> logits [N, C]` in evaluation mode, a batch in memory at a time.
 
