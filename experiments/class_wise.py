@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from experiments.config import ExperimentConfig
 from experiments.evaluation import Groups
-from experiments.runner import Scenario, main
+from experiments.plan import Scenario
+from experiments.runner import main
 from ugclu_jax import requests
 from ugclu_jax.data.dataset import Dataset
 

@@ -21,8 +21,9 @@ from experiments import class_wise, random_sample, task_aware
 from experiments.comparison import compare, comparison_table, comparison_text, picture
 from experiments.config import EXPERIMENTS, nearest
 from experiments.folder import write
+from experiments.plan import Plan
 from experiments.registry import METHODS, serves, split_name
-from experiments.runner import Plan, main
+from experiments.runner import main
 from experiments.tables import Line
 
 SCENARIOS = {

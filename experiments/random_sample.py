@@ -20,7 +20,8 @@ import numpy as np
 
 from experiments.config import ExperimentConfig
 from experiments.evaluation import Groups
-from experiments.runner import Scenario, main
+from experiments.plan import Scenario
+from experiments.runner import main
 from ugclu_jax import requests
 from ugclu_jax.data.cuts import with_label_noise
 from ugclu_jax.data.dataset import Dataset

@@ -33,8 +33,9 @@ from scipy.stats import qmc
 from experiments.compare import SCENARIOS
 from experiments.config import ExperimentConfig, load_json, merge, nearest, parse
 from experiments.folder import write
+from experiments.plan import RunFailed, load_dataset, prepare
 from experiments.registry import METHODS, REFERENCES, Range, ranges_of, searched, split_name
-from experiments.runner import Run, RunFailed, load_dataset, prepare
+from experiments.serving import Run
 from ugclu_jax import metrics
 from ugclu_jax.learner import CLUState
 from ugclu_jax.oracle import DamagedCacheError

@@ -16,7 +16,7 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 from rich.console import Console
 
-from experiments import runner, task_aware
+from experiments import course, plan, runner, serving, task_aware
 from experiments.config import ExperimentConfig
 from experiments.evaluation import Groups
 from experiments.folder import RunFolder
@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.usefixtures("compiled_once"),
 ]
 SMALL = ["--smoke", "--learn.settings.mask", "none", "--learn.settings.inner-data", "buffer"]
-STREAM = ["--sequence", "L1 U1 L1", "--unlearn.settings.mask", "none"]
+STREAM = ["--sequence", "L1 U1 L1", "--keep", "3", "--unlearn.settings.mask", "none"]
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_an_oracle_that_diverges_stops_the_run(cache, tmp_path, capsys, monkeypa
     def diverged(path, like, compute):
         return jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), like), True
 
-    monkeypatch.setattr(runner.oracle, "cached", diverged)
+    monkeypatch.setattr(serving.oracle, "cached", diverged)
     assert run(*SMALL, "--sequence", "L1", "--run-dir", str(tmp_path / "run"), "--cache-dir", cache) == 1
     message = capsys.readouterr().err
     assert "training from scratch on 60 examples diverged" in message and "--oracle.learning-rate" in message
@@ -147,35 +147,35 @@ def info_of(**fields: list) -> Info:
 
 def test_the_first_step_that_is_not_finite_is_named():
     asked = SimpleNamespace(kind="unlearn", name="U2")
-    plan = SimpleNamespace(scenario=SimpleNamespace(stream=[asked, asked]), resume_command="the command")
+    planned = SimpleNamespace(scenario=SimpleNamespace(stream=[asked, asked]), resume_command="the command")
     fine = info_of(task_losses=[1.0, 2.0], remain_losses=[[1.0], [0.0]], displacement_norms=[0.1, 0.2])
-    runner.check_finite(plan, "ug_clu", 0, 1, fine)
-    runner.check_finite(plan, "do_nothing", 0, 1, info_of())
+    course.check_finite(planned, "ug_clu", 0, 1, fine)
+    course.check_finite(planned, "do_nothing", 0, 1, info_of())
     cases = [
         ({"task_losses": [1.0, np.nan]}, "task losses became non-finite at outer step 2 of request 2"),
         ({"task_losses": [1.0, np.nan], "remain_losses": [[1.0, np.inf], [1.0, 1.0]]}, "remain losses .* step 1 "),
         ({"task_losses": [1.0, 2.0], "displacement_norms": [0.1, np.inf]}, "displacement norms .* step 2 "),
     ]
     for fields, message in cases:
-        with pytest.raises(runner.RunFailed, match=message):
-            runner.check_finite(plan, "ug_clu", 0, 1, info_of(**fields))
+        with pytest.raises(plan.RunFailed, match=message):
+            course.check_finite(planned, "ug_clu", 0, 1, info_of(**fields))
     with pytest.raises(
-        runner.RunFailed, match=r"Lower the rates under references\.finetune_remain\.hyper of .*\n  the command"
+        plan.RunFailed, match=r"Lower the rates under references\.finetune_remain\.hyper of .*\n  the command"
     ):
-        runner.check_finite(plan, "finetune_remain", 0, 1, info_of(remain_losses=[[np.nan]]))
+        course.check_finite(planned, "finetune_remain", 0, 1, info_of(remain_losses=[[np.nan]]))
 
 
 def test_an_interrupt_says_how_to_resume(cache, tmp_path, monkeypatch, capsys):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner.Run, "serve", interrupt)
+    monkeypatch.setattr(serving.Run, "serve", interrupt)
     monkeypatch.chdir(tmp_path)
     assert run("--smoke", "--cache-dir", cache) == 130
     (made,) = (tmp_path / "runs").iterdir()
     assert made.name.startswith("task_aware-digits-")
     command = f"python -m experiments.task_aware --smoke --cache-dir {cache} --run-dir runs/{made.name}"
-    assert capsys.readouterr().err == f"Interrupted. Resume with:\n  {command}\n"
+    assert capsys.readouterr().err == f"Interrupted; what was finished is saved. Resume with:\n  {command}\n"
 
 
 @pytest.mark.parametrize("setting", ["--run-dir", "--cache-dir"])
@@ -203,7 +203,7 @@ def test_fashion_mnist_that_is_not_there_is_explained(tmp_path, monkeypatch, cap
 
 def test_settings_are_chosen_without_the_test_split():
     digits = data.load("digits")
-    held = runner.load_dataset(ExperimentConfig(evaluate_on="validation", validation_examples=300, per_class=20))
+    held = plan.load_dataset(ExperimentConfig(evaluate_on="validation", validation_examples=300, per_class=20))
     train = {image.tobytes() for image in digits.train_inputs}
     assert len(held.test_labels) == 300 and len(held.train_labels) == 200
     assert all(image.tobytes() in train for image in (*held.test_inputs, *held.train_inputs))
@@ -236,11 +236,11 @@ def test_the_stream_file_names_examples_of_the_whole_data_set(finished):
 def test_where_data_are_cached_is_no_part_of_a_run_and_where_they_come_from_is(tmp_path):
     dataset = data.subset(data.load("digits"), 20, seed=0)
     stream = requests.task_aware(dataset.train_labels, [[0], [1]], "L1")
-    scenario = runner.Scenario(dataset, stream, Groups({"all": tuple(range(10))}))
+    scenario = plan.Scenario(dataset, stream, Groups({"all": tuple(range(10))}))
 
     def prepare(**options):
         config = ExperimentConfig(data=data.DataOptions(**options), run_dir=tmp_path / "run", cache_dir=tmp_path)
-        return runner.prepare("task_aware", config, scenario, Console(quiet=True), "the command")
+        return plan.prepare("task_aware", config, scenario, Console(quiet=True), "the command")
 
     prepare(directory=Path("a"))
     prepare(directory=Path("a"), cache_dir=tmp_path / "other", download=True)

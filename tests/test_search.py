@@ -104,7 +104,7 @@ def test_the_test_split_is_not_read(tmp_path, monkeypatch):
     plain = command.load_dataset
 
     def spoiled(config):
-        monkeypatch.setattr("experiments.runner.data.load", lambda *rest: blank(load(*rest)))
+        monkeypatch.setattr("experiments.plan.data.load", lambda *rest: blank(load(*rest)))
         return plain(config)
 
     def blank(dataset):

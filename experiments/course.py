@@ -1,0 +1,157 @@
+"""One method and seed on its way through the stream: measured, saved, purged, resumed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.markup import escape
+
+from experiments.plan import Diverged, Plan
+from experiments.registry import split_name
+from experiments.serving import Run
+from ugclu_jax import buffer as buffer_lib
+from ugclu_jax import checkpoints, devices
+from ugclu_jax.learner import CLUState, RequestCost
+from ugclu_jax.types import Info
+
+
+def check_finite(plan: Plan, method: str, seed: int, request: int, info: Info) -> None:
+    """Stop where a loss is not finite.
+
+    Raises:
+        Diverged: naming request and step.
+    """
+    first: dict[str, int] = {}
+    for name in ("task_losses", "remain_losses", "displacement_norms"):  # the last: an update after the last loss
+        values = np.asarray(getattr(info, name))
+        if values.size and not np.isfinite(values).all():
+            first[name.replace("_", " ")] = int(np.argwhere(~np.isfinite(values))[0][0])
+    if not first:
+        return
+    name = min(first, key=first.__getitem__)
+    asked = plan.scenario.stream[request]
+    part = split_name(method)[0 if asked.kind == "learn" else 1]
+    rates = f"--{asked.kind}.hyper.remain-learning-rate or --{asked.kind}.hyper.fast-learning-rate"
+    if part != "ug_clu":
+        rates = f"the rates under references.{part}.hyper of the settings file"
+    raise Diverged(
+        f"{method}, seed {seed}: {name} became non-finite at outer step {first[name] + 1} of request {request + 1} "
+        f"({asked.name}). The checkpoint of the request before is kept. Lower {rates} and start a new --run-dir; this "
+        f"one resumes with:\n  {plan.resume_command}"
+    )
+
+
+def last_good(plan: Plan, folder: Path, like: CLUState) -> checkpoints.Restored | None:
+    """The newest checkpoint that is whole; a damaged one is named and passed over."""
+    for request in reversed(checkpoints.requests(folder)):
+        try:
+            return checkpoints.restore(folder, request, like)
+        except checkpoints.CorruptCheckpointError as error:
+            message = escape(f"{error}; falling back to the one before.")
+            plan.console.print(f"[yellow]Warning:[/] {message}", highlight=False, soft_wrap=True)
+    return None
+
+
+Publish = Callable[[str, int, list[dict[str, Any]]], None]
+"""Gets the lines so far of a method and seed."""
+
+
+class Course:
+    """One method and seed on its way through the stream; its checkpoints are written while it goes on."""
+
+    def __init__(self, run: Run, method: str, seed: int, publish: Publish) -> None:
+        self.run, self.method, self.seed, self.publish = run, method, seed, publish
+        self.folder = run.plan.folder.checkpoints(method, seed)
+        self.like = self.state = run.fresh_state(method, seed)
+        self.lines: list[dict[str, Any]] = []
+        self.saving: checkpoints.Saving | None = None
+        restored = last_good(run.plan, self.folder, self.like)
+        if restored is not None:
+            self.state, self.lines = restored.state, restored.metadata["lines"]
+            for request in range(restored.request + 1):  # what a kill may have left undone
+                self.forget(request)
+        publish(method, seed, self.lines)
+
+    def advance(self, request: int, served: tuple[CLUState, Info, RequestCost]) -> None:
+        """Measure what a request led to and begin its checkpoint.
+
+        Raises:
+            Diverged: a loss is not finite; the course stays where it was.
+            OSError: the checkpoint before this one could not be written.
+        """
+        state, info, cost = served
+        run = self.run
+        check_finite(run.plan, self.method, self.seed, request, info)
+        line = run.evaluate(self.method, self.seed, request, state, info, cost, self.lines)
+        fields = ("task_losses", "remain_losses", "fast_norms", "clipped", "displacement_norms")
+        traces = {name: np.asarray(getattr(info, name)) for name in fields}
+        if devices.is_first():
+            run.plan.folder.write_trace(self.method, self.seed, request, traces)
+        self.finish()
+        self.state, self.lines = state, [*self.lines, line]
+        # The checkpoint carries the lines: whatever else a kill cuts short is rebuilt from it.
+        self.saving = checkpoints.begin(self.folder, request, state, {"lines": self.lines})
+        if run.plan.scenario.stream[request].kind == "unlearn":
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the checkpoint in hand; only then its lines are published and older checkpoints go.
+
+        Raises:
+            OSError: it could not be written.
+            CorruptCheckpointError: it is not what was written.
+        """
+        if self.saving is None:
+            return
+        self.saving.wait()
+        request = len(self.lines) - 1
+        if self.run.plan.scenario.stream[request].kind == "unlearn":
+            checkpoints.restore(self.folder, request, self.like)  # whole, before the others are touched
+            self.forget(request)
+        checkpoints.keep_newest(self.folder, self.run.plan.config.keep)
+        self.publish(self.method, self.seed, self.lines)
+        self.saving = None
+
+    def forget(self, request: int) -> None:
+        """If a request unlearns, see that no checkpoint before its own holds an example of it."""
+        asked, method = self.run.plan.scenario.stream[request], self.run.plan.entries[self.method].method
+        if asked.kind == "learn":
+            return
+        task = self.run.examples(asked.ids)
+
+        def without(state: CLUState) -> CLUState:
+            kept = state.method._replace(extra=method.track("unlearn", state.method.extra, task))
+            return CLUState(kept, buffer_lib.remove(state.buffer, task.ids))
+
+        checkpoints.purge(self.folder, request, self.like, without)
+
+
+def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish) -> list[Diverged]:
+    """Serve the stream with one method and some seeds, each from its last good checkpoint on.
+
+    Returns:
+        Why the seeds that did not reach the end diverged; the others go on without them.
+    """
+    plan = run.plan
+    courses = {seed: Course(run, method, seed, publish) for seed in seeds}
+    diverged = []
+    total = len(plan.scenario.stream)
+    try:
+        for request, asked in enumerate(plan.scenario.stream):
+            ready = tuple(seed for seed, course in courses.items() if len(course.lines) == request)
+            if not ready:
+                continue
+            who = f"seed{'s' if len(ready) > 1 else ''} {', '.join(map(str, ready))}"
+            with plan.progress.request(f"{method} {who}  {request + 1}/{total} {asked.name}"):
+                served = run.serve_all(method, ready, request, [courses[seed].state for seed in ready])
+            for seed, one in zip(ready, served, strict=True):
+                try:
+                    courses[seed].advance(request, one)
+                except Diverged as error:
+                    diverged.append(error)
+                    courses.pop(seed).finish()
+    finally:  # whatever stops the run, what was computed is saved
+        for course in courses.values():
+            course.finish()
+    return diverged

@@ -1,0 +1,151 @@
+"""What a run is made of, checked and made before work starts: data, stream, network, methods, folder."""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from rich.console import Console
+
+from experiments.config import ExperimentConfig, to_dict
+from experiments.evaluation import Groups, Situation, situations
+from experiments.folder import RunFolder, check_writable
+from experiments.methods import Context, Entry, build
+from experiments.network import Network, make_network
+from experiments.progress import Progress
+from ugclu_jax import data, devices
+from ugclu_jax.data.cuts import hold_out, subset
+from ugclu_jax.data.dataset import Dataset
+from ugclu_jax.devices import Devices
+from ugclu_jax.requests import Stream, bucket_size, to_json, validate
+
+VALIDATION_SEED = 20_250_515
+"""Of the split of the training data under `--evaluate-on validation`."""
+
+PLACES = (
+    "run_dir", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over", "coordinator",
+    "num_processes", "process_id",
+)  # fmt: skip
+"""Settings of where things lie, which change no result but by rounding, and are no part of a run's configuration."""
+
+
+class RunFailed(Exception):
+    """The run cannot go on; the message says why and how to resume. Exit code 1."""
+
+
+class Diverged(RunFailed):
+    """One method and seed cannot go on; the others can."""
+
+
+class Scenario(NamedTuple):
+    """What an experiment adds to the common configuration."""
+
+    dataset: Dataset
+    stream: Stream
+    groups: Groups
+    first_from_scratch: bool = False  # the first request is learned by training from scratch, to memorise it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is checked and made before work starts."""
+
+    name: str
+    config: ExperimentConfig
+    scenario: Scenario
+    situations: list[Situation]
+    folder: RunFolder
+    lock: IO[str] | None  # of the first process
+    network: Network
+    devices: Devices
+    entries: dict[str, Entry]
+    progress: Progress
+    console: Console
+    resume_command: str
+
+
+Conclude = Callable[[Plan, list[dict[str, Any]]], None]
+"""What a program prints at the end, from its plan and all lines."""
+
+
+def load_dataset(config: ExperimentConfig) -> Dataset:
+    """The dataset of the configuration, cut to size.
+
+    Raises:
+        ValueError, OSError: unknown, damaged or not there.
+    """
+    dataset = data.load(config.dataset, config.data)
+    if config.evaluate_on == "validation":
+        dataset = hold_out(dataset, config.validation_examples, VALIDATION_SEED)
+    return dataset if config.per_class is None else subset(dataset, config.per_class, seed=0)
+
+
+def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Console, command: str) -> Plan:
+    """Check everything that can be checked before work starts.
+
+    Raises:
+        ValueError, OSError: with a message for the user.
+    """
+    dataset = scenario.dataset
+    validate(scenario.stream, len(dataset.train_labels))
+    network = make_network(config, dataset)
+    chosen = devices.select(config.devices, config.parallel)
+    shares_batches = chosen.count > 1 and config.over == "batch"
+    progress = Progress(console)
+    context = Context(
+        network.shared_apply_fn if shares_batches else network.apply_fn,
+        network.init_fn,
+        dataset.num_classes,
+        num_examples=len(dataset.train_labels),
+        largest_task=max(bucket_size(len(request.ids)) for request in scenario.stream),
+        on_step=progress.on_step if console.is_terminal else None,
+        devices=chosen.count if shares_batches else 1,
+    )
+    entries = build(config, context)
+    settings = {key: value for key, value in to_dict(config).items() if key not in PLACES}
+    settings["data"] = {key: value for key, value in settings["data"].items() if key not in ("cache_dir", "download")}
+    settings = {"experiment": name, **settings}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    path = config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
+    folder = RunFolder(path.absolute())
+    lock = open_folder(folder, settings, to_json(scenario.stream, dataset.train_ids), config.cache_dir / "oracles")
+    return Plan(
+        name=name,
+        config=config,
+        scenario=scenario,
+        situations=situations(scenario.stream, dataset, scenario.groups),
+        folder=folder,
+        lock=lock,
+        network=network,
+        devices=chosen,
+        entries=entries,
+        progress=progress,
+        console=console,
+        resume_command=command if config.run_dir else f"{command} --run-dir {shlex.quote(str(path))}",
+    )
+
+
+def open_folder(folder: RunFolder, settings: dict[str, Any], stream: str, oracles: Path) -> IO[str] | None:
+    """Take the run's folder, in the first process; the others learn how that went.
+
+    Returns:
+        The lock, which holds as long as it is open.
+
+    Raises:
+        ValueError, OSError: see `RunFolder`.
+    """
+    lock, problem = None, None
+    if devices.is_first():
+        try:
+            check_writable(folder.path, "--run-dir")
+            lock = folder.lock()
+            folder.open(settings, stream)
+            check_writable(oracles, "--cache-dir")
+        except (ValueError, OSError) as error:
+            problem = error
+    if devices.from_first(problem is not None):
+        raise problem or ValueError("process 0 refused to start; it says why")
+    return lock
