@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import jax
 from rich.console import Console
 
 from experiments.config import ExperimentConfig, to_dict
@@ -94,6 +95,10 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     network = make_network(config, dataset)
     chosen = devices.select(config.devices, config.parallel)
     shares_batches = chosen.count > 1 and config.over == "batch"
+    if config.over == "seeds" and jax.process_count() > 1:
+        raise ValueError(
+            "over is seeds, which spread over the devices of one process: start each with seeds of its own"
+        )
     progress = Progress(console)
     context = Context(
         network.shared_apply_fn if shares_batches else network.apply_fn,

@@ -75,8 +75,7 @@ class Run:
         dataset = plan.scenario.dataset
         self.plan = plan
         several, by_seed = plan.devices.count > 1, plan.config.over == "seeds"
-        # Whole where each seed has a device of its own, if one host holds all of them.
-        self.divided = several and (not by_seed or jax.process_count() > 1)
+        self.divided = several and not by_seed  # whole where each seed has a device of its own
         self.train_inputs = training_inputs(plan, self.divided)
         self.train_labels = jnp.asarray(dataset.train_labels)
         read_here = dataset.digests(jax.process_index(), jax.process_count())

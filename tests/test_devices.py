@@ -267,6 +267,20 @@ def test_wrong_use_is_refused(arguments, said, tmp_path, capsys):
     assert said in re.sub(r"\s+", " ", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--parallel", "pmap"], "parallel is pmap, which serves one process; several need shard_map"),
+        (["--parallel", "shard_map", "--over", "seeds"], "start each with seeds of its own"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_refused(arguments, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    places = ["--run-dir", str(tmp_path / "r"), "--cache-dir", str(tmp_path / "c")]
+    assert main(["--smoke", "--devices", "2", *arguments, *places]) == 2
+    assert said in re.sub(r"\s+", " ", capsys.readouterr().err)
+
+
 def test_a_batch_smaller_than_the_devices_has_one_nearest_size():
     devices.check_batch_sizes({"task_batch_size": 64}, 1)
     with pytest.raises(ValueError, match="the nearest size is 8"):
