@@ -1,6 +1,7 @@
 """One method and seed on its way through the stream: measured, saved, purged, resumed."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,31 @@ class Course:
         checkpoints.purge(self.folder, request, self.like, without)
 
 
-def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish) -> list[Diverged]:
+class Stopped(Exception):
+    """The process was asked to end, by a signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@dataclass
+class Stop:
+    """Whether a signal has asked for the end. A signal that raised by itself would do so in the middle of a save."""
+
+    number: int | None = None
+
+    def check(self) -> None:
+        """Between two requests.
+
+        Raises:
+            Stopped: a signal has come.
+        """
+        if self.number is not None:
+            raise Stopped(self.number)
+
+
+def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish, stop: Stop) -> list[Diverged]:
     """Serve the stream with one method and some seeds, each from its last good checkpoint on.
 
     Returns:
@@ -142,6 +167,7 @@ def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish)
             ready = tuple(seed for seed, course in courses.items() if len(course.lines) == request)
             if not ready:
                 continue
+            stop.check()
             who = f"seed{'s' if len(ready) > 1 else ''} {', '.join(map(str, ready))}"
             with plan.progress.request(f"{method} {who}  {request + 1}/{total} {asked.name}"):
                 served = run.serve_all(method, ready, request, [courses[seed].state for seed in ready])

@@ -151,6 +151,8 @@ def open_folder(folder: RunFolder, settings: dict[str, Any], stream: str, oracle
             check_writable(oracles, "--cache-dir")
         except (ValueError, OSError) as error:
             problem = error
+            if lock is not None:
+                lock.close()
     if devices.from_first(problem is not None):
         raise problem or ValueError("process 0 refused to start; it says why")
     return lock

@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from experiments import report
 from experiments.config import C, parse
-from experiments.course import run_streams
+from experiments.course import Stop, Stopped, run_streams
 from experiments.plan import Conclude, Plan, RunFailed, Scenario, load_dataset, prepare
 from experiments.serving import Run
 from ugclu_jax import checkpoints, devices, oracle
@@ -26,11 +26,7 @@ from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.streaming import reading
 
 
-class Terminated(BaseException):
-    """The process was asked to end, by SIGTERM."""
-
-
-def execute(plan: Plan, conclude: Conclude | None = None) -> None:
+def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = None) -> None:
     """Run every method and seed of a plan, then write the report, and print the table or what `conclude` prints.
 
     Raises:
@@ -50,7 +46,10 @@ def execute(plan: Plan, conclude: Conclude | None = None) -> None:
         at_once = plan.devices.count if plan.config.over == "seeds" else 1
         seeds = plan.config.seeds
         for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
-            diverged += [str(error) for error in run_streams(run, method, seeds[first : first + at_once], publish)]
+            diverged += [
+                str(error)
+                for error in run_streams(run, method, seeds[first : first + at_once], publish, stop or Stop())
+            ]
     whole = time.perf_counter() - start
     if not devices.is_first():
         if diverged:
@@ -101,9 +100,9 @@ def main(
     except (ValueError, OSError, devices.NotJoinedError) as error:
         errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
-    with plan.lock or nullcontext(), terminable():
+    with plan.lock or nullcontext(), stoppable() as stop:
         try:
-            execute(plan, conclude)
+            execute(plan, conclude, stop)
         except (RunFailed, oracle.DamagedCacheError, checkpoints.CorruptCheckpointError, OSError) as error:
             errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
             return 1
@@ -114,26 +113,30 @@ def main(
             message = f"a process of this run was lost ({reason}). Resume all of them with:\n  {plan.resume_command}"
             errors.print(f"[red]Run failed:[/] {escape(message)}", highlight=False, soft_wrap=True)
             os._exit(1)  # an orderly end would wait for the one that is lost
-        except (KeyboardInterrupt, Terminated) as error:
-            how, code = ("Interrupted", 130) if isinstance(error, KeyboardInterrupt) else ("Terminated", 143)
+        except (KeyboardInterrupt, Stopped) as error:
+            number = error.number if isinstance(error, Stopped) else signal.SIGINT
+            how = "Terminated" if number == signal.SIGTERM else "Interrupted"
             message = f"{how}; what was finished is saved. Resume with:\n  {escape(plan.resume_command)}"
             errors.print(message, highlight=False, soft_wrap=True)
-            return code
+            return 128 + number
     return 0
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM raises `Terminated` here, where the main thread runs it, so that the save in hand is finished."""
+def stoppable() -> Iterator[Stop]:
+    """SIGTERM and Ctrl-C wait here for the request and the save in hand; sent again, they act at once."""
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stop
         return
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.number = number
+        signal.signal(number, before[number])
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -144,12 +144,9 @@ class Run:
 
         start = time.perf_counter()
         path = plan.config.cache_dir / "oracles" / f"{name}.npz"
-        if devices.from_first(path.exists()):
-            tree, _ = oracle.cached(path, like, compute)
-        else:
-            tree = jax.tree.map(np.asarray, compute())
-            if devices.is_first():
-                oracle.store(path, tree)
+        # The first process looks and writes, for all: whoever went another way would be waited for in vain.
+        there, keep = devices.from_first(path.exists()), devices.is_first()
+        tree, _ = oracle.cached(path, like, compute, there=there, keep=keep)
         if not np.isfinite(tree[2]).all():
             raise RunFailed(
                 f"training from scratch on {len(ids)} examples diverged: its outputs are not finite. Lower "

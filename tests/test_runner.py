@@ -132,7 +132,7 @@ def test_a_damaged_oracle_is_named_and_made_anew_once_deleted(finished, cache, t
 
 
 def test_an_oracle_that_diverges_stops_the_run(cache, tmp_path, capsys, monkeypatch):
-    def diverged(path, like, compute):
+    def diverged(path, like, compute, **how):
         return jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), like), True
 
     monkeypatch.setattr(serving.oracle, "cached", diverged)
@@ -240,7 +240,7 @@ def test_where_data_are_cached_is_no_part_of_a_run_and_where_they_come_from_is(t
 
     def prepare(**options):
         config = ExperimentConfig(data=data.DataOptions(**options), run_dir=tmp_path / "run", cache_dir=tmp_path)
-        return plan.prepare("task_aware", config, scenario, Console(quiet=True), "the command")
+        plan.prepare("task_aware", config, scenario, Console(quiet=True), "the command").lock.close()
 
     prepare(directory=Path("a"))
     prepare(directory=Path("a"), cache_dir=tmp_path / "other", download=True)

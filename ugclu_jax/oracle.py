@@ -194,7 +194,9 @@ def content_hash(*, data: str, ids: np.ndarray, model: str, settings: OracleSett
     return digest.hexdigest()
 
 
-def cached(path: Path, like: PyTree, compute: Callable[[], PyTree]) -> tuple[PyTree, bool]:
+def cached(
+    path: Path, like: PyTree, compute: Callable[[], PyTree], *, there: bool | None = None, keep: bool = True
+) -> tuple[PyTree, bool]:
     """The tree stored at `path`, or `compute()` stored there first.
 
     The file appears whole or not at all, so a process killed while writing leaves nothing half-done.
@@ -203,6 +205,8 @@ def cached(path: Path, like: PyTree, compute: Callable[[], PyTree]) -> tuple[PyT
         path: an `.npz` file named by `content_hash`.
         like: a tree of the same structure, shapes and types (arrays or `ShapeDtypeStruct`s).
         compute: makes the tree.
+        there: whether the file is there; None = look.
+        keep: whether to store what was computed.
 
     Returns:
         `(tree of NumPy arrays, whether it came from the cache)`.
@@ -211,19 +215,15 @@ def cached(path: Path, like: PyTree, compute: Callable[[], PyTree]) -> tuple[PyT
         DamagedCacheError: the file is damaged or holds another tree; it names the file to delete.
     """
     leaves, structure = jax.tree.flatten(like)
-    if path.exists():
+    if path.exists() if there is None else there:
         return jax.tree.unflatten(structure, _read(path, leaves)), True
     tree = jax.tree.map(np.asarray, compute())
-    store(path, tree)
+    if keep:
+        _store(path, tree)
     return tree, False
 
 
-def store(path: Path, tree: PyTree) -> None:
-    """Put a tree of NumPy arrays where `cached` will find it, whole or not at all.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
+def _store(path: Path, tree: PyTree) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
     try:
