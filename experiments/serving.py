@@ -242,7 +242,9 @@ class Run:
             state = CLUState(state.method._replace(params=network[0], model_state=network[1]), state.buffer)
             state, info, cost = self.run_request(do_nothing(), "learn", key, state, (), self.examples(asked.ids))
             spent = oracle.gradient_evaluations(len(asked.ids), self.plan.config.oracle)
-            return state, info._replace(gradient_evaluations=jnp.asarray(spent)), cost._replace(seconds=seconds)
+            cost = cost._replace(seconds=seconds)
+            self.note(cost)
+            return state, info._replace(gradient_evaluations=jnp.asarray(spent)), cost
         hyper = entry.hyper[asked.kind] if hyper is None else hyper
         served = self.run_request(entry.method, asked.kind, key, state, hyper, self.examples(asked.ids))
         self.note(served[2])

@@ -20,10 +20,10 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ugclu_jax import learner
 from ugclu_jax.learner import Layout
 from ugclu_jax.streaming import ShardedArray
 from ugclu_jax.types import ApplyFn, Array, ModelState, Params, PyTree
@@ -367,10 +367,7 @@ def predict_program(
     """
 
     def rows(params: Params, model_state: ModelState, inputs: ShardedArray) -> Array:
-        def logits_of(x: Array) -> Array:
-            return apply_fn(params, model_state, x[None], train=False, rng_key=None)[0][0]
-
-        return lax.map(logits_of, inputs.local, batch_size=batch_size)
+        return learner.predict(apply_fn, params, model_state, inputs.local, batch_size=batch_size)
 
     def wrap(function: Callable) -> _Lowerable:
         return _Lowerable(lambda *arguments: _map(function, devices, arguments, mapped=0, out_parts=True))

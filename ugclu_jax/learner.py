@@ -176,6 +176,20 @@ def request_program(layout: Layout = ONE_DEVICE) -> RequestProgram:
     return run
 
 
+def predict(
+    apply_fn: ApplyFn, params: Params, model_state: ModelState, inputs: Array | HostArray, *, batch_size: int
+) -> Array:
+    """Logits `[N, C]` in evaluation mode, `batch_size` examples in memory at a time; pure, see `predict_program`."""
+
+    def logits_of(x: Array) -> Array:
+        return apply_fn(params, model_state, x[None], train=False, rng_key=None)[0][0]
+
+    if isinstance(inputs, HostArray):
+        rows = jnp.arange(inputs.shape[0])
+        return lax.map(lambda row: logits_of(take(inputs, row)), rows, batch_size=batch_size)
+    return lax.map(logits_of, inputs, batch_size=batch_size)
+
+
 def predict_program(
     apply_fn: ApplyFn, batch_size: int = 100
 ) -> Callable[[Params, ModelState, Array | HostArray], Array]:
@@ -188,14 +202,4 @@ def predict_program(
     [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
     """
 
-    @jax.jit
-    def predict(params: Params, model_state: ModelState, inputs: Array | HostArray) -> Array:
-        def logits_of(x: Array) -> Array:
-            return apply_fn(params, model_state, x[None], train=False, rng_key=None)[0][0]
-
-        if isinstance(inputs, HostArray):
-            rows = jnp.arange(inputs.shape[0])
-            return lax.map(lambda row: logits_of(take(inputs, row)), rows, batch_size=batch_size)
-        return lax.map(logits_of, inputs, batch_size=batch_size)
-
-    return predict
+    return jax.jit(functools.partial(predict, apply_fn, batch_size=batch_size))
