@@ -18,6 +18,7 @@ VALUES = {  # every option at another value than its default
     "width": 8,
     "depth": 1,
     "stem": "imagenet",
+    "lowering": "matmul",
     "norm": "post",
     "pooling": "cls",
     "stochastic_depth": 0.1,
@@ -58,6 +59,7 @@ def test_which_models_have_which_options():
         "dtype": list(MODELS),
         **{option: [*large, "text_encoder"] for option in ("remat", "width", "depth")},
         "stem": ["resnet18"],
+        "lowering": ["cnn", "cnn_bn", "resnet18"],
         "norm": ["text_encoder"],
         "pooling": ["text_encoder"],
         "stochastic_depth": ["swin_t"],
@@ -71,6 +73,7 @@ def test_which_models_have_which_options():
     [
         ({"dtype": "float16"}, "dtype is 'float16': it must be one of float32, bfloat16"),
         ({"stem": "resnet"}, "stem is 'resnet': it must be one of cifar, imagenet"),
+        ({"lowering": "im2col"}, "lowering is 'im2col': it must be one of auto, fast, matmul, native"),
         ({"norm": "both"}, "norm is 'both': it must be one of pre, post"),
         ({"pooling": "max"}, "pooling is 'max': it must be one of mean, cls"),
         ({"width": 0}, "width is 0: it must be at least 1"),

@@ -65,14 +65,14 @@ def _mlp(num_classes: int, _shape: tuple[int, ...], _vocabulary: int | None, opt
 
 def _cnn(batch_norm: bool) -> Build:
     def build(num_classes: int, _shape: tuple[int, ...], _vocabulary: int | None, options: ModelOptions) -> nn.Module:
-        return CNN(num_classes, batch_norm=batch_norm, dtype=options.dtype)
+        return CNN(num_classes, batch_norm=batch_norm, lowering=options.lowering, dtype=options.dtype)
 
     return build
 
 
 def _resnet18(num_classes: int, _shape: tuple[int, ...], _vocabulary: int | None, options: ModelOptions) -> nn.Module:
     depths = (2 if options.depth is None else options.depth,) * 4
-    settings = {"stem": options.stem, "dtype": options.dtype, "remat": options.remat}
+    settings = {"stem": options.stem, "dtype": options.dtype, "remat": options.remat, "lowering": options.lowering}
     return ResNet(num_classes, depths=depths, **settings, **_given(width=options.width))
 
 
@@ -115,9 +115,9 @@ _SIZES = frozenset({"dtype", "remat", "width", "depth"})
 _FILES = frozenset({"pretrained", "new_head"})
 MODELS: Mapping[str, Architecture] = {
     "mlp": Architecture(_mlp, frozenset({"dtype"}), "numbers"),
-    "cnn": Architecture(_cnn(batch_norm=False), frozenset({"dtype"})),
-    "cnn_bn": Architecture(_cnn(batch_norm=True), frozenset({"dtype"})),
-    "resnet18": Architecture(_resnet18, _SIZES | _FILES | {"stem"}),
+    "cnn": Architecture(_cnn(batch_norm=False), frozenset({"dtype", "lowering"})),
+    "cnn_bn": Architecture(_cnn(batch_norm=True), frozenset({"dtype", "lowering"})),
+    "resnet18": Architecture(_resnet18, _SIZES | _FILES | {"stem", "lowering"}),
     "swin_t": Architecture(_swin_t, _SIZES | _FILES | {"stochastic_depth"}, sides=tuple(swin.SETTINGS)),
     **{
         name: Architecture(_vit(width), _SIZES | _FILES, sides=tuple(vit.SETTINGS))

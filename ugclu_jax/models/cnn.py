@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ugclu_jax.models.conv import Lowering, conv_general_dilated
+from ugclu_jax.models.norm import BatchNorm
 from ugclu_jax.types import Array
 
 
@@ -54,8 +55,14 @@ class CNN(nn.Module):
                 conv_general_dilated=convolution,
             )(x)
             if self.batch_norm:
-                x = nn.BatchNorm(
-                    use_running_average=not train, momentum=0.9, dtype=self.dtype, axis_name=self.norm_axis
+                x = BatchNorm(
+                    use_running_average=not train,
+                    momentum=0.9,
+                    dtype=self.dtype,
+                    axis_name=self.norm_axis,
+                    relu=True,
+                    lowering=self.lowering,
                 )(x)
-            x = nn.relu(x)
+            else:
+                x = nn.relu(x)
         return nn.Dense(self.num_classes, dtype=jnp.promote_types(self.dtype, jnp.float32))(x.reshape(len(x), -1))

@@ -1,22 +1,40 @@
 """The one place that decides how a convolution is lowered.
 
 On XLA's CPU backend the gradient convolutions of `lax.conv_general_dilated` inside `lax.scan` reach no library kernel
-and run 6 to 100 times slower than outside, and a request is one scan. Patches and a matrix product do not have that
-fault, and differentiate in forward and reverse mode to any order.
+and run 6 to 100 times slower than outside, and a request is one scan. Neither `fast_conv` nor patches and a matrix
+product have that fault.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ugclu_jax.models.fast_conv import fast_conv
+from ugclu_jax.models.patches import output_size, patches_matmul
 from ugclu_jax.types import Array
 
-Lowering = Literal["auto", "matmul", "native"]
-LOWERINGS: tuple[Lowering, ...] = ("auto", "matmul", "native")
+Lowering = Literal["auto", "fast", "matmul", "native"]
+LOWERINGS: tuple[Lowering, ...] = get_args(Lowering)
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def resolve(lowering: Lowering) -> Lowering:
+    """What "auto" stands for: "fast" on CPU and "native" on every other backend; the others for themselves.
+
+    Raises:
+        ValueError: for another word.
+
+    >>> resolve("matmul")
+    'matmul'
+    """
+    if lowering not in LOWERINGS:
+        raise ValueError(f"lowering is {lowering!r}: it must be one of {', '.join(LOWERINGS)}")
+    if lowering != "auto":
+        return lowering
+    return "fast" if jax.default_backend() == "cpu" else "native"
 
 
 def conv_general_dilated(
@@ -46,14 +64,15 @@ def conv_general_dilated(
         dimension_numbers: None or what `lax` takes for the layout NHWC, HWIO, NHWC.
         feature_group_count: as in `lax`; only "native" splits into groups.
         precision: of the products, as in `lax`.
-        lowering: "matmul" = patches and one matrix product; "native" = `lax.conv_general_dilated`; "auto" = matmul on
-            CPU, native on every other backend.
+        lowering: "fast" = what runs fastest in a loop on CPU, `fast_conv`; "matmul" = patches and one matrix product;
+            "native" = `lax.conv_general_dilated`; "auto" = fast on CPU, native on every other backend. All of them
+            differentiate in every mode and order.
 
     Returns:
         [B, H', W', O].
 
     Raises:
-        ValueError: for another layout or lowering, and for dilation or groups where matmul is used.
+        ValueError: for another layout or lowering, and for dilation or groups where native is not used.
 
     Example:
         >>> import jax.numpy as jnp
@@ -64,8 +83,7 @@ def conv_general_dilated(
     References:
         Upstream report of the slow gradients: github.com/jax-ml/jax, issue 12868.
     """
-    if lowering not in LOWERINGS:
-        raise ValueError(f"lowering is {lowering!r}: it must be one of {', '.join(LOWERINGS)}")
+    lowering = resolve(lowering)
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, _LAYOUT)
     if dimension_numbers is not None and (
         lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers) != layout
@@ -73,7 +91,7 @@ def conv_general_dilated(
         raise ValueError(
             f"dimension_numbers is {dimension_numbers}: the layout must be {_LAYOUT}; transpose the arrays"
         )
-    if lowering == "native" or (lowering == "auto" and jax.default_backend() != "cpu"):
+    if lowering == "native":
         return lax.conv_general_dilated(
             lhs,
             rhs,
@@ -87,43 +105,21 @@ def conv_general_dilated(
         )
     for key, value in (("lhs_dilation", lhs_dilation), ("rhs_dilation", rhs_dilation)):
         if value is not None and any(factor != 1 for factor in value):
-            raise ValueError(f"{key} is {value}: the matmul lowering does not dilate; use lowering='native'")
+            raise ValueError(f"{key} is {value}: the {lowering} lowering does not dilate; use lowering='native'")
     if feature_group_count != 1:
-        raise ValueError(f"feature_group_count is {feature_group_count}: matmul has one group; use lowering='native'")
+        raise ValueError(
+            f"feature_group_count is {feature_group_count}: {lowering} has one group; use lowering='native'"
+        )
     if lhs.shape[3] != rhs.shape[2]:
         raise ValueError(f"lhs has {lhs.shape[3]} channels and rhs takes {rhs.shape[2]}: both must be the same number")
-    return _patches_matmul(lhs, rhs, tuple(window_strides), padding, precision)
-
-
-def _patches_matmul(
-    lhs: Array,
-    rhs: Array,
-    strides: tuple[int, ...],
-    padding: str | Sequence[tuple[int, int]],
-    precision: lax.PrecisionLike,
-) -> Array:
-    """Each tap of the kernel is one strided slice; side by side on the channel axis they meet it as a matrix."""
-    height, width, channels, features = rhs.shape
+    strides = tuple(window_strides)
     if isinstance(padding, str):
-        padding = lax.padtype_to_pads(lhs.shape[1:3], (height, width), strides, padding)
-    margins = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
-    padded = lax.pad(lhs, jnp.zeros((), lhs.dtype), margins)
-    rows, columns = (
-        max(0, (padded.shape[1 + axis] - size) // strides[axis] + 1) for axis, size in enumerate((height, width))
-    )
-    if rows == 0 or columns == 0:
-        return jnp.zeros((lhs.shape[0], rows, columns, features), jnp.result_type(lhs, rhs))
-    kernel = rhs.reshape(height * width * channels, features)
-    if strides == (height, width):
-        # Patches that do not overlap are a permutation: one transposition for a transformer's 256 taps of 16x16 pixels.
-        tiles = padded[:, : rows * height, : columns * width].reshape(len(lhs), rows, height, columns, width, channels)
-        return jnp.matmul(
-            tiles.swapaxes(2, 3).reshape(len(lhs), rows, columns, len(kernel)), kernel, precision=precision
-        )
-    last_row, last_column = (rows - 1) * strides[0] + 1, (columns - 1) * strides[1] + 1
-    patches = [
-        lax.slice(padded, (0, i, j, 0), (len(lhs), i + last_row, j + last_column, channels), (1, *strides, 1))
-        for i in range(height)
-        for j in range(width)
-    ]
-    return jnp.matmul(lax.concatenate(patches, 3), kernel, precision=precision)
+        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
+    pads = tuple((low, high) for low, high in padding)
+    size = rhs.shape[:2]
+    # Patches that do not overlap are a permutation of the image; then, the product and its derivatives are fastest.
+    overlap, empty = strides != size, len(lhs) == 0 or 0 in output_size(lhs.shape[1:3], size, strides, pads)
+    if lowering == "fast" and overlap and not empty:
+        dtype = jnp.result_type(lhs, rhs)
+        return fast_conv(jnp.asarray(lhs, dtype), jnp.asarray(rhs, dtype), strides, pads, precision)
+    return patches_matmul(lhs, rhs, strides, pads, precision)

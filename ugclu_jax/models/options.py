@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from ugclu_jax.models.conv import Lowering
 from ugclu_jax.models.resnet import Stem
 from ugclu_jax.models.text_encoder import Pooling
 from ugclu_jax.models.transformer import Norm
@@ -26,6 +27,9 @@ class ModelOptions:
     """Blocks a stage (resnet18: 2, swin_t: 2, 2, 6, 2), or layers (vit: 12, text_encoder: 4)."""
     stem: Stem = "cifar"
     """First layers of resnet18: cifar for small images, imagenet = 7x7 of stride 2 and max-pooling for large ones."""
+    lowering: Lowering = "auto"
+    """How convolutions are computed (cnn, cnn_bn, resnet18): fast in a loop on CPU, as patches and a matmul, or by
+    native XLA; auto = fast on CPU, native elsewhere."""
     norm: Norm = "pre"
     """LayerNorm of text_encoder: before each part of a layer, or after the sum with its residual (as in BERT)."""
     pooling: Pooling = "mean"
@@ -39,7 +43,13 @@ class ModelOptions:
     """Leave out the classifier of `pretrained`, for another number of classes."""
 
     def __post_init__(self) -> None:
-        for name, kind in {"dtype": Compute, "stem": Stem, "norm": Norm, "pooling": Pooling}.items():
+        for name, kind in {
+            "dtype": Compute,
+            "stem": Stem,
+            "lowering": Lowering,
+            "norm": Norm,
+            "pooling": Pooling,
+        }.items():
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} is {getattr(self, name)!r}: it must be one of {', '.join(get_args(kind))}")
         for name in ("width", "depth"):

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from ugclu_jax.models.conv import conv_general_dilated
+from ugclu_jax.models.conv import Lowering, conv_general_dilated
+from ugclu_jax.models.norm import BatchNorm
 from ugclu_jax.types import Array
 
 Stem = Literal["cifar", "imagenet"]
@@ -57,7 +58,7 @@ class Block(nn.Module):
     def __call__(self, x: Array) -> Array:
         """[B, H, W, channels] to [B, ⌈H / stride⌉, ⌈W / stride⌉, features]."""
         y = self.conv(self.features, 3, self.stride, name="conv1")(x)
-        y = nn.relu(self.norm(name="norm1")(y))
+        y = self.norm(relu=True, name="norm1")(y)
         y = self.norm(name="norm2")(self.conv(self.features, 3, 1, name="conv2")(y))
         if self.stride != 1 or x.shape[-1] != self.features:
             x = self.norm(name="shortcut_norm")(self.conv(self.features, 1, self.stride, name="shortcut_conv")(x))
@@ -78,6 +79,7 @@ class ResNet(nn.Module):
         dtype: of the computation; parameters, the norms' statistics, the mean and the logits are float32.
         remat: forget each block's activations and compute them again in the backward pass.
         norm_axis: mapped axis of devices over which BatchNorm takes the statistics of a batch in training.
+        lowering: how the convolutions are computed, see `conv_general_dilated`.
 
     Example:
         >>> import jax
@@ -97,6 +99,7 @@ class ResNet(nn.Module):
     dtype: DTypeLike = jnp.float32
     remat: bool = False
     norm_axis: str | None = None
+    lowering: Lowering = "auto"
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
@@ -111,20 +114,21 @@ class ResNet(nn.Module):
                 use_bias=False,
                 dtype=self.dtype,
                 kernel_init=KERNEL_INIT,
-                conv_general_dilated=conv_general_dilated,
+                conv_general_dilated=functools.partial(conv_general_dilated, lowering=self.lowering),
                 name=name,
             )
 
         norm = functools.partial(
-            nn.BatchNorm,
+            BatchNorm,
             use_running_average=not train,
             momentum=0.9,
             epsilon=1e-5,
             dtype=self.dtype,
             axis_name=self.norm_axis,
+            lowering=self.lowering,
         )
         size, stride = (3, 1) if self.stem == "cifar" else (7, 2)
-        x = nn.relu(norm(name="stem_norm")(conv(self.width, size, stride, name="stem_conv")(inputs)))
+        x = norm(relu=True, name="stem_norm")(conv(self.width, size, stride, name="stem_conv")(inputs))
         if self.stem == "imagenet":
             x = max_pool(x)
         block = nn.remat(Block) if self.remat else Block

@@ -1,0 +1,185 @@
+"""Convolutions of which every derivative, of any order and mode, is one that XLA's CPU backend runs fast in a loop.
+
+The convolution C(x, k) is linear in each argument, and so is its weight gradient W(x, dy). The two are closed under
+transposition, which is all that differentiation needs of bilinear functions:
+
+    ⟨C(x, k), dy⟩ = ⟨x, C'(dy, flipped k)⟩ = ⟨k, W(x, dy)⟩        C' = C with other strides, pads and dilation
+
+so both are primitives of JAX here, with each other as rules. XLA rewrites gradient convolutions to a layout that its
+library serves outside of loops only; these rules have that layout from the start, or avoid the convolution.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from ugclu_jax.models.chunks import sum_chunks
+from ugclu_jax.models.patches import Pads, Pair, output_size, patches, patches_matmul
+from ugclu_jax.models.winograd import winograd, winograd_weight_gradient
+from ugclu_jax.types import Array
+
+WINOGRAD_CHANNELS = 64
+"""With fewer, the transformations take longer than the multiplications they save."""
+PRODUCT_CHANNELS = 64
+"""From here on the weight gradient is faster as a product of patches than as a convolution."""
+PATCH_BYTES = 2**22
+"""Of the patches of a chunk of images."""
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+_convolution = Primitive("fast_convolution")
+_weight_gradient = Primitive("fast_convolution_weight_gradient")
+
+
+def fast_conv(x: Array, kernel: Array, strides: Pair, pads: Pads, precision: lax.PrecisionLike = None) -> Array:
+    """C(x, k)[b, y, x, o] = Σ_{i, j, c} padded[b, y·s₀ + i, x·s₁ + j, c] · k[i, j, c, o].
+
+    Batched kernels (`jax.vmap` over weights) are taken one after the other, each as fast as alone.
+
+    Args:
+        x: [B, H, W, I].
+        kernel: [k₀, k₁, I, O], of the same type.
+        strides: (s₀, s₁).
+        pads: ((low, high), (low, high)) in pixels.
+        precision: of the products, as in `lax`.
+
+    Returns:
+        [B, H', W', O], not empty.
+
+    Example:
+        >>> image, kernel = jnp.arange(16.0).reshape(1, 4, 4, 1), jnp.ones((2, 2, 1, 1))
+        >>> fast_conv(image, kernel, (2, 2), ((0, 0), (0, 0)))[0, :, :, 0].tolist()
+        [[10.0, 18.0], [42.0, 50.0]]
+    """
+    return _convolution.bind(x, kernel, strides=strides, pads=pads, dilation=(1, 1), precision=precision)
+
+
+def _is_winograd(x: Array, features: int, size: Pair, outputs: Pair, strides: Pair, dilation: Pair) -> bool:
+    return (
+        (*size, *strides, *dilation) == (3, 3, 1, 1, 1, 1)
+        and outputs[0] % 2 == outputs[1] % 2 == 0
+        and min(x.shape[3], features) >= WINOGRAD_CHANNELS
+    )
+
+
+def _convolve(
+    x: Array, kernel: Array, *, strides: Pair, pads: Pads, dilation: Pair, precision: lax.PrecisionLike
+) -> Array:
+    """C of an image between whose pixels `dilation` − 1 zeros are put."""
+    size, features = kernel.shape[:2], kernel.shape[3]
+    if dilation == (1, 1):
+        outputs = output_size(x.shape[1:3], size, strides, pads)
+        if _is_winograd(x, features, size, outputs, strides, dilation):
+            return winograd(x, kernel, pads, precision)
+        if x.shape[3] == 1:
+            return patches_matmul(x, kernel, strides, pads, precision)
+    return lax.conv_general_dilated(
+        x, kernel, strides, pads, lhs_dilation=dilation, dimension_numbers=_LAYOUT, precision=precision
+    )
+
+
+def _differentiate(
+    x: Array, dy: Array, *, size: Pair, strides: Pair, pads: Pads, dilation: Pair, precision: lax.PrecisionLike
+) -> Array:
+    """W(x, dy)[i, j, c, o] = Σ_{b, y, x} padded[b, y·s₀ + i, x·s₁ + j, c] · dy[b, y, x, o]."""
+    channels, features = x.shape[3], dy.shape[3]
+    if _is_winograd(x, features, size, dy.shape[1:3], strides, dilation):
+        return winograd_weight_gradient(x, dy, pads, precision)
+    if dilation == (1, 1) and (size == (1, 1) or channels >= PRODUCT_CHANNELS):
+        wide, columns = jnp.promote_types(x.dtype, jnp.float32), size[0] * size[1] * channels
+
+        def of_chunk(x: Array, dy: Array) -> Array:
+            seen = patches(x, size, strides, pads).reshape(-1, columns)
+            return jnp.matmul(dy.reshape(-1, features).T, seen, precision=precision, preferred_element_type=wide)
+
+        images = PATCH_BYTES // (4 * dy.shape[1] * dy.shape[2] * columns)
+        return sum_chunks(of_chunk, images, x, dy).T.reshape(*size, channels, features).astype(x.dtype)
+    # Channels take the place of examples, and examples that of channels.
+    margins = []
+    for axis in (0, 1):
+        extent, spread = (x.shape[1 + axis] - 1) * dilation[axis] + 1, (dy.shape[1 + axis] - 1) * strides[axis] + 1
+        low = pads[axis][0]
+        margins.append((low, size[axis] - 1 + spread - extent - low))
+    gradient = lax.conv_general_dilated(
+        x.transpose(3, 1, 2, 0),
+        dy.transpose(1, 2, 0, 3),
+        (1, 1),
+        margins,
+        lhs_dilation=dilation,
+        rhs_dilation=strides,
+        dimension_numbers=_LAYOUT,
+        precision=precision,
+    )
+    return gradient.transpose(1, 2, 0, 3)
+
+
+def _input_gradient(
+    kernel: Array, dy: Array, sides: Pair, *, strides: Pair, pads: Pads, dilation: Pair, precision: lax.PrecisionLike
+) -> Array:
+    """Of ⟨C(x, k), dy⟩ with respect to an x of these sides."""
+    margins = []
+    for axis in (0, 1):
+        extent, spread = (sides[axis] - 1) * dilation[axis] + 1, (dy.shape[1 + axis] - 1) * strides[axis] + 1
+        low = kernel.shape[axis] - 1 - pads[axis][0]
+        margins.append((low, extent + kernel.shape[axis] - 1 - spread - low))
+    flipped = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
+    return _convolution.bind(dy, flipped, strides=dilation, pads=tuple(margins), dilation=strides, precision=precision)
+
+
+def _convolution_shape(x: Any, kernel: Any, *, strides: Pair, pads: Pads, dilation: Pair, precision: Any) -> Any:
+    sides = tuple((side - 1) * factor + 1 for side, factor in zip(x.shape[1:3], dilation, strict=True))
+    rows, columns = output_size(sides, kernel.shape[:2], strides, pads)
+    return jax.core.ShapedArray((x.shape[0], rows, columns, kernel.shape[3]), x.dtype)
+
+
+def _weight_gradient_shape(x: Any, dy: Any, *, size: Pair, **_: Any) -> Any:
+    return jax.core.ShapedArray((*size, x.shape[3], dy.shape[3]), x.dtype)
+
+
+def _one_by_one(primitive: Primitive, arrays: tuple[Array, ...], axes: tuple[int | None, ...], params: dict) -> Array:
+    """A loop over the mapped axis: the library has no batched convolution but a grouped one, which is slow."""
+    mapped = [jnp.moveaxis(array, axis, 0) for array, axis in zip(arrays, axes, strict=True) if axis is not None]
+
+    def one(lane: list[Array]) -> Array:
+        lanes = iter(lane)
+        return primitive.bind(
+            *(array if axis is None else next(lanes) for array, axis in zip(arrays, axes, strict=True)), **params
+        )
+
+    return lax.map(one, mapped)
+
+
+def _batch_convolution(arrays: tuple[Array, Array], axes: tuple[int | None, int | None], **params: Any) -> tuple:
+    x, kernel = arrays
+    if axes[1] is not None:
+        return _one_by_one(_convolution, arrays, axes, params), 0
+    x = jnp.moveaxis(x, axes[0], 0)
+    y = _convolution.bind(x.reshape(-1, *x.shape[2:]), kernel, **params)
+    return y.reshape(*x.shape[:2], *y.shape[1:]), 0
+
+
+def _batch_weight_gradient(arrays: tuple[Array, Array], axes: tuple[int | None, int | None], **params: Any) -> tuple:
+    return _one_by_one(_weight_gradient, arrays, axes, params), 0
+
+
+for _primitive, _function, _shape, _batch in (
+    (_convolution, _convolve, _convolution_shape, _batch_convolution),
+    (_weight_gradient, _differentiate, _weight_gradient_shape, _batch_weight_gradient),
+):
+    _primitive.def_impl(_function)
+    _primitive.def_abstract_eval(_shape)
+    batching.primitive_batchers[_primitive] = _batch
+    mlir.register_lowering(_primitive, mlir.lower_fun(_function, multiple_results=False))
+ad.defbilinear(
+    _convolution,
+    lambda dy, x, kernel, **params: _input_gradient(kernel, dy, x.aval.shape[1:3], **params),
+    lambda dy, x, kernel, **params: _weight_gradient.bind(x, dy, size=kernel.aval.shape[:2], **params),
+)
+ad.defbilinear(
+    _weight_gradient,
+    lambda kernel, x, dy, size, **params: _input_gradient(kernel, dy, x.aval.shape[1:3], **params),
+    lambda kernel, x, dy, size, **params: _convolution.bind(x, kernel, **params),
+)
