@@ -70,8 +70,10 @@ def descend(params: Params, gradient: Params, step_size: Rates) -> Params:
     >>> import jax.numpy as jnp
     >>> descend(jnp.ones(2), jnp.array([1.0, 2.0]), 0.5).tolist()
     [0.5, 0.0]
-    >>> descend({"a": jnp.ones(1), "b": {"c": jnp.ones(1)}}, {"a": 1.0, "b": {"c": 1.0}}, {"a": 0.5, "b": 0.0})["a"].item()
-    0.5
+    >>> params = {"a": jnp.ones(1), "b": {"c": jnp.ones(1)}}
+    >>> moved = descend(params, params, {"a": 0.5, "b": 0.25})
+    >>> moved["a"].item(), moved["b"]["c"].item()
+    (0.5, 0.75)
     """
 
     def step(rate: Array | float, params: Params, gradient: Params) -> Params:

@@ -30,8 +30,8 @@ def hypergradient(
 ) -> HyperGradient:
     """`d objective(serve(hyper)) / d hyper`, through every step of every request, the coefficients and masks included.
 
-    Reverse mode costs a few requests however many hyperparameters there are, and keeps what the steps computed: give the
-    method settings with `rematerialise=True`, and of K steps it keeps the parameters before each chunk of √K only.
+    Reverse mode costs a few requests however many hyperparameters there are, and keeps what the steps computed: give
+    the method settings with `rematerialise=True`, and it keeps the parameters before each chunk of √K steps only.
     Forward mode carries one tangent of the parameters a hyperparameter: for a handful of scalars it needs the least
     memory. The hard mask has derivative 0 in γ; the soft and the straight-through mask have another. Pure: jit it, vmap
     it; convolutions must be lowered by matrix products in forward mode.

@@ -109,7 +109,9 @@ def sweep(
     shared = (problems[0].tasks, problems[0].reference)
     for problem in problems[1:]:
         if not _same(shared, (problem.tasks, problem.reference)):
-            raise ValueError("the problems of a sweep must share tasks and reference, array for array: sweep them apart")
+            raise ValueError(
+                "the problems of a sweep must share tasks and reference, array for array: sweep them apart"
+            )
     each = len(problems)
     hypers = stacked([floats(at(hyper, point)) for point in points for _ in problems])
     seeds = jnp.tile(jnp.arange(each), len(points))
