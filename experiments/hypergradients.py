@@ -12,8 +12,8 @@ have the same seconds, compilation apart, measured in the run. What each has fou
 on inputs that no arm has seen. Test inputs are held out of the training split: the test split is never read.
 
 The run folder gets hypergradients.json, .md and .png, and report.html. The same command takes up where it stopped: each
-arm is kept as it ends. Every other setting is that of the scenario's experiment; `--names` are fields of `Hyper`, `--rate` is Adam's on
-their logarithms.
+arm is kept as it ends. Every other setting is that of the scenario's experiment; `--names` are fields of `Hyper`,
+`--rate` is Adam's on their logarithms.
 """
 
 import argparse

@@ -96,7 +96,8 @@ def sweep(
     >>> state = CLUState(MethodState(jnp.ones(2), {}), buffer.init(2, (2,), jnp.float32, jax.random.key(0)))
     >>> problem = Problem(state, jax.random.split(jax.random.key(1), 1), (task,))
     >>> norm = lambda state, reference: jnp.sum(state.method.params)
-    >>> found = sweep(norm, do_nothing(), ["unlearn"], [problem], {"unlearn": Hyper()}, grid({"unlearn.clip_norm": [1.0]}))
+    >>> points = grid({"unlearn.clip_norm": [1.0]})
+    >>> found = sweep(norm, do_nothing(), ["unlearn"], [problem], {"unlearn": Hyper()}, points)
     >>> found.values.tolist()
     [[2.0]]
     """

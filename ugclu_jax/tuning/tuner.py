@@ -65,8 +65,8 @@ def tune(
         on_step: called after each evaluation.
 
     Returns:
-        The best hyperparameters seen, and every step. Where the objective or its gradient is not finite tuning ends, and
-        that step is the last.
+        The best hyperparameters seen, and every step. Where the objective or its gradient is not finite tuning ends,
+        and that step is the last.
 
     Raises:
         ValueError: no problem, no name, fewer than one step, or a hyperparameter that has no logarithm.
