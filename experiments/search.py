@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from scipy.stats import qmc
 
 from experiments.compare import SCENARIOS
 from experiments.config import ExperimentConfig, load_json, merge, nearest, parse
@@ -54,6 +53,8 @@ def points(ranges: Mapping[str, Range], trials: int) -> list[dict[str, float]]:
     >>> all(0.01 <= point["rate"] <= 1.0 for point in points({"rate": (0.01, 1.0)}, 8))
     True
     """
+    from scipy.stats import qmc  # half a second that `--help` need not wait for
+
     sequence = qmc.Sobol(len(ranges), rng=SOBOL_SEED).random_base2(math.ceil(math.log2(max(trials, 1))))[:trials]
     low, high = (np.log([bounds[side] for bounds in ranges.values()]) for side in (0, 1))
     return [dict(zip(ranges, np.exp(low + row * (high - low)).tolist(), strict=True)) for row in sequence]
