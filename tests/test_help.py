@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"sklearn", "scipy", "matplotlib", "orbax", "tensorflow_datasets", "torch", "tokenizers", "PIL"}
+HEAVY = {"sklearn", "scipy", "matplotlib", "orbax", "tensorflow_datasets", "torch", "tokenizers"}
 
 
 @pytest.mark.parametrize("name", ["task_aware", "compare", "search"])
