@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"sklearn", "scipy", "matplotlib", "orbax", "tensorflow_datasets", "torch", "tokenizers"}
+HEAVY = {"sklearn", "scipy", "matplotlib", "orbax", "tensorflow_datasets", "torch"}
 
 
 @pytest.mark.parametrize("name", ["task_aware", "compare", "search"])
