@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import qmc
 
 from ugclu_jax.tuning.problem import Hypers
 
@@ -52,6 +51,8 @@ def sobol(ranges: Ranges, number: int, seed: int = 0) -> list[Point]:
     """
     if not ranges:
         return [{} for _ in range(number)]
+    from scipy.stats import qmc  # half a second that the help of an experiment need not wait for
+
     unit = qmc.Sobol(len(ranges), rng=seed).random_base2(math.ceil(math.log2(max(number, 1))))
     return _spread(ranges, unit[:number])
 
