@@ -34,7 +34,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markup import escape
 
@@ -43,7 +42,6 @@ from experiments.config import ExperimentConfig, nearest, parse
 from experiments.folder import write
 from experiments.plan import Plan, RunFailed, load_dataset, prepare
 from experiments.registry import DECAY_RANGE, UG_CLU_RANGES, Range
-from experiments.report import CSS
 from experiments.search import shortened
 from experiments.serving import Run
 from ugclu_jax.learner import ONE_DEVICE, CLUState
@@ -254,6 +252,8 @@ def table(found: dict[str, Any]) -> list[list[str]]:
 
 def picture(found: dict[str, Any], path: Path) -> None:
     """The curve: distance to the oracle of the best so far against cost; and the slopes at the start."""
+    from matplotlib.figure import Figure  # help need not wait for it
+
     figure = Figure(figsize=(9.5, 4.0), layout="constrained")
     curve, bars = figure.subplots(1, 2, width_ratios=(3, 2))
     for (name, arm), colour in zip(found["arms"].items(), ("#d55e00", "#0072b2"), strict=True):
@@ -286,6 +286,8 @@ def picture(found: dict[str, Any], path: Path) -> None:
 
 def conclude(plan: Plan, found: dict[str, Any]) -> None:
     """Write table, picture and report section, and print the table."""
+    from experiments.report import CSS  # it imports matplotlib
+
     folder, rows = plan.folder.path, table(found)
     write(folder / "hypergradients.json", json.dumps(found, indent=2) + "\n")
     lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]

@@ -10,7 +10,7 @@ import pytest
 HEAVY = {"sklearn", "scipy", "matplotlib", "orbax", "tensorflow_datasets", "torch"}
 
 
-@pytest.mark.parametrize("name", ["task_aware", "compare", "search"])
+@pytest.mark.parametrize("name", ["task_aware", "compare", "search", "hypergradients"])
 def test_help_imports_nothing_heavy_that_it_does_not_need(name):
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", f"experiments.{name}", "--help"],
