@@ -13,8 +13,9 @@ from ugclu_jax.data.dataset import Dataset, from_arrays
 from ugclu_jax.learner import CLUState
 from ugclu_jax.models import ModelOptions
 from ugclu_jax.models.adapters import linen_apply_fn, normalise
+from ugclu_jax.oracle import InitFn
 from ugclu_jax.requests import bucket_size, pad_ids
-from ugclu_jax.types import ApplyFn, Array, Examples, Hyper, Method, MethodState
+from ugclu_jax.types import ApplyFn, Array, Examples, Hyper, Method, MethodState, ModelState, Params
 from ugclu_jax.ugclu import UGCLUSettings, ug_clu
 
 
@@ -26,6 +27,7 @@ class Case(NamedTuple):
     data: str  # where its inputs come from
     dataset: Dataset
     apply_fn: ApplyFn
+    init_fn: InitFn
     settings: UGCLUSettings
     hyper: Hyper
     rng_key: Array
@@ -66,9 +68,11 @@ def make(
     module = models.create(model, dataset.num_classes, input_shape=shape, options=options)
     preprocess = normalise(dataset.mean, dataset.std, dataset.scale)
     example = jnp.asarray(dataset.train_inputs[:1])
-    params, model_state = jax.jit(lambda key: models.initialise(model, module, preprocess, key, example, options))(
-        jax.random.key(0)
-    )
+
+    def init_fn(rng_key: Array) -> tuple[Params, ModelState]:
+        return models.initialise(model, module, preprocess, rng_key, example, options)
+
+    params, model_state = jax.jit(init_fn)(jax.random.key(0))
     empty = buffer_lib.init(capacity, shape, jnp.uint8, jax.random.key(1))
     buffer = jax.jit(buffer_lib.insert)(empty, examples(dataset, np.arange(len(dataset.train_labels))))
     return Case(
@@ -77,6 +81,7 @@ def make(
         data=data_name,
         dataset=dataset,
         apply_fn=linen_apply_fn(module, preprocess),
+        init_fn=init_fn,
         settings=settings,
         hyper=Hyper(fast_learning_rate=0.001, remain_learning_rate=0.02, remain_weight_decay=0.001),
         rng_key=jax.random.key(2),

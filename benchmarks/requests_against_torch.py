@@ -18,6 +18,7 @@ from benchmarks.document import Section, Table
 from ugclu_jax.learner import CLUState, request_program
 from ugclu_jax.models import ModelOptions
 
+MEASURE = "benchmarks.requests_against_torch:measure"
 TOLERANCE = {"mlp": 1e-3, "cnn": 0.02, "resnet18": 0.1}
 """Largest ‖ours − torch's‖ / ‖ours − start‖ over all parameters, in float32. Rounding flips ReLUs that are near 0, and
 a flip changes a gradient: the more units, the more flips. In float64 the two agree to 1e-9, which the tests check."""
@@ -166,9 +167,7 @@ def run(smoke: bool) -> Section:
     rows = [
         row(
             cores,
-            process.call(
-                "benchmarks.requests_against_torch:measure", cores=cores, case=case, smoke=smoke, repeats=timing.REPEATS
-            )[0],
+            process.call(MEASURE, cores=cores, case=case, smoke=smoke, repeats=timing.REPEATS)[0],
         )
         for case in CASES
         for cores in core_counts(smoke)

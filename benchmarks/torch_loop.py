@@ -103,7 +103,7 @@ def unlearn(model: nn.Module, request: Request) -> list[float]:
         with torch.no_grad():
             weights = losses.clamp(min=LOSS_FLOOR) ** -request.loss_exponent
             coefficients = share * weights / weights.mean()
-        task_losses.append(losses.mean())
+        task_losses.append(losses.detach().mean())
         gradient = torch.autograd.grad(-(coefficients * losses).mean(), params)
         with torch.no_grad():
             for b, s in zip(model.buffers(), statistics, strict=True):
