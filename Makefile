@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-torch lint clean data-openclipart data-r8
+.PHONY: demo test test-torch bench lint clean data-openclipart data-r8
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.task_aware
@@ -12,7 +12,11 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-torch: $(VENV)/installed-torch
-	$(BIN)/python -m pytest tests/test_torch_parity.py
+	$(BIN)/python -m pytest tests/test_torch_parity.py tests/test_benchmarks.py
+
+# Rewrites docs/benchmarks.md; for an idle machine.
+bench: $(VENV)/installed-torch
+	$(BIN)/python -m benchmarks
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
