@@ -116,8 +116,8 @@ def run(smoke: bool) -> Section:
     size = 256 if smoke else 3072
     note = (
         f"A gradient evaluation is a forward and backward pass over {EVALUATION_EXAMPLES} examples. The matrix product "
-        f"is of {size}×{size} numbers in float32. What a request does besides products (updates, drawing, normalisation, "
-        "ReLUs) counts in its time and not in its operations."
+        f"is of {size}×{size} numbers in float32. What a request does besides products (updates, drawing, "
+        "normalisation, ReLUs) counts in its time and not in its operations."
     )
     return Section([Table("Arithmetic of a request", header, rows, note)])
 
