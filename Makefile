@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-torch lint clean data-openclipart data-r8
+.PHONY: demo test test-torch bench docs lint clean data-openclipart data-r8
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.task_aware
@@ -12,7 +12,17 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-torch: $(VENV)/installed-torch
-	$(BIN)/python -m pytest tests/test_torch_parity.py
+	$(BIN)/python -m pytest tests/test_torch_parity.py tests/test_benchmarks.py
+
+# The reference of the library, from its docstrings; opens from disk: docs/api/index.html.
+MODULES = $(subst /,.,$(patsubst %.py,%,$(filter-out %/__init__.py ugclu_jax/methods/%,$(sort $(shell find ugclu_jax -name '*.py')))))
+docs: $(VENV)/installed-test
+	$(BIN)/python -m pdoc --docformat google --no-show-source -o docs/api \
+	    ugclu_jax ugclu_jax.tuning ugclu_jax.models ugclu_jax.data ugclu_jax.methods $(MODULES)
+
+# Rewrites docs/benchmarks.md; for an idle machine.
+bench: $(VENV)/installed-torch
+	$(BIN)/python -m benchmarks
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

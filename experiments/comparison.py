@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from rich import box
 from rich.table import Table
 
@@ -140,6 +138,10 @@ def picture(rows: list[Row], path: Path) -> None:
 
     A point bears the method's rank, whose name stands in the list at the right: names beside the points would overlap.
     """
+    # Half a second that `--help` need not wait for.
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure = Figure(figsize=(9.0, max(5.0, 1.0 + 0.17 * len(rows))), layout="constrained")
     axes = figure.add_subplot()
     shared = _references(rows)

@@ -16,11 +16,11 @@ import jax
 from rich.console import Console
 from rich.markup import escape
 
-from experiments import report
 from experiments.config import C, parse
 from experiments.course import Stop, Stopped, run_streams
 from experiments.plan import Conclude, Plan, RunFailed, Scenario, load_dataset, prepare
 from experiments.serving import Run
+from experiments.tables import TABLE_WIDTH, request_table
 from ugclu_jax import checkpoints, devices, oracle
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.streaming import reading
@@ -32,6 +32,8 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     Raises:
         RunFailed: a run cannot go on; where one of them diverged, after the others and the report.
     """
+    from experiments import report  # it draws: matplotlib is half a second that `--help` need not wait for
+
     run = Run(plan)
     diverged: list[str] = []
     lines: dict[tuple[str, int], list[dict[str, Any]]] = {}
@@ -57,10 +59,10 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
         return
     page = report.write_html(plan.folder.path)
     # Never narrower than the table: squeezed, it would lose the names of the requests.
-    wide = Console(file=plan.console.file, width=max(plan.console.width, report.TABLE_WIDTH))
+    wide = Console(file=plan.console.file, width=max(plan.console.width, TABLE_WIDTH))
     found = list(itertools.chain.from_iterable(lines.values()))
     if found and conclude is None:
-        wide.print(report.request_table(found))
+        wide.print(request_table(found))
     elif found:
         conclude(plan, found)
     run.spent["checkpoints and the rest"] = whole - sum(run.spent.values())

@@ -28,35 +28,22 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from scipy.stats import qmc
 
 from experiments.compare import SCENARIOS
 from experiments.config import ExperimentConfig, load_json, merge, nearest, parse
 from experiments.folder import write
 from experiments.plan import RunFailed, load_dataset, prepare
-from experiments.registry import METHODS, REFERENCES, Range, ranges_of, searched, split_name
+from experiments.registry import METHODS, REFERENCES, ranges_of, searched, split_name
 from experiments.serving import Run
 from ugclu_jax import metrics
 from ugclu_jax.learner import CLUState
 from ugclu_jax.oracle import DamagedCacheError
 from ugclu_jax.requests import Stream
+from ugclu_jax.tuning import sobol
 from ugclu_jax.types import PyTree, RequestKind
 
 SOBOL_SEED = 0
 """Of the trials' points: the same for every method."""
-
-
-def points(ranges: Mapping[str, Range], trials: int) -> list[dict[str, float]]:
-    """`trials` points of a scrambled Sobol sequence, on a logarithmic scale in every range.
-
-    >>> points({"rate": (0.01, 1.0)}, 2) == points({"rate": (0.01, 1.0)}, 3)[:2]
-    True
-    >>> all(0.01 <= point["rate"] <= 1.0 for point in points({"rate": (0.01, 1.0)}, 8))
-    True
-    """
-    sequence = qmc.Sobol(len(ranges), rng=SOBOL_SEED).random_base2(math.ceil(math.log2(max(trials, 1))))[:trials]
-    low, high = (np.log([bounds[side] for bounds in ranges.values()]) for side in (0, 1))
-    return [dict(zip(ranges, np.exp(low + row * (high - low)).tolist(), strict=True)) for row in sequence]
 
 
 def shortened(stream: Stream) -> Stream:
@@ -130,7 +117,7 @@ def search(plan_run: Run, folder: Path, trials: int, extras: bool, console: Cons
         part, kind = searched(method)
         # What both learns and unlearns by one set of hyperparameters is searched as one.
         kinds = ("learn", "unlearn") if part in REFERENCES and split_name(method) == (part, part) else (kind,)
-        drawn = points(ranges_of(part, extras), trials - 1)
+        drawn = sobol(ranges_of(part, extras), trials - 1, SOBOL_SEED)
         scored = []
         for trial, point in enumerate([{}, *drawn]):
             if (method, trial) not in known:

@@ -14,6 +14,7 @@ LAYERS = [
     {"ugclu", "methods"},
     {"learner"},
     {"checkpoints", "devices"},
+    {"tuning"},
 ]
 SIDES = {"models", "data"}  # may import types, and nothing of the core imports them
 SAME_LAYER = {  # (importer, imported) where one layer has an order of its own

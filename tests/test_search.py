@@ -12,6 +12,7 @@ from experiments.config import from_dict
 from experiments.registry import METHODS, ranges_of, searched
 from experiments.task_aware import TaskAwareConfig
 from ugclu_jax.requests import Request
+from ugclu_jax.tuning import sobol
 
 pytestmark = [
     pytest.mark.usefixtures("compiled_once"),
@@ -22,8 +23,8 @@ SMALL = ["--smoke", "--tasks", "2", "--sequence", "L1 L2 U1 L1", "--validation-e
 
 def test_points_fill_the_ranges_evenly_on_a_logarithmic_scale():
     ranges = {"rate": (0.001, 1.0), "weight": (1.0, 2.0)}
-    drawn = command.points(ranges, 64)
-    assert drawn == command.points(ranges, 64) and drawn[:9] == command.points(ranges, 9)
+    drawn = sobol(ranges, 64)
+    assert drawn == sobol(ranges, 64) and drawn[:9] == sobol(ranges, 9)
     for name, (low, high) in ranges.items():
         values = np.array([point[name] for point in drawn])
         assert np.all((low <= values) & (values <= high))

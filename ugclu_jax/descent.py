@@ -83,6 +83,9 @@ class DescentSettings:
     distillation: bool = False
     """Whether the network at the start of the request teaches the steps on the buffer."""
 
+    rematerialise: bool = False
+    """Whether reverse-mode derivatives of a request compute steps again instead of keeping every activation."""
+
     def __post_init__(self) -> None:
         sizes = {"steps": 0, "task_batch_size": 1, "remain_batch_size": 1}
         check_settings(self, sizes, {"schedule": Schedule, "optimizer": OptimizerKind})
@@ -318,7 +321,14 @@ def descend_request(
 
     carry = Carry(state.params, optimizer.init(settings.optimizer, state.params))
     carry, model_state, (report, moved) = request_loop(
-        draw_batches, outer_step, carry, state.model_state, rng_key, settings.steps, on_step=on_step
+        draw_batches,
+        outer_step,
+        carry,
+        state.model_state,
+        rng_key,
+        settings.steps,
+        rematerialise=settings.rematerialise,
+        on_step=on_step,
     )
     density = jax.tree.map(lambda _: jnp.ones(()), state.params) if mask_density is None else mask_density
 

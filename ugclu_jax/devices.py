@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -309,13 +310,14 @@ def layout(devices: Devices) -> Layout:
     return Layout(wrap, lambda tree: replicate(tree, devices), gather, AXIS)
 
 
-def spread(devices: Devices, mapped: int = 1) -> Layout:
+def spread(devices: Devices, mapped: int = 1, at_once: int | None = None) -> Layout:
     """How a program lays runs that need no communication over the devices.
 
     Args:
         devices: D of them.
         mapped: the first so many arguments have a leading axis S, one entry a run, D times a whole number (`filled`
             sees to that). The others are shared by all runs.
+        at_once: runs under one `vmap` on a device, the others one after another; None = all.
 
     Returns:
         A layout whose program returns every leaf with the axis S.
@@ -327,7 +329,12 @@ def spread(devices: Devices, mapped: int = 1) -> Layout:
 
     def wrap(function: Callable) -> _Lowerable:
         def lower(*arguments: PyTree) -> _Compilable:
-            within = jax.vmap(function, in_axes=(0,) * mapped + (None,) * (len(arguments) - mapped))
+            def within(*arguments: PyTree) -> PyTree:
+                shared = arguments[mapped:]
+                return lax.map(lambda own: function(*own, *shared), arguments[:mapped], batch_size=at_once)
+
+            if at_once is None:
+                within = jax.vmap(function, in_axes=(0,) * mapped + (None,) * (len(arguments) - mapped))
             return _map(within, devices, arguments, mapped, out_parts=True)
 
         return _Lowerable(lower)

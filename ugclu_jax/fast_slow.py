@@ -10,6 +10,7 @@ flat, a regularised `H_R^{-1}` up to scale.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ from ugclu_jax.types import Array, ModelState, Params, PyTree
 
 RemainGradientFn = Callable[[Params, ModelState, PyTree], tuple[Params, ModelState, Array]]
 """`(params, model_state, x_j) -> (gradient, new_model_state, loss)` on the j-th slice of the inner inputs."""
+
+Rates = PyTree
+"""One step size, or one a layer: a tree whose leaves stand where `params` has leaves or whole subtrees."""
 
 REPORTS = 20
 """How often a request calls its progress function: a call costs about 80 µs."""
@@ -60,14 +64,22 @@ def global_norm(tree: PyTree) -> Array:
     return jnp.where(squared == 0, 0.0, jnp.sqrt(jnp.where(squared == 0, 1.0, squared)))
 
 
-def descend(params: Params, gradient: Params, step_size: Array | float) -> Params:
+def descend(params: Params, gradient: Params, step_size: Rates) -> Params:
     """`θ − η g`, leaf by leaf, in the type of `params` whatever the type of η.
 
     >>> import jax.numpy as jnp
     >>> descend(jnp.ones(2), jnp.array([1.0, 2.0]), 0.5).tolist()
     [0.5, 0.0]
+    >>> params = {"a": jnp.ones(1), "b": {"c": jnp.ones(1)}}
+    >>> moved = descend(params, params, {"a": 0.5, "b": 0.25})
+    >>> moved["a"].item(), moved["b"]["c"].item()
+    (0.5, 0.75)
     """
-    return jax.tree.map(lambda p, g: p - (step_size * g).astype(p.dtype), params, gradient)
+
+    def step(rate: Array | float, params: Params, gradient: Params) -> Params:
+        return jax.tree.map(lambda p, g: p - (rate * g).astype(p.dtype), params, gradient)
+
+    return jax.tree.map(step, step_size, params, gradient)
 
 
 def fast_step(
@@ -75,7 +87,7 @@ def fast_step(
     direction: Params,
     *,
     mask: PyTree | None = None,
-    fast_learning_rate: Array | float,
+    fast_learning_rate: Rates,
     clip_norm: Array | float = jnp.inf,
 ) -> FastStep:
     """`θ^Q = θ − β_Q · clip(m ⊙ g_Q)`, clipped to a global norm after the mask. Plain descent: nothing leaks round it.
@@ -84,7 +96,7 @@ def fast_step(
         params: θ.
         direction: `g_Q`, the learning or unlearning component; its sign is already that of a descent.
         mask: tree like params, or None for ones.
-        fast_learning_rate: β_Q ≥ 0.
+        fast_learning_rate: β_Q ≥ 0, see `Rates`.
         clip_norm: largest global norm, > 0; infinity switches clipping off.
 
     >>> import jax.numpy as jnp
@@ -97,7 +109,8 @@ def fast_step(
     masked = modulate(mask, direction)
     norm = global_norm(masked)
     # 1 / max(1, n/c) and not min(1, c/n): exact at c = ∞ and differentiable at n = 0.
-    step = fast_learning_rate / jnp.maximum(1.0, norm / clip_norm)
+    excess = jnp.maximum(1.0, norm / clip_norm)
+    step = jax.tree.map(lambda rate: rate / excess, fast_learning_rate)
     return FastStep(descend(params, masked, step), norm, norm > clip_norm)
 
 
@@ -107,7 +120,7 @@ def inner_steps(
     remain_gradient: RemainGradientFn,
     remain_inputs: PyTree,
     *,
-    remain_learning_rate: Array | float,
+    remain_learning_rate: Rates,
 ) -> tuple[Params, ModelState, Array]:
     """`θ^R_{j+1} = θ^R_j − β_R ∇L_R(θ^R_j)`, one `lax.scan` over the leading axis J of `remain_inputs`.
 
@@ -116,7 +129,7 @@ def inner_steps(
         model_state: mutable statistics, updated by every inner step.
         remain_gradient: gradient of the remaining loss on one slice of `remain_inputs`.
         remain_inputs: any tree with leading axis J (batches, or keys to draw them from); J = 0 returns `fast_params`.
-        remain_learning_rate: β_R ≥ 0.
+        remain_learning_rate: β_R ≥ 0, see `Rates`.
 
     Returns:
         `(θ^R_J, model_state, losses [J])`.
@@ -154,8 +167,8 @@ def fast_slow_step(
     remain_inputs: PyTree,
     *,
     mask: PyTree | None = None,
-    fast_learning_rate: Array | float,
-    remain_learning_rate: Array | float,
+    fast_learning_rate: Rates,
+    remain_learning_rate: Rates,
     slow_step_size: Array | float = 1.0,
     clip_norm: Array | float = jnp.inf,
 ) -> FastSlowStep:
@@ -190,9 +203,14 @@ def request_loop(
     rng_key: Array,
     outer_steps: int,
     *,
+    rematerialise: bool = False,
     on_step: Callable[[Array, int, PyTree], None] | None = None,
 ) -> tuple[Params, ModelState, PyTree]:
-    """The whole request as one `lax.scan` over K outer steps; over chunks of them where `draw` reads host memory.
+    """The whole request as one `lax.scan` over K outer steps, or over chunks of them.
+
+    Steps go in chunks where `draw` reads host memory, and where they are to be computed twice to save memory: a
+    reverse-mode derivative then keeps the parameters before each chunk of ⌈√K⌉ steps, and within the chunk at hand
+    those before each step, instead of every activation of every step.
 
     Args:
         draw: `rng_key -> batches`, what an outer step reads; it depends on the key alone. Where it takes
@@ -202,6 +220,7 @@ def request_loop(
         params, model_state: at the start of the request; `params` may be any tree that a step hands to the next.
         rng_key: split into one key an outer step.
         outer_steps: K ≥ 0, static.
+        rematerialise: whether derivatives in reverse mode compute steps again instead of keeping what they computed.
         on_step: host function called with `(steps done, K, per_step)` about `REPORTS` times, for a progress bar.
             It makes the program leave the device; without it nothing does.
 
@@ -227,25 +246,31 @@ def request_loop(
             lax.cond(done % every == 0, report, lambda: None)
         return (new_params, new_state), per_step
 
-    def chunk_of_steps(carry: tuple[Params, ModelState], xs: PyTree) -> tuple[tuple[Params, ModelState], PyTree]:
-        drawn = read_ahead(draw, xs[0])
-        places = jnp.arange(xs[0].shape[0])
-        return lax.scan(lambda carry, x: body(carry, x[1], drawn(x[0], x[1][0])), carry, (places, xs))
+    def steps(carry: tuple[Params, ModelState], xs: PyTree) -> tuple[tuple[Params, ModelState], PyTree]:
+        if reads is None:
+            step = lambda carry, x: body(carry, x, draw(x[0]))  # noqa: E731
+        else:
+            drawn, xs = read_ahead(draw, xs[0]), (jnp.arange(xs[0].shape[0]), xs)
+            step = lambda carry, x: body(carry, x[1], drawn(x[0], x[1][0]))  # noqa: E731
+        return lax.scan(again(step), carry, xs)
 
+    # Inside of a scan nothing can be merged with its second computation, so no barrier against that is needed.
+    again = functools.partial(jax.checkpoint, prevent_cse=False) if rematerialise else lambda function: function
     carry = (params, model_state)
     xs = (jax.random.split(rng_key, outer_steps), remaining_shares(outer_steps), 1 + jnp.arange(outer_steps))
-    chunk = chunk_of(draw, rng_key)
+    reads = chunk_of(draw, rng_key)
+    chunk = math.isqrt(outer_steps - 1) + 1 if rematerialise and reads is None and outer_steps else reads
     if chunk is None or outer_steps == 0:
-        carry, per_step = lax.scan(lambda carry, x: body(carry, x, draw(x[0])), carry, xs)
+        carry, per_step = steps(carry, xs)
         return *carry, per_step
     # Chunks as even as can be: where their number divides K, the step is compiled once.
-    reads = -(-outer_steps // chunk)
-    short, longer = divmod(outer_steps, reads)
+    number_of_chunks = -(-outer_steps // chunk)
+    short, longer = divmod(outer_steps, number_of_chunks)
     parts = []
-    for first, number, length in ((0, longer, short + 1), (longer * (short + 1), reads - longer, short)):
+    for first, number, length in ((0, longer, short + 1), (longer * (short + 1), number_of_chunks - longer, short)):
         if number:
             cut = slice(first, first + number * length)
             chunks = jax.tree.map(lambda x, c=cut, n=number: x[c].reshape(n, -1, *x.shape[1:]), xs)
-            carry, part = lax.scan(chunk_of_steps, carry, chunks)
+            carry, part = lax.scan(again(steps), carry, chunks)
             parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), part))
     return *carry, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)

@@ -16,7 +16,6 @@ from statistics import fmean
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import log_softmax
 
 Divergence = Callable[[ArrayLike, ArrayLike], np.ndarray]
 
@@ -330,6 +329,8 @@ def finite_log_softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     What such a row means is up to the caller, who has the flag; NaN never leaves this function.
     """
+    from scipy.special import log_softmax  # a quarter of a second that the help of an experiment need not wait for
+
     finite = np.isfinite(logits).all(axis=1)
     with np.errstate(over="ignore"):  # a span beyond 1e308 gives log-probability −inf, as it should
         return log_softmax(np.where(finite[:, None], logits, 0.0), axis=1), finite

@@ -4,6 +4,8 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
+import jax
+
 
 class Interval(NamedTuple):
     """The values that a setting may have.
@@ -55,6 +57,8 @@ def check_hyper(hyper: Any, where: str = "") -> None:
     ValueError: slow_step_size must be in [0, 1], got 1.5
     """
     for field in dataclasses.fields(hyper):
-        interval, value = hyper.ranges.get(field.name, NON_NEGATIVE), float(getattr(hyper, field.name))
-        if not interval.holds(value):
-            raise ValueError(f"{where}{field.name} must be in {interval}, got {value:g}")
+        interval = hyper.ranges.get(field.name, NON_NEGATIVE)
+        for path, value in jax.tree.leaves_with_path(getattr(hyper, field.name)):  # one number, or one a layer
+            if not interval.holds(float(value)):
+                place = where + field.name + jax.tree_util.keystr(path)
+                raise ValueError(f"{place} must be in {interval}, got {float(value):g}")

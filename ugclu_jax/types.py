@@ -81,9 +81,9 @@ class Hyper:
     }
 
     fast_learning_rate: Scalar = 0.03
-    """β_Q ≥ 0, step size of the fast step on the task."""
+    """β_Q ≥ 0, step size of the fast step on the task; in code also a tree, one a layer, see `fast_slow.Rates`."""
     remain_learning_rate: Scalar = 0.15
-    """β_R ≥ 0, step size of the inner steps on remaining data."""
+    """β_R ≥ 0, step size of the inner steps on remaining data; likewise."""
     slow_step_size: Scalar = 1.0
     """α in [0, 1], how far the parameters follow the inner steps."""
     loss_exponent: Scalar = 0.5

@@ -82,6 +82,9 @@ class UGCLUSettings:
     manifold: Manifold = "fast_slow"
     """The fast-slow update, or K_in steps along the Euclidean direction, see `euclidean`; these read no β_Q, no α."""
 
+    rematerialise: bool = False
+    """Whether reverse-mode derivatives of a request compute steps again instead of keeping every activation."""
+
     def __post_init__(self) -> None:
         bounds = {"outer_steps": 1, "inner_steps": 0, "task_batch_size": 1, "remain_batch_size": 1}
         for name, least in {**bounds, "saliency_batches": 1}.items():
@@ -196,7 +199,8 @@ def step(
         gradient = jax.tree.map(lambda g, p: g + hyper.remain_weight_decay * p, remain.gradient, params)
         return gradient, remain.model_state, remain.loss
 
-    remain_learning_rate = hyper.remain_learning_rate * (remaining_share if remain_decay else 1.0)
+    share = remaining_share if remain_decay else 1.0
+    remain_learning_rate = jax.tree.map(lambda rate: rate * share, hyper.remain_learning_rate)
     if shares is None:
         move = functools.partial(
             fast_slow_step,
@@ -361,7 +365,14 @@ def ug_clu(
             )
 
         params, model_state, steps = request_loop(
-            draw, outer_step, state.params, state.model_state, loop_key, settings.outer_steps, on_step=on_step
+            draw,
+            outer_step,
+            state.params,
+            state.model_state,
+            loop_key,
+            settings.outer_steps,
+            rematerialise=settings.rematerialise,
+            on_step=on_step,
         )
         info = Info(
             task_losses=steps.task_loss,

@@ -1,7 +1,6 @@
 """Handwritten digits, 8x8, from inside the scikit-learn wheel: real data that need no download."""
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from ugclu_jax.data.dataset import Dataset, from_arrays
 from ugclu_jax.data.draws import stratified_rows
@@ -27,6 +26,8 @@ def load() -> Dataset:
     References:
         UCI "Optical Recognition of Handwritten Digits" (test part), as shipped by scikit-learn.
     """
+    from sklearn.datasets import load_digits  # seconds that only users of this data set need to spend
+
     source = load_digits()
     images, labels = source.images.astype(np.uint8)[..., None], source.target
     test = stratified_rows(labels, _TEST_EXAMPLES, _SPLIT_SEED)

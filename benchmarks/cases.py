@@ -1,0 +1,131 @@
+"""The unlearn requests that are measured: network, data, buffer, settings."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ugclu_jax import buffer as buffer_lib
+from ugclu_jax import data, models
+from ugclu_jax.data.dataset import Dataset, from_arrays
+from ugclu_jax.learner import CLUState
+from ugclu_jax.models import ModelOptions
+from ugclu_jax.models.adapters import linen_apply_fn, normalise
+from ugclu_jax.oracle import InitFn
+from ugclu_jax.requests import bucket_size, pad_ids
+from ugclu_jax.types import ApplyFn, Array, Examples, Hyper, Method, MethodState, ModelState, Params
+from ugclu_jax.ugclu import UGCLUSettings, ug_clu
+
+
+class Case(NamedTuple):
+    """One unlearn request, ready to be served."""
+
+    name: str
+    model: str  # a key of `ugclu_jax.models.MODELS`
+    data: str  # where its inputs come from
+    dataset: Dataset
+    apply_fn: ApplyFn
+    init_fn: InitFn
+    settings: UGCLUSettings
+    hyper: Hyper
+    rng_key: Array
+    state: CLUState
+    task: Examples
+
+    @property
+    def method(self) -> Method:
+        """UG-CLU with the same settings for both kinds of request."""
+        return ug_clu(self.apply_fn, self.settings, self.settings, num_classes=self.dataset.num_classes)
+
+
+def random_images(name: str, count: int, shape: tuple[int, ...]) -> Dataset:
+    """Noise of ten classes: what is measured does not depend on what the images show."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, *shape), np.uint8)
+    return from_arrays(name, images, np.arange(count) % 10, images[:10], np.arange(10))
+
+
+def examples(dataset: Dataset, ids: np.ndarray, size: int | None = None) -> Examples:
+    """Training rows as a request takes them, padded to their bucket size unless another is given."""
+    padded = pad_ids(ids, size or bucket_size(len(ids)))
+    inputs, labels = jnp.asarray(dataset.train_inputs), jnp.asarray(dataset.train_labels)
+    return Examples(inputs, labels, jnp.asarray(padded), jnp.asarray(len(ids), jnp.int32))
+
+
+def make(
+    name: str,
+    model: str,
+    data_name: str,
+    dataset: Dataset,
+    settings: UGCLUSettings,
+    capacity: int,
+    options: ModelOptions,
+) -> Case:
+    """A fresh network and a buffer of everything; the request unlearns classes 0 and 1."""
+    shape = dataset.train_inputs.shape[1:]
+    module = models.create(model, dataset.num_classes, input_shape=shape, options=options)
+    preprocess = normalise(dataset.mean, dataset.std, dataset.scale)
+    example = jnp.asarray(dataset.train_inputs[:1])
+
+    def init_fn(rng_key: Array) -> tuple[Params, ModelState]:
+        return models.initialise(model, module, preprocess, rng_key, example, options)
+
+    params, model_state = jax.jit(init_fn)(jax.random.key(0))
+    empty = buffer_lib.init(capacity, shape, jnp.uint8, jax.random.key(1))
+    buffer = jax.jit(buffer_lib.insert)(empty, examples(dataset, np.arange(len(dataset.train_labels))))
+    return Case(
+        name=name,
+        model=model,
+        data=data_name,
+        dataset=dataset,
+        apply_fn=linen_apply_fn(module, preprocess),
+        init_fn=init_fn,
+        settings=settings,
+        hyper=Hyper(fast_learning_rate=0.001, remain_learning_rate=0.02, remain_weight_decay=0.001),
+        rng_key=jax.random.key(2),
+        state=CLUState(MethodState(params, model_state), buffer),
+        task=examples(dataset, np.flatnonzero(dataset.train_labels < 2)),
+    )
+
+
+def digits_mlp(smoke: bool, options: ModelOptions | None = None) -> Case:
+    """The request of `make demo`, at its size."""
+    settings = UGCLUSettings(
+        outer_steps=3 if smoke else 40, inner_steps=2 if smoke else 5, saliency_batches=2 if smoke else 8
+    )
+    return make("MLP", "mlp", "digits", data.load("digits"), settings, 300, options or ModelOptions())
+
+
+def fashion_cnn(smoke: bool, options: ModelOptions | None = None) -> Case:
+    """The request of `--dataset fashion_mnist`, at its size."""
+    dataset, data_name = random_images("noise", 640, (28, 28, 1)), "random 28×28 images"
+    if not smoke:
+        try:
+            dataset, data_name = data.load("fashion_mnist"), "Fashion-MNIST"
+        except FileNotFoundError:
+            data_name = "random 28×28 images (Fashion-MNIST is not installed)"
+    small = UGCLUSettings(outer_steps=2, inner_steps=2, task_batch_size=16, remain_batch_size=16, saliency_batches=1)
+    settings = small if smoke else UGCLUSettings(outer_steps=100, inner_steps=5)
+    return make("CNN", "cnn", data_name, dataset, settings, 100 if smoke else 5000, options or ModelOptions())
+
+
+def random_resnet(smoke: bool, options: ModelOptions | None = None) -> Case:
+    """A few steps of the request of `recorded/openclipart.json`, whose mask needs no gradient of each example."""
+    batch = 8 if smoke else 32
+    settings = UGCLUSettings(
+        outer_steps=1 if smoke else 3,
+        inner_steps=1 if smoke else 2,
+        task_batch_size=batch,
+        remain_batch_size=batch,
+        saliency="batch_fisher",
+        saliency_batches=1,
+    )
+    side = 8 if smoke else 32
+    dataset = random_images("noise", 640, (side, side, 3))
+    given = options or (ModelOptions(width=4, depth=1) if smoke else ModelOptions())
+    return make("ResNet-18", "resnet18", f"random {side}×{side} images", dataset, settings, 400, given)
+
+
+CASES: dict[str, Callable[..., Case]] = {"mlp": digits_mlp, "cnn": fashion_cnn, "resnet18": random_resnet}

@@ -1,0 +1,76 @@
+"""What do the seconds of a whole run go into, how much memory does it take, and what does a warm compile cache save?
+
+`python -m experiments.task_aware` with UG-CLU and one seed, on digits and on full Fashion-MNIST. Oracles are cached
+before the first start that counts; a second start, in another folder, finds the compiled programs of the first.
+"""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import document
+from benchmarks.document import Section, Table
+from benchmarks.process import ROOT
+
+RUNS = {
+    "digits": ["--dataset", "digits"],
+    "Fashion-MNIST": ["--dataset", "fashion_mnist", "--oracles", "milestones"],
+}
+COMMON = ["--methods", "ug_clu", "--seeds", "0"]
+PARTS = ("requests", "compilation", "evaluation", "oracles", "checkpoints and the rest")
+
+
+def start(arguments: list[str], environment: dict[str, str], folder: Path) -> tuple[float, dict[str, float]]:
+    """Seconds of a whole process, and what its `Seconds:` line says.
+
+    Raises:
+        RuntimeError: it failed, or printed no such line; with its output.
+    """
+    command = [sys.executable, "-m", "experiments.task_aware", *arguments, "--run-dir", str(folder)]
+    begun = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+    seconds = time.perf_counter() - begun
+    line = re.search(r"^Seconds: (.*)$", done.stdout, re.MULTILINE)
+    if done.returncode or line is None:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return seconds, {name: float(value) for name, value in re.findall(r"([a-z ]+?) ([0-9.]+)(?:,|$)", line.group(1))}
+
+
+def row(name: str, which: str, whole: float, parts: dict[str, float]) -> tuple[str, ...]:
+    """Seconds of the parts; the last cell is what is neither request, compilation nor oracle, against the requests."""
+    seconds = {part.strip(): value for part, value in parts.items()}
+    overhead = (seconds["evaluation"] + seconds["checkpoints and the rest"]) / seconds["requests"]
+    return (
+        name,
+        which,
+        f"{whole:.1f}",
+        *(f"{seconds.get(part, 0.0):.1f}" for part in PARTS),
+        f"{100 * overhead:.0f} %",
+    )
+
+
+def run(smoke: bool) -> Section:
+    """One row a start."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, arguments in list(RUNS.items())[: 1 if smoke else None]:
+            own = [*arguments, *COMMON, *(["--smoke"] if smoke else [])]
+            cache = {"JAX_COMPILATION_CACHE_DIR": str(Path(folder) / f"programs of {name}")}
+            cache |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+            start(own, {}, Path(folder) / f"{name} oracles")
+            for which in ("first start", "warm compile cache"):
+                whole, parts = start(own, cache, Path(folder) / f"{name} {which}")
+                rows.append(row(name, which, whole, parts))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    header = ("data", "start", "whole process, s", *PARTS, "evaluation, checkpoints and the rest / requests")
+    note = f"Peak memory of the largest of these processes: {peak:.2f} GiB. The goal for the last column is 10 %."
+    return Section([Table("Whole runs", header, rows, note)])
+
+
+if __name__ == "__main__":
+    document.main("whole_runs", __doc__, run)

@@ -1,0 +1,379 @@
+"""Hyperparameters of unlearning, tuned by gradients through whole requests, against a random search of the same cost.
+
+Question: does descent on log-hyperparameters find settings that unlearn better on other seeds than random search does?
+
+    python -m experiments.hypergradients                                               # embedded digits, 1 minute
+    python -m experiments.hypergradients --settings experiments/settings/compare/base.json    # Fashion-MNIST
+
+The stream is served up to its first unlearn request once a seed. That request is then a function of its
+hyperparameters; its objective is the distance to the oracle, KL on test inputs of what is retained plus KL on unlearned
+inputs. Both arms start at the settings file's hyperparameters, lower the mean objective over `--tuning-seeds`, and
+have the same seconds, compilation apart, measured in the run. What each has found by then is scored on `--seeds`, and
+on inputs that no arm has seen. Test inputs are held out of the training split: the test split is never read.
+
+The run folder gets hypergradients.json, .md and .png, and report.html. The same command takes up where it stopped: each
+arm is kept as it ends. Every other setting is that of the scenario's experiment; `--names` are fields of `Hyper`,
+`--rate` is Adam's on their logarithms.
+"""
+
+import argparse
+import base64
+import dataclasses
+import html
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.console import Console
+from rich.markup import escape
+
+from experiments.compare import SCENARIOS
+from experiments.config import ExperimentConfig, nearest, parse
+from experiments.folder import write
+from experiments.plan import Plan, RunFailed, load_dataset, prepare
+from experiments.registry import DECAY_RANGE, UG_CLU_RANGES, Range
+from experiments.search import shortened
+from experiments.serving import Run
+from ugclu_jax.learner import ONE_DEVICE, CLUState
+from ugclu_jax.oracle import DamagedCacheError
+from ugclu_jax.tuning import Problem, Tuned, TuningStep, hypergradient, kl_to_oracle, random, serve, sweep, tune
+from ugclu_jax.tuning.points import Point
+from ugclu_jax.types import Array, PyTree
+
+RANGES: dict[str, Range] = {
+    **UG_CLU_RANGES,
+    "loss_exponent": (0.1, 2.0),
+    "saliency_threshold": (0.1, 10.0),
+    "mask_temperature": (0.1, 10.0),
+    "slow_step_size": (0.3, 1.0),
+    "remain_weight_decay": DECAY_RANGE,
+}
+"""Of the random search."""
+DESCENT, RANDOM = "hypergradient descent", "random search"
+SAMPLE = 1000
+"""Inputs of each side that an arm sees, and as many others that score it."""
+RANDOM_SEED = 0
+
+
+class Arm(NamedTuple):
+    """What one way of choosing led to."""
+
+    points: list[Point]  # in order
+    values: list[float]  # mean objective over the tuning seeds
+    seconds: list[float]  # spent when each was known, compilation apart
+
+    def best_so_far(self) -> list[int]:
+        """The best of the first 1, 2, … points.
+
+        >>> Arm([{}, {}, {}], [2.0, 3.0, 1.0], [1.0, 2.0, 3.0]).best_so_far()
+        [0, 0, 2]
+        """
+        values = [value if math.isfinite(value) else math.inf for value in self.values]
+        return [min(range(number), key=values.__getitem__) for number in range(1, len(values) + 1)]
+
+
+class Study:
+    """The unlearn request of a plan as a function of its hyperparameters."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.plan = run, run.plan
+        self.last = len(run.plan.scenario.stream) - 1
+        entry = run.plan.entries["ug_clu"]
+        self.method, self.hyper = entry.method, {"unlearn": entry.hyper["unlearn"]}
+        asked, situation = run.plan.scenario.stream[self.last], run.plan.situations[self.last]
+        self.tasks = (run.examples(asked.ids),)
+        kl = kl_to_oracle(run.plan.network.apply_fn)
+        self.objective = lambda state, reference: kl(state, reference[0]) + kl(state, reference[1])
+        logits = run.oracle_record(self.last).logits
+        dataset = run.plan.scenario.dataset
+        rng = np.random.default_rng(0)
+        sides: tuple[list, list] = ([], [])
+        for inputs, rows, oracles in (
+            (dataset.test_inputs, situation.test, logits.test),
+            (dataset.train_inputs, situation.unlearned, logits.train),
+        ):
+            shuffled = rng.permutation(rows)
+            half = min(SAMPLE, len(rows) // 2)
+            for side, chosen in zip(sides, (shuffled[:half], shuffled[half : 2 * half]), strict=True):
+                side.append((jnp.asarray(inputs[chosen]), jnp.asarray(oracles[:, chosen])))
+        self.seen, self.unseen = (tuple(side) for side in sides)
+
+    def problems(self, seeds: Sequence[int], reference: PyTree) -> list[Problem]:
+        """One a seed: the state after all learn requests."""
+        found = []
+        for seed in seeds:
+            state: CLUState = self.run.fresh_state("ug_clu", seed)
+            for request in range(self.last):
+                state = self.run.apply("ug_clu", seed, request, state)[0]
+            key = jax.random.fold_in(jax.random.key(seed), self.last)
+            found.append(Problem(state, key[None], self.tasks, reference))
+        return found
+
+    def descend(
+        self, problems: list[Problem], names: list[str], steps: int, rate: float, say: Callable[[str], None]
+    ) -> Arm:
+        """Tuning by hypergradients; the first step compiles, so its seconds count as the median of the others."""
+        moments = [time.perf_counter()]
+
+        def on_step(step: TuningStep) -> None:
+            moments.append(time.perf_counter())
+            say(f"step {len(moments) - 1}/{steps}: {step.values.mean():.4f}  {in_words(step.point)}")
+
+        arguments = (self.objective, self.method, ["unlearn"], problems, self.hyper, names)
+        tuned: Tuned = tune(*arguments, steps=steps, optimizer=optax.adam(rate), on_step=on_step)
+        each = np.diff(moments).tolist()
+        each[0] = statistics.median(each[1:]) if len(each) > 1 else each[0]
+        values = [float(step.values.mean()) for step in tuned.steps]
+        return Arm([step.point for step in tuned.steps], values, np.cumsum(each).tolist())
+
+    def request_seconds(self, problems: list[Problem]) -> float:
+        """Seconds of one request and its objective for all problems, compiled before."""
+
+        def value(hyper: PyTree, problem: Problem) -> Array:
+            return self.objective(serve(self.method, ["unlearn"], problem, hyper), problem.reference)
+
+        program, hyper = ONE_DEVICE.program(value), jax.tree.map(jnp.asarray, self.hyper)
+        jax.block_until_ready(program(hyper, problems[0]))
+        spent = []
+        for _ in range(3):
+            start = time.perf_counter()
+            for problem in problems:
+                jax.block_until_ready(program(hyper, problem))
+            spent.append(time.perf_counter() - start)
+        return statistics.median(spent)
+
+    def search(self, problems: list[Problem], names: list[str], trials: int, seconds: float) -> Arm:
+        """Random search: the start, then draws."""
+        ranges = {name: RANGES[name.split(".")[1]] for name in names}
+        start = {name: float(getattr(self.hyper["unlearn"], name.split(".")[1])) for name in names}
+        points = [start, *random(ranges, trials - 1, RANDOM_SEED)]
+        values = self.scores(problems, points).mean(axis=1)
+        return Arm(points, values.tolist(), [seconds * number for number in range(1, trials + 1)])
+
+    def scores(self, problems: list[Problem], points: list[Point]) -> np.ndarray:
+        """`[P, S]` objectives; infinite where not finite."""
+        arguments = (self.objective, self.method, ["unlearn"], problems, self.hyper, points)
+        values = sweep(*arguments, at_once=1).values
+        return np.where(np.isfinite(values), values, np.inf)
+
+    def slopes(self, problem: Problem) -> dict[str, float]:
+        """`d objective / d log h` of every hyperparameter at the start."""
+        program = ONE_DEVICE.program(
+            lambda hyper, problem: hypergradient(self.objective, self.method, ["unlearn"], problem, hyper).gradient
+        )
+        hyper = jax.tree.map(lambda x: jnp.asarray(x, float), self.hyper)
+        gradient = program(hyper, problem)["unlearn"]
+        own = self.hyper["unlearn"]
+        return {f.name: float(getattr(gradient, f.name)) * float(getattr(own, f.name)) for f in dataclasses.fields(own)}
+
+
+def in_words(point: Point) -> str:
+    """A point on one line.
+
+    >>> in_words({"unlearn.clip_norm": 0.51234})
+    'clip_norm 0.5123'
+    """
+    return ", ".join(f"{name.split('.')[1]} {value:.4g}" for name, value in point.items())
+
+
+def conduct(run: Run, names: list[str], tuning_seeds: list[int], steps: int, rate: float) -> dict[str, Any]:
+    """Both arms and their scores, each kept in the run folder as it ends."""
+    plan, study = run.plan, Study(run)
+
+    def say(text: str) -> None:
+        plan.console.print(text, highlight=False, soft_wrap=True)
+
+    def kept(name: str, compute: Callable[[], Any]) -> Any:
+        path = plan.folder.path / f"{name}.json"
+        if not path.exists():
+            write(path, json.dumps(compute()) + "\n")
+        return json.loads(path.read_text())
+
+    say(f"learning, seeds {', '.join(map(str, (*tuning_seeds, *plan.config.seeds)))}")
+    problems = study.problems(tuning_seeds, study.seen)
+    held_out = study.problems(plan.config.seeds, study.unseen)
+    say(f"{DESCENT}: {steps} steps over {len(problems)} seeds")
+    descent = Arm(*kept("descent", lambda: study.descend(problems, names, steps, rate, say)))
+    one = kept("request", lambda: study.request_seconds(problems))
+    trials = max(1, int(descent.seconds[-1] / one))
+    say(f"{RANDOM}: {trials} trials, which cost the same")
+    searched = Arm(*kept("random", lambda: study.search(problems, names, trials, one)))
+    arms = {DESCENT: descent, RANDOM: searched}
+    wanted = [(name, place) for name, arm in arms.items() for place in dict.fromkeys(arm.best_so_far())]
+    say(f"{len(wanted)} settings on held-out seeds and inputs")
+    scores = kept(
+        "scores", lambda: study.scores(held_out, [arms[name].points[place] for name, place in wanted]).tolist()
+    )
+    slopes = kept("slopes", lambda: study.slopes(problems[0]))
+    return {
+        "names": names,
+        "tuning_seeds": tuning_seeds,
+        "seeds": list(plan.config.seeds),
+        "request_seconds": one,
+        "slopes": slopes,
+        "arms": {
+            name: {
+                **arm._asdict(),
+                "held_out": {str(p): s for (n, p), s in zip(wanted, scores, strict=True) if n == name},
+            }
+            for name, arm in arms.items()
+        },
+    }
+
+
+def table(found: dict[str, Any]) -> list[list[str]]:
+    """Header and rows: the start, and what each arm chose."""
+
+    def score(values: list[float]) -> str:
+        spread = f" ±{np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+        return f"{np.mean(values):.3f}{spread}"
+
+    rows = [["chosen by", "tuning seeds", "held-out seeds and inputs", "cost, requests", "hyperparameters"]]
+    for name, arm in found["arms"].items():
+        best = Arm(arm["points"], arm["values"], arm["seconds"]).best_so_far()[-1]
+        cost = arm["seconds"][-1] / found["request_seconds"]
+        if name == DESCENT:
+            held = score(arm["held_out"]["0"])
+            rows.append(["the start", f"{arm['values'][0]:.3f}", held, "–", in_words(arm["points"][0])])
+        held = score(arm["held_out"][str(best)])
+        rows.append([name, f"{arm['values'][best]:.3f}", held, f"{cost:.0f}", in_words(arm["points"][best])])
+    return rows
+
+
+def picture(found: dict[str, Any], path: Path) -> None:
+    """The curve: distance to the oracle of the best so far against cost; and the slopes at the start."""
+    from matplotlib.figure import Figure  # help need not wait for it
+
+    figure = Figure(figsize=(9.5, 4.0), layout="constrained")
+    curve, bars = figure.subplots(1, 2, width_ratios=(3, 2))
+    for (name, arm), colour in zip(found["arms"].items(), ("#d55e00", "#0072b2"), strict=True):
+        best = Arm(arm["points"], arm["values"], arm["seconds"]).best_so_far()
+        cost = np.array(arm["seconds"]) / found["request_seconds"]
+        held = [np.mean(arm["held_out"][str(place)]) for place in best]
+        curve.plot(cost, held, drawstyle="steps-post", color=colour, label=f"{name}, held-out seeds")
+        curve.plot(
+            cost, [arm["values"][place] for place in best], drawstyle="steps-post", color=colour, ls=":", lw=1,
+            label=f"{name}, tuning seeds",
+        )  # fmt: skip
+    curve.set(
+        xlabel="cost, in unlearn requests of all tuning seeds", ylabel="distance to the oracle, nats", yscale="log"
+    )
+    curve.yaxis.set_major_formatter("{x:.2g}")
+    curve.yaxis.set_minor_formatter("{x:.2g}")
+    curve.legend(frameon=False, fontsize=8)
+    curve.set_title("Best so far", loc="left", fontsize=10)
+    slopes = dict(sorted(found["slopes"].items(), key=lambda item: abs(item[1])))
+    values = [value if math.isfinite(value) else 0.0 for value in slopes.values()]
+    bars.barh(list(slopes), values, color="#009e73")
+    bars.set(xlabel="d distance / d log h, nats")
+    bars.set_title("Slopes at the start", loc="left", fontsize=10)
+    for axes in (curve, bars):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.25, linewidth=0.5)
+    figure.savefig(path, dpi=150)
+
+
+def conclude(plan: Plan, found: dict[str, Any]) -> None:
+    """Write table, picture and report section, and print the table."""
+    from experiments.report import CSS  # it imports matplotlib
+
+    folder, rows = plan.folder.path, table(found)
+    write(folder / "hypergradients.json", json.dumps(found, indent=2) + "\n")
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    markdown = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    write(folder / "hypergradients.md", markdown + "\n")
+    picture(found, folder / "hypergradients.png")
+    image = base64.b64encode((folder / "hypergradients.png").read_bytes()).decode()
+    cells = "".join(
+        "<tr>" + "".join(f"<{tag} class=left>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
+        for tag, row in [("th", rows[0]), *(("td", row) for row in rows[1:])]
+    )
+    text = (
+        f"Distance to the oracle after the first unlearn request: KL on retained test inputs plus KL on unlearned "
+        f"inputs, in nats. Chosen on seeds {', '.join(map(str, found['tuning_seeds']))}; scored on seeds "
+        f"{', '.join(map(str, found['seeds']))} and on other inputs. Both arms had the same seconds, compilation "
+        "apart; a request is one for each tuning seed."
+    )
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>hypergradients</title><style>{CSS}</style>'
+        f'</head><body><main><h1>Hypergradients</h1><p class="lead">{html.escape(text)}</p><table>{cells}</table>'
+        f'<figure><img style="max-width:100%" alt="curves and slopes" src="data:image/png;base64,{image}"></figure>'
+        "</main></body></html>\n"
+    )
+    write(folder / "report.html", page)
+    plan.console.print(markdown, highlight=False, soft_wrap=True)
+    plan.console.print(f"Report:     {folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def for_study(config: ExperimentConfig) -> ExperimentConfig:
+    """The configuration on held-out data, UG-CLU alone, with a mask and a loop made to be differentiated."""
+    settings = dataclasses.replace(config.unlearn.settings, rematerialise=True)
+    if settings.mask == "hard":  # the same mask, with a derivative
+        settings = dataclasses.replace(settings, mask="straight_through")
+    unlearn = dataclasses.replace(config.unlearn, settings=settings)
+    return dataclasses.replace(config, evaluate_on="validation", unlearn=unlearn, methods=("ug_clu",))
+
+
+def run(arguments: list[str]) -> int:
+    """Command line; returns the exit code."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--scenario", default="class_wise")
+    first.add_argument("--steps", type=int, default=12)
+    first.add_argument("--rate", type=float, default=0.3)
+    first.add_argument("--tuning-seeds", type=int, nargs="+", default=[100, 101, 102])
+    names = ["fast_learning_rate", "remain_learning_rate", "clip_norm", "loss_exponent"]
+    first.add_argument("--names", nargs="+", default=names)
+    known, rest = first.parse_known_args(arguments)
+    console, errors = Console(), Console(stderr=True)
+    try:
+        if known.scenario not in SCENARIOS:
+            raise ValueError(f"unknown scenario {known.scenario!r}; {nearest(known.scenario, SCENARIOS)}")
+        if not 0 < known.rate < math.inf:
+            raise ValueError(f"rate must be positive and finite, got {known.rate:g}")
+        if known.steps < 2:
+            raise ValueError(f"steps must be at least 2, got {known.steps}: the first alone changes nothing")
+        kind, build_scenario = SCENARIOS[known.scenario]
+        config = for_study(parse(kind, known.scenario, __doc__ or "", rest, "hypergradients"))
+        for name in known.names:
+            if name not in RANGES:
+                raise ValueError(f"unknown name {name!r}; {nearest(name, RANGES)}")
+            value = float(getattr(config.unlearn.hyper, name))
+            if not 0 < value < math.inf:
+                raise ValueError(f"unlearn.hyper.{name} must be positive and finite to be tuned, got {value:g}")
+        shared = set(known.tuning_seeds) & set(config.seeds)
+        if shared:
+            raise ValueError(f"tuning-seeds and seeds must differ, both have {', '.join(map(str, sorted(shared)))}")
+        scenario = build_scenario(config, load_dataset(config))
+        scenario = scenario._replace(stream=shortened(scenario.stream))
+        seeds = " ".join(map(str, known.tuning_seeds))
+        own = f"--steps {known.steps} --rate {known.rate:g} --tuning-seeds {seeds} --names {' '.join(known.names)}"
+        command = f"python -m experiments.hypergradients --scenario {known.scenario} {own} …"
+        plan = prepare(f"hypergradients-{known.scenario} {own}", config, scenario, console, command)
+    except (ValueError, OSError) as error:
+        errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 2
+    try:
+        with plan.lock or nullcontext(), plan.progress:
+            found = conduct(
+                Run(plan), [f"unlearn.{name}" for name in known.names], known.tuning_seeds, known.steps, known.rate
+            )
+    except (RunFailed, DamagedCacheError, OSError) as error:
+        errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 1
+    conclude(plan, found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

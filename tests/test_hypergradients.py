@@ -1,0 +1,63 @@
+"""The study of hypergradients, on embedded digits at smoke size: its arms, its files, and what it refuses."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from experiments import hypergradients as command
+
+pytestmark = [
+    pytest.mark.usefixtures("compiled_once"),
+    pytest.mark.filterwarnings("ignore:Sharding info not provided"),
+]
+SMALL = ["--smoke", "--tasks", "2", "--unlearn-classes", "1", "--validation-examples", "200", "--methods", "ug_clu"]
+
+
+def test_both_arms_are_scored_and_kept(tmp_path, capsys):
+    folder = tmp_path / "run"
+    places = ["--run-dir", str(folder), "--cache-dir", str(tmp_path / "cache")]
+    arguments = [*SMALL, "--steps", "2", "--seeds", "1", "--tuning-seeds", "7", *places]
+    arguments += ["--names", "fast_learning_rate", "clip_norm"]
+    assert command.run(arguments) == 0, capsys.readouterr().err
+    found = json.loads((folder / "hypergradients.json").read_text())
+    descent, random = found["arms"][command.DESCENT], found["arms"][command.RANDOM]
+    assert len(descent["points"]) == 2
+    assert descent["points"][0] == pytest.approx(random["points"][0]), "both start at the settings"
+    assert descent["values"][0] == pytest.approx(random["values"][0], rel=1e-3)
+    # As many trials as the seconds of descent pay.
+    assert random["seconds"][-1] <= descent["seconds"][-1] + 1e-6 or len(random["points"]) == 1
+    for arm in (descent, random):
+        finite = [value if math.isfinite(value) else math.inf for value in arm["values"]]
+        assert str(int(np.argmin(finite))) in arm["held_out"]
+        assert all(len(scores) == 1 for scores in arm["held_out"].values())
+    assert set(found["slopes"]) >= {"fast_learning_rate", "saliency_threshold"}
+    assert found["slopes"]["fast_learning_rate"] != 0
+    table = (folder / "hypergradients.md").read_text()
+    assert table in capsys.readouterr().out and "| random search |" in table
+    page = (folder / "report.html").read_text()
+    assert "data:image/png;base64" in page and "random search" in page
+    before = json.loads((folder / "descent.json").read_text())
+    assert command.run(arguments) == 0  # takes up what is there
+    assert json.loads((folder / "descent.json").read_text()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--names", "fast_rate"], "unknown name 'fast_rate'"),
+        (["--steps", "1"], "steps must be at least 2, got 1"),
+        (["--rate", "0"], "rate must be positive and finite, got 0"),
+        (["--seeds", "7", "--tuning-seeds", "7"], "tuning-seeds and seeds must differ, both have 7"),
+        (["--scenario", "class"], "unknown scenario 'class'"),
+        (
+            ["--unlearn.hyper.clip-norm", "inf"],
+            "clip_norm must be positive and finite to be tuned, got inf",
+        ),
+    ],
+)
+def test_wrong_use_is_refused_before_work(tmp_path, capsys, arguments, message):
+    assert command.run([*SMALL, "--run-dir", str(tmp_path / "run"), *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run" / "descent.json").exists()

@@ -1,0 +1,28 @@
+"""What can be done with a request that is one differentiable, vmappable function: hypergradients, sweeps, tuning."""
+
+from ugclu_jax.tuning.hypergradients import HyperGradient, Mode, hypergradient
+from ugclu_jax.tuning.objectives import Objective, expected_accuracy, kl_to_oracle
+from ugclu_jax.tuning.points import at, grid, random, sobol
+from ugclu_jax.tuning.problem import Problem, serve
+from ugclu_jax.tuning.sweeps import Sweep, sweep
+from ugclu_jax.tuning.tuner import Tuned, TuningStep, tune
+
+__all__ = [
+    "HyperGradient",
+    "Mode",
+    "Objective",
+    "Problem",
+    "Sweep",
+    "Tuned",
+    "TuningStep",
+    "at",
+    "expected_accuracy",
+    "grid",
+    "hypergradient",
+    "kl_to_oracle",
+    "random",
+    "serve",
+    "sobol",
+    "sweep",
+    "tune",
+]
