@@ -1,4 +1,4 @@
-"""The matmul lowering against the native convolution: values, derivatives of both orders and modes, vmap."""
+"""The fast and the matmul lowering against the native convolution: values, all derivatives, vmap."""
 
 import functools
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from ugclu_jax.models import CNN
-from ugclu_jax.models.conv import conv_general_dilated
+from ugclu_jax.models import CNN, winograd
+from ugclu_jax.models.conv import LOWERINGS, conv_general_dilated
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # each case runs once: compiling is the cost
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -24,6 +24,12 @@ CASES = [  # height, width, channels, features, kernel, strides, padding
     (5, 5, 1, 2, (2, 2), (2, 2), ((1, 0), (0, 1))),
     (4, 4, 2, 2, (3, 3), (1, 2), ((2, 0), (0, 3))),
     (6, 6, 1, 2, (3, 3), (1, 1), ((-1, 1), (1, -2))),
+    (7, 8, 2, 3, (5, 5), (3, 2), "SAME"),
+    (4, 6, 64, 64, (3, 3), (1, 1), "SAME"),  # by Winograd's algorithm
+    (6, 4, 64, 65, (3, 3), (1, 1), ((2, 1), (0, 1))),
+    (5, 6, 64, 64, (3, 3), (1, 1), "SAME"),  # an odd side: not by it
+    (4, 4, 64, 3, (3, 3), (2, 2), "SAME"),  # weight gradient as a product
+    (4, 4, 2, 3, (1, 1), (1, 1), "VALID"),
 ]
 
 
@@ -40,6 +46,11 @@ def loop_convolution(image, kernel, strides, pads):
     return out
 
 
+def assert_near(ours, expected):
+    """Relative to the largest entry: sums over hundreds of channels cancel."""
+    np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-10 * max(1.0, np.abs(expected).max()))
+
+
 def arrays(case, seed=0):
     height, width, channels, features, size, _, _ = case
     generator = np.random.default_rng(seed)
@@ -47,16 +58,17 @@ def arrays(case, seed=0):
     return tuple(generator.normal(size=shape) for shape in shapes)
 
 
-def test_against_numpy_loops():
+@pytest.mark.parametrize("lowering", ["fast", "matmul"])
+def test_against_numpy_loops(lowering):
     case = (5, 6, 2, 3, (3, 2), (2, 1), ((1, 0), (2, 1)))
     image, kernel = arrays(case)
     with jax.enable_x64(True):
-        ours = conv_general_dilated(image, kernel, case[5], case[6], lowering="matmul")
+        ours = conv_general_dilated(image, kernel, case[5], case[6], lowering=lowering)
     np.testing.assert_allclose(ours, loop_convolution(image, kernel, case[5], case[6]), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_matmul_equals_native_in_value_and_derivatives(case):
+def test_all_lowerings_have_the_same_value_and_derivatives(case):
     def everything(lowering, image, kernel, tangents):
         """Value, first derivatives by reverse and forward mode, second by forward and by reverse over reverse."""
 
@@ -82,19 +94,19 @@ def test_matmul_equals_native_in_value_and_derivatives(case):
 
     with jax.enable_x64(True):
         run = jax.jit(
-            lambda *operands: [everything(lowering, *operands) for lowering in ("matmul", "native")],
+            lambda *operands: [everything(lowering, *operands) for lowering in LOWERINGS[1:]],
             compiler_options=FAST_COMPILE,
         )
-        matmul, native = run(*arrays(case), arrays(case, seed=1))
-    assert matmul["reverse"][0].dtype == np.float64
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), matmul, native)
-    np.testing.assert_allclose(
-        matmul["forward over reverse"][1], matmul["reverse over reverse"][1], rtol=1e-10, atol=1e-10
-    )
+        *ours, native = run(*arrays(case), arrays(case, seed=1))
+    for way in ours:
+        assert way["reverse"][0].dtype == np.float64
+        jax.tree.map(lambda a, b: assert_near(a, b), way, native)
+        assert_near(way["forward over reverse"][1], way["reverse over reverse"][1])
 
 
-def test_vmap_over_weights():
-    case = CASES[1]
+@pytest.mark.parametrize("lowering", ["fast", "matmul"])
+@pytest.mark.parametrize("case", [CASES[1], CASES[10]], ids=str)
+def test_vmap_over_weights(case, lowering):
     image, _ = arrays(case)
     kernels = np.stack([arrays(case, seed)[1] for seed in range(3)])
 
@@ -102,10 +114,10 @@ def test_vmap_over_weights():
         return jnp.sum(conv_general_dilated(image, kernel, case[5], case[6], lowering=lowering) ** 3)
 
     with jax.enable_x64(True):
-        together = jax.jit(jax.vmap(jax.grad(functools.partial(energy, lowering="matmul"))))(kernels)
+        together = jax.jit(jax.vmap(jax.grad(functools.partial(energy, lowering=lowering))))(kernels)
         single = jax.jit(jax.grad(functools.partial(energy, lowering="native")))
         apart = np.stack([single(kernel) for kernel in kernels])
-    np.testing.assert_allclose(together, apart, rtol=1e-11)
+    assert_near(together, apart)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", 1, ((0, 1), (2, 0))])
@@ -120,7 +132,34 @@ def test_as_plugged_into_linen(padding):
     )
 
 
-def test_auto_is_matmul_on_cpu_and_native_elsewhere(monkeypatch):
+def test_vmap_over_images():
+    """Examples of one kernel become one larger batch."""
+    images = np.stack([arrays(CASES[1], seed)[0] for seed in range(3)])
+    kernel = arrays(CASES[1])[1]
+    with jax.enable_x64(True):
+        run = functools.partial(conv_general_dilated, window_strides=(2, 2), padding="SAME", lowering="fast")
+        together = jax.jit(jax.vmap(run, in_axes=(0, None)))(images, kernel)
+        apart = np.stack([run(image, kernel) for image in images])
+    assert_near(together, apart)
+
+
+def test_chunks_of_images_change_nothing(monkeypatch):
+    """Seven images by twos, the last chunk filled up."""
+    generator = np.random.default_rng(4)
+    x, kernel, dy = (generator.normal(size=s) for s in ((7, 4, 4, 64), (3, 3, 64, 64), (7, 4, 4, 64)))
+
+    def everything(x, kernel):
+        y, back = jax.vjp(lambda x, k: conv_general_dilated(x, k, (1, 1), "SAME", lowering="fast"), x, kernel)
+        return y, back(jnp.asarray(dy))
+
+    with jax.enable_x64(True):
+        whole = jax.jit(everything)(x, kernel)
+        monkeypatch.setattr(winograd, "_images", lambda x, features: 2)
+        parts = jax.jit(lambda *a: everything(*a))(x, kernel)
+    jax.tree.map(assert_near, parts, whole)
+
+
+def test_auto_is_fast_on_cpu_and_native_elsewhere(monkeypatch):
     image, kernel = arrays(CASES[0])
 
     def primitives(lowering):
@@ -129,9 +168,10 @@ def test_auto_is_matmul_on_cpu_and_native_elsewhere(monkeypatch):
 
         return {equation.primitive.name for equation in jax.make_jaxpr(run)(image, kernel).eqns}
 
-    for backend, lowering in (("cpu", "matmul"), ("gpu", "native"), ("tpu", "native")):
+    for backend, lowering in (("cpu", "fast"), ("gpu", "native"), ("tpu", "native")):
         monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
         assert primitives("auto") == primitives(lowering)
+    assert "fast_convolution" in primitives("fast")
     assert "conv_general_dilated" in primitives("native")
     assert "conv_general_dilated" not in primitives("matmul")
 
@@ -164,7 +204,7 @@ def test_kernel_larger_than_the_image_gives_an_empty_output():
         ({"rhs_dilation": (1, 2)}, r"rhs_dilation is \(1, 2\).*lowering='native'"),
         ({"feature_group_count": 2}, r"feature_group_count is 2.*lowering='native'"),
         ({"dimension_numbers": ("NCHW", "OIHW", "NCHW")}, "layout must be"),
-        ({"lowering": "winograd"}, "lowering is 'winograd': it must be one of auto, matmul, native"),
+        ({"lowering": "winograd"}, "lowering is 'winograd': it must be one of auto, fast, matmul, native"),
         ({"rhs": np.ones((3, 3, 4, 1), np.float32)}, "lhs has 2 channels and rhs takes 4"),
     ],
 )
@@ -184,3 +224,35 @@ def test_native_dilates_and_groups():
     ours = conv_general_dilated(image, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT, lowering="native", **extra)
     theirs = lax.conv_general_dilated(image, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT, **extra)
     np.testing.assert_array_equal(ours, theirs)
+
+
+def test_gradients_of_a_network_in_a_scan(x64):
+    """What a request does with them; smooth, because rounding flips a ReLU."""
+    kernels = [arrays((4, 4, i, o, (3, 3), s, "SAME"))[1] * 0.2 for i, o, s in ((1, 64, 1), (64, 64, 1), (64, 3, 2))]
+    images = np.random.default_rng(5).normal(size=(4, 2, 4, 4, 1))
+
+    def loss(kernels, image, lowering):
+        run = functools.partial(conv_general_dilated, padding="SAME", lowering=lowering)
+        x = jnp.tanh(run(image, kernels[0], window_strides=(1, 1)))
+        x = jnp.tanh(run(x, kernels[1], window_strides=(1, 1)))
+        return jnp.sum(run(x, kernels[2], window_strides=(2, 2)) ** 2)
+
+    def descend(lowering):
+        def step(kernels, image):
+            gradient = jax.grad(jax.checkpoint(functools.partial(loss, lowering=lowering)))(kernels, image)
+            return jax.tree.map(lambda k, g: k - 1e-3 * g, kernels, gradient), None
+
+        return jax.jit(lambda kernels: lax.scan(step, kernels, images)[0])(kernels)
+
+    jax.tree.map(assert_near, descend("fast"), descend("native"))
+
+
+def test_half_precision():
+    image, kernel = (jnp.asarray(array, jnp.bfloat16) for array in arrays(CASES[10]))
+    ours, native = (
+        conv_general_dilated(image, kernel, (1, 1), "SAME", lowering=way).astype(jnp.float32)
+        for way in ("fast", "native")
+    )
+    assert conv_general_dilated(image, kernel, (1, 1), "SAME", lowering="fast").dtype == jnp.bfloat16
+    # 8 bits of mantissa, twice rounded, of sums whose terms are as large as the largest result.
+    np.testing.assert_allclose(ours, native, atol=2**-6 * float(jnp.abs(native).max()))
