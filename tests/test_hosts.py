@@ -59,7 +59,7 @@ def test_two_processes_do_what_one_does(started, tmp_path):
     places = ["--cache-dir", str(tmp_path / "cache"), "--run-dir"]
     both = started([*SMALL, *few, *places, str(tmp_path / "two")])
     said = [process.communicate(timeout=400) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    assert [process.returncode for process in both] == [0, 0], "\n".join(text for texts in said for text in texts)
     assert "Report:" in said[0][0] and "Report:" not in said[1][0], "process 0 speaks"
     arguments = [*SMALL, *few, "--devices", "4", *places, str(tmp_path / "one")]
     module = task_aware

@@ -258,9 +258,9 @@ def request_loop(
     again = functools.partial(jax.checkpoint, prevent_cse=False) if rematerialise else lambda function: function
     carry = (params, model_state)
     xs = (jax.random.split(rng_key, outer_steps), remaining_shares(outer_steps), 1 + jnp.arange(outer_steps))
-    reads = chunk_of(draw, rng_key)
+    reads = chunk_of(draw, rng_key) if outer_steps else None  # a request of no steps reads nothing
     chunk = math.isqrt(outer_steps - 1) + 1 if rematerialise and reads is None and outer_steps else reads
-    if chunk is None or outer_steps == 0:
+    if chunk is None:
         carry, per_step = steps(carry, xs)
         return *carry, per_step
     # Chunks as even as can be: where their number divides K, the step is compiled once.
