@@ -1,5 +1,6 @@
 """The unlearn requests that are measured: network, data, buffer, settings."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from ugclu_jax.models import ModelOptions
 from ugclu_jax.models.adapters import linen_apply_fn, normalise
 from ugclu_jax.oracle import InitFn
 from ugclu_jax.requests import bucket_size, pad_ids
-from ugclu_jax.types import ApplyFn, Array, Examples, Hyper, Method, MethodState, ModelState, Params
+from ugclu_jax.types import ApplyFn, Array, Examples, Hyper, Method, MethodState, ModelState, Params, PyTree
 from ugclu_jax.ugclu import UGCLUSettings, ug_clu
 
 
@@ -33,6 +34,7 @@ class Case(NamedTuple):
     rng_key: Array
     state: CLUState
     task: Examples
+    options: ModelOptions
 
     @property
     def method(self) -> Method:
@@ -87,6 +89,33 @@ def make(
         rng_key=jax.random.key(2),
         state=CLUState(MethodState(params, model_state), buffer),
         task=examples(dataset, np.flatnonzero(dataset.train_labels < 2)),
+        options=options,
+    )
+
+
+def in_float64(case: Case, steps: int) -> Case:
+    """The case with `steps` outer and inner steps, all of it computed in float64: where JAX has that enabled.
+
+    In float32, rounding flips rectifiers that are near 0, and under batch normalisation a flip moves every gradient:
+    two right programs end a request far apart.
+    """
+    dataset = case.dataset
+    module = models.create(
+        case.model, dataset.num_classes, input_shape=dataset.train_inputs.shape[1:], options=case.options
+    )
+    mean, std = (np.asarray(values, np.float64) for values in (dataset.mean, dataset.std))
+
+    def preprocess(inputs: Array) -> Array:
+        return (inputs.astype(jnp.float64) / dataset.scale - mean) / std
+
+    def widened(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)
+
+    return case._replace(
+        apply_fn=linen_apply_fn(module.clone(dtype=jnp.float64), preprocess),
+        settings=dataclasses.replace(case.settings, outer_steps=steps, inner_steps=steps),
+        hyper=widened(case.hyper),
+        state=case.state._replace(method=widened(case.state.method)),
     )
 
 
