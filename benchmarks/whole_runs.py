@@ -1,6 +1,7 @@
 """What do the seconds of a whole run go into, how much memory does it take, and what does a warm compile cache save?
 
-`python -m experiments.task_aware` with UG-CLU and one seed, on digits and on full Fashion-MNIST. Oracles are cached
+`python -m experiments.task_aware` with UG-CLU and one seed, on digits and on full Fashion-MNIST, there also
+with the evaluation of a draw of 2,000 examples of each set instead of all 70,000 (`--evaluation-examples`). Oracles are cached
 before the first start that counts; a second start, in another folder, finds the compiled programs of the first.
 """
 
@@ -20,6 +21,9 @@ from benchmarks.process import ROOT
 RUNS = {
     "digits": ["--dataset", "digits"],
     "Fashion-MNIST": ["--dataset", "fashion_mnist", "--oracles", "milestones"],
+    "Fashion-MNIST, measured on 2,000": [
+        *("--dataset", "fashion_mnist", "--oracles", "milestones", "--evaluation-examples", "2000")
+    ],
 }
 COMMON = ["--methods", "ug_clu", "--seeds", "0"]
 PARTS = ("requests", "compilation", "evaluation", "oracles", "checkpoints and the rest")

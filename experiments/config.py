@@ -63,6 +63,9 @@ class ExperimentConfig:
     """`validation` holds out part of the training split and never looks at the test split: for choosing settings."""
     validation_examples: int = 10000
     """Size of that part."""
+    evaluation_examples: int | None = None
+    """Measure on this many random examples of each training set (retained, learned, unlearned) and of the test split,
+    where a whole pass would take longer than the request. Default: all of them."""
     per_class: int | None = None
     """Keep at most this many training examples of each class."""
     tasks: int = 5
@@ -108,8 +111,9 @@ class ExperimentConfig:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.device_budget_mb < 0:
             raise ValueError(f"device_budget_mb must be at least 0, got {self.device_budget_mb}")
-        if self.per_class is not None and self.per_class < 1:
-            raise ValueError(f"per_class must be at least 1, got {self.per_class}")
+        for name in ("per_class", "evaluation_examples"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         for name in ("seeds", "methods"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):

@@ -1,5 +1,6 @@
 """From the logits of a model and its oracles to the metrics of one request. Definitions live in `ugclu_jax.metrics`."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +83,50 @@ def situations(stream: Stream, dataset: Dataset, groups: Groups) -> list[Situati
             )
         )
     return found
+
+
+def drawn(found: Sequence[Situation], dataset: Dataset, limit: int) -> list[Situation]:
+    """The situations as they are measured on random examples: `limit` of each training set, `limit` test rows in all.
+
+    All examples stand in one random order and the first of each set are taken, so that two equal sets are measured on
+    equal examples, and what changes from one request to the next is the model.
+
+    Raises:
+        ValueError: a group has test rows and none of them is drawn.
+    """
+    rng = np.random.default_rng(0)
+    train_order, test_order = (rng.permutation(len(labels)) for labels in (dataset.train_labels, dataset.test_labels))
+
+    def draw(ids: np.ndarray | None) -> np.ndarray | None:
+        return None if ids is None else np.sort(ids[np.argsort(train_order[ids])[:limit]])
+
+    def shared(rows: np.ndarray | None) -> np.ndarray | None:
+        return None if rows is None else rows[test_order[rows] < limit]
+
+    for each in found:
+        for name, rows in each.groups.items():
+            if len(rows) and not (test_order[rows] < limit).any():
+                raise ValueError(f"evaluation_examples is {limit}: none of them is a test example of {name}; give more")
+    return [
+        dataclasses.replace(
+            each,
+            **{name: draw(getattr(each, name)) for name in ("retained", "learned", "unlearned")},
+            **{name: shared(getattr(each, name)) for name in ("test", "unlearned_test")},
+            groups={name: shared(rows) for name, rows in each.groups.items()},
+            past_unlearned={t: draw(ids) for t, ids in each.past_unlearned.items()},
+        )
+        for each in found
+    ]
+
+
+def rows_of(situation: Situation) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the training and of the test split that a situation's metrics read."""
+    sides = _sides(situation).values()
+    train, test = ([ids for split, ids in sides if split == wanted and ids is not None] for wanted in ("train", "test"))
+    return (
+        np.unique(np.concatenate([*train, *situation.past_unlearned.values()])),
+        np.unique(np.concatenate([*test, *situation.groups.values()])),
+    )
 
 
 def _sides(situation: Situation) -> dict[str, tuple[str, np.ndarray | None]]:

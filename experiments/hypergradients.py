@@ -90,7 +90,7 @@ class Study:
         self.last = len(run.plan.scenario.stream) - 1
         entry = run.plan.entries["ug_clu"]
         self.method, self.hyper = entry.method, {"unlearn": entry.hyper["unlearn"]}
-        asked, situation = run.plan.scenario.stream[self.last], run.plan.situations[self.last]
+        asked, situation = run.plan.scenario.stream[self.last], run.plan.measured[self.last]
         self.tasks = (run.examples(asked.ids),)
         kl = kl_to_oracle(run.plan.network.apply_fn)
         self.objective = lambda state, reference: kl(state, reference[0]) + kl(state, reference[1])

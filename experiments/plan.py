@@ -12,7 +12,7 @@ import jax
 from rich.console import Console
 
 from experiments.config import ExperimentConfig, to_dict
-from experiments.evaluation import Groups, Situation, situations
+from experiments.evaluation import Groups, Situation, drawn, situations
 from experiments.folder import RunFolder, check_writable
 from experiments.methods import Context, Entry, build
 from experiments.network import Network, make_network
@@ -58,6 +58,7 @@ class Plan:
     config: ExperimentConfig
     scenario: Scenario
     situations: list[Situation]
+    measured: list[Situation]  # their part that is evaluated
     folder: RunFolder
     lock: IO[str] | None  # of the first process
     network: Network
@@ -114,6 +115,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     settings["data"] = {key: value for key, value in settings["data"].items() if key not in ("cache_dir", "download")}
     settings = {"experiment": name, **settings}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    found, limit = situations(scenario.stream, dataset, scenario.groups), config.evaluation_examples
     path = config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
     folder = RunFolder(path.absolute())
     lock = open_folder(folder, settings, to_json(scenario.stream, dataset.train_ids), config.cache_dir / "oracles")
@@ -121,7 +123,8 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         name=name,
         config=config,
         scenario=scenario,
-        situations=situations(scenario.stream, dataset, scenario.groups),
+        situations=found,
+        measured=found if limit is None else drawn(found, dataset, limit),
         folder=folder,
         lock=lock,
         network=network,

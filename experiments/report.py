@@ -133,6 +133,7 @@ HEADER = (
     "tasks",
     "capacity",
     "evaluate_on",
+    "evaluation_examples",
     "per_class",
     "smoke",
     "command",

@@ -64,7 +64,7 @@ class Search:
     def __init__(self, run: Run) -> None:
         self.run, self.plan = run, run.plan
         self.last = len(run.plan.scenario.stream) - 1
-        self.situation = run.plan.situations[self.last]
+        self.situation = run.plan.measured[self.last]
         # Only what the score reads: a trial passes over no other training input.
         self.unlearned_inputs = run.placed(run.plan.scenario.dataset.train_inputs[self.situation.unlearned])
         self.learned: dict[tuple[str, int], CLUState] = {}

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.evaluation import Logits, measure_model, measure_oracles
+from experiments.evaluation import Logits, measure_model, measure_oracles, rows_of
 from experiments.plan import Plan, RunFailed
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import devices, oracle
@@ -118,6 +118,20 @@ class Run:
             np.asarray(predict(params, model_state, self.test_inputs)),
         )
 
+    def measured_logits(self, request: int, params: Any, model_state: Any) -> Logits:
+        """Outputs of one network, NaN where the evaluation of the request does not look."""
+        dataset, classes = self.plan.scenario.dataset, self.plan.scenario.dataset.num_classes
+        outputs = []
+        for split, inputs in enumerate((dataset.train_inputs, dataset.test_inputs)):
+            read = [rows_of(situation)[split] for situation in self.plan.measured]
+            full, rows = np.full((len(inputs), classes), np.nan, np.float32), read[request]
+            if len(rows):
+                # Of one size for all requests, so that the program is compiled once.
+                chosen = self.placed(inputs[np.resize(rows, max(map(len, read)))])
+                full[rows] = np.asarray(self.predict(params, model_state, chosen))[: len(rows)]
+            outputs.append(full)
+        return Logits(*outputs)
+
     def trained(self, ids: np.ndarray, seeds: tuple[int, ...], purpose: int) -> tuple[Any, float]:
         """Networks trained from scratch, or from the cache: `((params, model_state, logits…), seconds)`.
 
@@ -163,15 +177,15 @@ class Run:
     def oracle_record(self, request: int) -> OracleRecord:
         """The oracles after a request; the same for all methods and seeds."""
         if request not in self.oracles:
-            plan, situation = self.plan, self.plan.situations[request]
+            plan, measured = self.plan, self.plan.measured[request]
             seeds = tuple(range(plan.config.oracle_seeds))
             with plan.progress.waiting(f"oracles after request {request + 1}"):
-                (_, _, train, test), seconds = self.trained(situation.retained, seeds, ORACLE_KEY)
+                (_, _, train, test), seconds = self.trained(plan.situations[request].retained, seeds, ORACLE_KEY)
             self.spent["oracles"] += seconds
             logits = Logits(train, test)
             self.oracles[request] = OracleRecord(
                 logits,
-                measure_oracles(logits, plan.scenario.dataset, situation, seed=request),
+                measure_oracles(logits, plan.scenario.dataset, measured, seed=request),
                 seconds,
             )
         return self.oracles[request]
@@ -271,11 +285,13 @@ class Run:
         key = self.shared(method, seed, request)
         own = self.measured.get(key) if key is not None else None
         if own is None:
-            logits = self.logits(state.method.params, state.method.model_state)
+            network = state.method.params, state.method.model_state
+            everything = plan.config.evaluation_examples is None
+            logits = self.logits(*network) if everything else self.measured_logits(request, *network)
             earlier = [line["model"] for line in history]
             dataset = plan.scenario.dataset
             oracles, oracle_metrics = (record.logits, record.metrics["oracle"]) if record else (None, None)
-            own = measure_model(logits, oracles, oracle_metrics, dataset, situation, earlier, seed=request)
+            own = measure_model(logits, oracles, oracle_metrics, dataset, plan.measured[request], earlier, seed=request)
             if key is not None:
                 self.measured[key] = own
         seconds = time.perf_counter() - start

@@ -100,6 +100,7 @@ def test_whole_numbers_do_for_floats_and_nothing_else_is_bent():
         ({"tasks": 0}, "tasks must be at least 1, got 0"),
         ({"oracle_seeds": 1}, "oracle_seeds must be at least 2, got 1"),
         ({"validation_examples": 0}, "validation_examples must be at least 1, got 0"),
+        ({"evaluation_examples": 0}, "evaluation_examples must be at least 1, got 0"),
         ({"per_class": 0}, "per_class must be at least 1, got 0"),
         ({"seeds": []}, "seeds must be one or more different values"),
         ({"seeds": [1, 1]}, "seeds must be one or more different values"),

@@ -1,5 +1,6 @@
 """Book-keeping of a stream against Python sets, and measurements against numbers worked out by hand."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.evaluation import MIA_LEAST, Groups, Logits, measure_model, measure_oracles, situations
+from experiments.evaluation import (
+    MIA_LEAST,
+    Groups,
+    Logits,
+    drawn,
+    measure_model,
+    measure_oracles,
+    rows_of,
+    situations,
+)
 from ugclu_jax.data.dataset import from_arrays
 from ugclu_jax.requests import Request, task_aware, validate
 
@@ -89,6 +99,38 @@ def test_situations_are_what_sets_say(stream):
         assert set(situation.retained_groups) == has
         assert situation.learned_at == learned_at
         assert {t: ids(array) for t, array in situation.past_unlearned.items()} == past
+
+
+@settings(max_examples=50, deadline=None)
+@given(streams(), st.integers(1, 4))
+def test_drawn_situations_are_parts_of_the_whole_ones(stream, limit):
+    found = situations(stream, DATASET, GROUPS)
+    try:
+        parts = drawn(found, DATASET, limit)
+    except ValueError as error:
+        assert limit < len(TEST_LABELS) and f"evaluation_examples is {limit}: none of them is" in str(error)
+        return
+    by_set = {}
+    for whole, part in zip(found, parts, strict=True):
+        sets = [(getattr(whole, name), getattr(part, name)) for name in ("retained", "learned", "unlearned")]
+        sets += [(whole.past_unlearned[t], part.past_unlearned[t]) for t in whole.past_unlearned]
+        for every, some in sets:
+            assert (every is None) == (some is None)
+            if every is not None:
+                assert ids(some) <= ids(every) and len(some) == min(limit, len(every))
+                assert by_set.setdefault(tuple(every), tuple(some)) == tuple(some)  # equal sets, equal examples
+        of_groups = set().union(*map(ids, part.groups.values()))
+        assert len(of_groups) <= limit and ids(part.test) == ids(whole.test) & of_groups
+        train, test = rows_of(part)
+        assert ids(train) == set().union(*(ids(some) for _, some in sets if some is not None))
+        assert ids(part.test) <= ids(test)
+
+
+def test_a_draw_of_everything_is_the_whole():
+    stream = task_aware(TRAIN_LABELS, [(0, 1), (2, 3)], "L1 L2 U1 L1")
+    found = situations(stream, DATASET, GROUPS)
+    for whole, part in zip(found, drawn(found, DATASET, 1000), strict=True):
+        np.testing.assert_equal(dataclasses.asdict(part), dataclasses.asdict(whole))
 
 
 def test_a_task_learned_again_is_no_longer_unlearned():

@@ -93,6 +93,24 @@ def test_a_line_has_every_metric_and_none_where_nothing_is_retained(finished):
     assert again["model"]["UA"] is None and again["model"]["FM"] == 0, "a group learned again starts anew"
 
 
+def test_an_evaluation_of_drawn_examples_measures_those_and_changes_nothing_else(finished, cache, tmp_path):
+    def measured(examples: int) -> list[dict]:
+        path, limit = tmp_path / str(examples), ("--evaluation-examples", str(examples))
+        assert run(*SMALL, *STREAM, *limit, "--run-dir", str(path), "--cache-dir", cache) == 0
+        return timeless(path)
+
+    whole, part = measured(10_000), measured(50)
+    assert whole == timeless(finished), "a draw of everything is everything"
+    for all_of_it, some in zip(whole, part, strict=True):
+        assert {key: some[key] for key in ("cost", "buffer", "mask_density", "retained")} == {
+            key: all_of_it[key] for key in ("cost", "buffer", "mask_density", "retained")
+        }
+        assert some["model"]["KL"] != all_of_it["model"]["KL"]
+        assert some["noise_floor"] != all_of_it["noise_floor"], "the oracles are measured on the same examples"
+    assert part[0]["model"]["RA"] == pytest.approx(whole[0]["model"]["RA"], abs=0.25)
+    assert float(50 * part[0]["model"]["RA"]).is_integer()
+
+
 @pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("damaged", [[2, 1], [2, 1, 0]])
 def test_every_damaged_checkpoint_is_named_and_passed_over(finished, cache, tmp_path, capsys, damaged):
