@@ -1,7 +1,7 @@
 """What do the seconds of a whole run go into, how much memory does it take, and what does a warm compile cache save?
 
-`python -m experiments.task_aware` with UG-CLU and one seed, on digits and on full Fashion-MNIST, there also
-with the evaluation of a draw of 2,000 examples of each set instead of all 70,000 (`--evaluation-examples`). Oracles are cached
+`python -m experiments.task_aware` with UG-CLU and one seed, on digits and on full Fashion-MNIST, there also with the
+evaluation of a draw of 2,000 examples of each set instead of all 70,000 (`--evaluation-examples`). Oracles are cached
 before the first start that counts; a second start, in another folder, finds the compiled programs of the first.
 """
 

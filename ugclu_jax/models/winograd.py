@@ -4,7 +4,9 @@ For a 4x4 tile d of the image, a kernel g and a 2x2 tile y of the result,
 
     y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A      and by transposition      dg = Gᵀ [Σ_tiles (Bᵀ d B) ⊙ (A dy Aᵀ)] G
 
-where each of the 16 entries of ⊙ is a matrix product over channels. Images pass by chunks that stay in the cache.
+where each of the 16 entries of ⊙ is a matrix product over channels. Images pass by chunks that stay in the cache. As
+terms cancel, a gradient that is exactly 0 in the plain sum may be rounding here: a saliency mask, which compares
+statistics of gradients, may then open or close the weights that no example reaches.
 
 References: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308, section 4.1.
 """

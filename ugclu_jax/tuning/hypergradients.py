@@ -34,7 +34,7 @@ def hypergradient(
     the method settings with `rematerialise=True`, and it keeps the parameters before each chunk of √K steps only.
     Forward mode carries one tangent of the parameters a hyperparameter: for a handful of scalars it needs the least
     memory. The hard mask has derivative 0 in γ; the soft and the straight-through mask have another. Pure: jit it, vmap
-    it; convolutions must be lowered by matrix products in forward mode.
+    it.
 
     Args:
         objective: `(state, reference) -> []`, see `kl_to_oracle` and `expected_accuracy`.
