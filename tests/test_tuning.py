@@ -267,6 +267,22 @@ def test_a_sweep_is_a_loop(x64, at_once):
     assert len(found.table().splitlines()) == 2 + len(POINTS)
 
 
+def test_a_second_sweep_of_as_many_runs_compiles_nothing():
+    traces = []
+
+    def objective(state, reference):
+        traces.append(1)
+        return jnp.sum(jax.flatten_util.ravel_pytree(state.method.params)[0])
+
+    method, problem = method_of(), mlp_problem()
+    first = sweep(objective, method, ["unlearn"], [problem], {"unlearn": HYPER}, POINTS)
+    second = sweep(objective, method, ["unlearn"], [problem], {"unlearn": HYPER}, POINTS[::-1])
+    assert len(traces) == 1
+    np.testing.assert_array_equal(first.values, second.values[::-1])
+    sweep(objective, method, ["unlearn"], [problem], {"unlearn": HYPER}, POINTS[:1])
+    assert len(traces) == 2, "another number of runs is another program"
+
+
 def test_a_sweep_over_devices():
     if jax.local_device_count() < 2:
         pytest.skip("needs two devices: JAX_NUM_CPU_DEVICES=2")

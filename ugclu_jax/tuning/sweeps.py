@@ -1,6 +1,7 @@
 """Many values of the hyperparameters and many seeds as one program: mapped on a device, spread over devices."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -67,10 +68,10 @@ def sweep(
     number_of_devices: int = 1,
     at_once: int | None = None,
 ) -> Sweep:
-    """Serve S problems at P points: all P·S runs are one compiled program.
+    """Serve S problems at P points: all P·S runs are one compiled program, which the next call of as many finds again.
 
     Args:
-        objective: `(state, reference) -> []`.
+        objective: `(state, reference) -> []`; the same one, with the same method, makes the same program.
         method: any.
         kinds: of the requests, static.
         problems: one a seed; tasks and reference are those of the first.
@@ -117,7 +118,17 @@ def sweep(
     hypers = stacked([floats(at(hyper, point)) for point in points for _ in problems])
     seeds = jnp.tile(jnp.arange(each), len(points))
     states, rng_keys = stacked([(problem.state, problem.rng_keys) for problem in problems])
-    chosen = select(number_of_devices)
+    program = _program(objective, method, tuple(kinds), number_of_devices, at_once)
+    values = program(*filled((hypers, seeds), select(number_of_devices)), states, rng_keys, *shared)
+    values = np.asarray(values)[: len(seeds)]
+    return Sweep([dict(point) for point in points], values.reshape(len(points), each))
+
+
+@functools.lru_cache(maxsize=8)
+def _program(
+    objective: Objective, method: Method, kinds: tuple[RequestKind, ...], number_of_devices: int, at_once: int | None
+) -> Callable[..., Array]:
+    """Kept for the last few, as `jax.jit` keeps what it compiled: whoever sweeps in rounds compiles once."""
 
     def run(hyper: Hypers, seed: Array, states: PyTree, rng_keys: Array, tasks: PyTree, reference: PyTree) -> Array:
         # States are picked here, so that as many lie in memory as run at once.
@@ -125,10 +136,7 @@ def sweep(
         problem = Problem(state, rng_keys[seed], tasks, reference)
         return objective(serve(method, kinds, problem, hyper), reference)
 
-    program = spread(chosen, mapped=2, at_once=at_once).program(run)
-    values = program(*filled((hypers, seeds), chosen), states, rng_keys, *shared)
-    values = np.asarray(values)[: len(seeds)]
-    return Sweep([dict(point) for point in points], values.reshape(len(points), each))
+    return spread(select(number_of_devices), mapped=2, at_once=at_once).program(run)
 
 
 def stacked(trees: Sequence[PyTree]) -> PyTree:
