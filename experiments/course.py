@@ -92,7 +92,8 @@ class Course:
         self.finish()
         self.state, self.lines = state, [*self.lines, line]
         # The checkpoint carries the lines: whatever else a kill cuts short is rebuilt from it.
-        self.saving = checkpoints.begin(self.folder, request, state, {"lines": self.lines})
+        metadata = {"configuration": run.plan.settings, "lines": self.lines}
+        self.saving = checkpoints.begin(self.folder, request, state, metadata)
         if run.plan.scenario.stream[request].kind == "unlearn":
             self.finish()
 

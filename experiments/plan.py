@@ -59,6 +59,7 @@ class Plan:
     scenario: Scenario
     situations: list[Situation]
     measured: list[Situation]  # their part that is evaluated
+    settings: dict[str, Any]  # the configuration as the run's folder has it
     folder: RunFolder
     lock: IO[str] | None  # of the first process
     network: Network
@@ -124,6 +125,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         config=config,
         scenario=scenario,
         situations=found,
+        settings=settings,
         measured=found if limit is None else drawn(found, dataset, limit),
         folder=folder,
         lock=lock,

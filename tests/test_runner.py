@@ -93,6 +93,14 @@ def test_a_line_has_every_metric_and_none_where_nothing_is_retained(finished):
     assert again["model"]["UA"] is None and again["model"]["FM"] == 0, "a group learned again starts anew"
 
 
+def test_a_checkpoint_carries_the_configuration_and_the_lines_so_far(finished):
+    folder = RunFolder(finished).checkpoints("ug_clu", 0)
+    for number in (1, 2):
+        content = ocp.metadata(folder / str(number)).custom_metadata["content"]
+        assert content["configuration"] == json.loads((finished / "config.json").read_text())
+        assert content["lines"] == lines_of(finished)[: number + 1]
+
+
 def test_an_evaluation_of_drawn_examples_measures_those_and_changes_nothing_else(finished, cache, tmp_path):
     def measured(examples: int) -> list[dict]:
         path, limit = tmp_path / str(examples), ("--evaluation-examples", str(examples))
