@@ -195,6 +195,13 @@ def preserving_gradient(
 def modulate(mask: PyTree | None, gradient: Params) -> Params:
     """Modulation `S_Q g`, here an element-wise mask `m ⊙ g`; `None` stands for a mask of ones.
 
+    Args:
+        mask: a tree like params with values in [0, 1], see `saliency_mask`.
+        gradient: a tree like params.
+
+    Returns:
+        A tree like params.
+
     >>> import jax.numpy as jnp
     >>> modulate(jnp.array([0.0, 1.0]), jnp.array([3.0, 4.0])).tolist()
     [0.0, 4.0]

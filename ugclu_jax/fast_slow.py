@@ -152,6 +152,14 @@ def inner_steps(
 def slow_step(params: Params, remain_params: Params, slow_step_size: Array | float) -> Params:
     """`θ_{k+1} = θ_k − α (θ_k − θ^R)`: linear interpolation towards the end of the inner steps.
 
+    Args:
+        params: θ_k, before the outer step.
+        remain_params: θ^R, after the inner steps.
+        slow_step_size: α, in [0, 1] as a rule; 0 stays, 1 takes the end of the inner steps.
+
+    Returns:
+        A tree like params.
+
     >>> import jax.numpy as jnp
     >>> slow_step(jnp.array([0.0]), jnp.array([2.0]), 0.5).tolist()
     [1.0]

@@ -74,6 +74,10 @@ class RequestCost(NamedTuple):
 def combine(*, learn: Method, unlearn: Method) -> Method:
     """A method that learns with one and unlearns with another; each keeps its own `extra`.
 
+    Args:
+        learn: whose `learn` serves learn requests.
+        unlearn: whose `unlearn` serves unlearn requests. Both are asked to `init` and to `track`.
+
     >>> from ugclu_jax.methods.do_nothing import do_nothing
     >>> nothing = do_nothing()
     >>> combine(learn=nothing, unlearn=nothing).learn is nothing.learn
@@ -118,6 +122,16 @@ def apply_request(
 
     Returns:
         `(new state, Info)`.
+
+    Example:
+        >>> from ugclu_jax import buffer
+        >>> from ugclu_jax.methods.do_nothing import do_nothing
+        >>> task = Examples(jnp.eye(2), jnp.array([0, 1]), jnp.array([1, -1]), jnp.array(1))
+        >>> empty = buffer.init(2, (2,), jnp.float32, jax.random.key(0))
+        >>> state = CLUState(MethodState(jnp.ones(2), {}), empty)
+        >>> state, _ = apply_request(do_nothing(), "learn", jax.random.key(1), state, (), task)
+        >>> int(state.buffer.count), state.buffer.ids.max().item()
+        (1, 1)
 
     References: arXiv 2505.15178, the continual learning-unlearning stream.
     """
@@ -196,6 +210,10 @@ def predict_program(
     """`predict(params, model_state, inputs [N, ...]) -> logits [N, C]` in evaluation mode, a batch in memory at a time.
 
     Inputs in host memory are read a batch at a time, too.
+
+    Args:
+        apply_fn: the network.
+        batch_size: examples that pass forward at a time, 1 or more; memory grows with it.
 
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
     >>> predict_program(linear, batch_size=2)(jnp.eye(2), {}, jnp.array([[1., 2.], [3., 4.], [5., 6.]])).tolist()

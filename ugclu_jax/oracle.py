@@ -90,6 +90,16 @@ def train_from_scratch(
 
     Returns:
         `(params, model_state)` after the last step.
+
+    Example:
+        >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+        >>> init_fn = lambda rng_key: (jnp.zeros((2, 2)), {})
+        >>> both = Examples(jnp.eye(2), jnp.array([0, 1]), jnp.array([0, 1]), jnp.array(2))
+        >>> params, _ = train_from_scratch(
+        ...     jax.random.key(0), both, apply_fn=linear, init_fn=init_fn, settings=OracleSettings(batch_size=2)
+        ... )
+        >>> params.argmax(axis=1).tolist()  # each of the two inputs has its label
+        [0, 1]
     """
     init_key, data_key, model_key = jax.random.split(rng_key, 3)
     params, model_state = init_fn(init_key)
@@ -152,6 +162,18 @@ def oracle_program(apply_fn: ApplyFn, init_fn: InitFn, settings: OracleSettings)
     """`run(rng_keys [S], examples) -> (params, model_state)`, every leaf with a leading axis S; compiled once a shape.
 
     The seeds are one `vmap` of `train_from_scratch`: keys are mapped, the examples shared.
+
+    Args:
+        apply_fn, init_fn: the network.
+        settings: static.
+
+    Example:
+        >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+        >>> init_fn = lambda rng_key: (jnp.zeros((2, 2)), {})
+        >>> run = oracle_program(linear, init_fn, OracleSettings(epochs=1, batch_size=2))
+        >>> both = Examples(jnp.eye(2), jnp.array([0, 1]), jnp.array([0, 1]), jnp.array(2))
+        >>> run(jax.random.split(jax.random.key(0), 3), both)[0].shape
+        (3, 2, 2)
     """
 
     def train(rng_key: Array, examples: Examples) -> tuple[Params, ModelState]:

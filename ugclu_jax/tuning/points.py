@@ -27,6 +27,11 @@ def grid(values: Mapping[str, Sequence[float]]) -> list[Point]:
 def random(ranges: Ranges, number: int, seed: int = 0) -> list[Point]:
     """`number` points, uniform on a logarithmic scale in every range.
 
+    Args:
+        ranges: lowest and highest value by name, positive.
+        number: of points.
+        seed: of the draw.
+
     Raises:
         ValueError: a range that is empty or not positive.
 
@@ -38,6 +43,11 @@ def random(ranges: Ranges, number: int, seed: int = 0) -> list[Point]:
 
 def sobol(ranges: Ranges, number: int, seed: int = 0) -> list[Point]:
     """`number` points of a scrambled Sobol sequence, on a logarithmic scale: the first of more are the same.
+
+    Args:
+        ranges: lowest and highest value by name, positive.
+        number: of points.
+        seed: of the scrambling.
 
     Raises:
         ValueError: a range that is empty or not positive.
@@ -67,6 +77,10 @@ def _spread(ranges: Ranges, unit: np.ndarray) -> list[Point]:
 
 def at(hyper: Hypers, point: Mapping[str, Any]) -> Hypers:
     """The hyperparameters with those of a point in place, each named `KIND.FIELD`.
+
+    Args:
+        hyper: hyperparameters by kind of request.
+        point: values by name, of any type that the program takes.
 
     Raises:
         ValueError: no such hyperparameter; all names are given.
