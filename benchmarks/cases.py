@@ -119,15 +119,15 @@ def in_float64(case: Case, steps: int) -> Case:
     )
 
 
-def digits_mlp(smoke: bool, options: ModelOptions | None = None) -> Case:
+def digits_mlp(smoke: bool) -> Case:
     """The request of `make demo`, at its size."""
     settings = UGCLUSettings(
         outer_steps=3 if smoke else 40, inner_steps=2 if smoke else 5, saliency_batches=2 if smoke else 8
     )
-    return make("MLP", "mlp", "digits", data.load("digits"), settings, 300, options or ModelOptions())
+    return make("MLP", "mlp", "digits", data.load("digits"), settings, 300, ModelOptions())
 
 
-def fashion_cnn(smoke: bool, options: ModelOptions | None = None) -> Case:
+def fashion_cnn(smoke: bool) -> Case:
     """The request of `--dataset fashion_mnist`, at its size."""
     dataset, data_name = random_images("noise", 640, (28, 28, 1)), "random 28×28 images"
     if not smoke:
@@ -137,10 +137,10 @@ def fashion_cnn(smoke: bool, options: ModelOptions | None = None) -> Case:
             data_name = "random 28×28 images (Fashion-MNIST is not installed)"
     small = UGCLUSettings(outer_steps=2, inner_steps=2, task_batch_size=16, remain_batch_size=16, saliency_batches=1)
     settings = small if smoke else UGCLUSettings(outer_steps=100, inner_steps=5)
-    return make("CNN", "cnn", data_name, dataset, settings, 100 if smoke else 5000, options or ModelOptions())
+    return make("CNN", "cnn", data_name, dataset, settings, 100 if smoke else 5000, ModelOptions())
 
 
-def random_resnet(smoke: bool, options: ModelOptions | None = None) -> Case:
+def random_resnet(smoke: bool) -> Case:
     """A few steps of the request of `recorded/openclipart.json`, whose mask needs no gradient of each example."""
     batch = 8 if smoke else 32
     settings = UGCLUSettings(
@@ -153,8 +153,8 @@ def random_resnet(smoke: bool, options: ModelOptions | None = None) -> Case:
     )
     side = 8 if smoke else 32
     dataset = random_images("noise", 640, (side, side, 3))
-    given = options or (ModelOptions(width=4, depth=1) if smoke else ModelOptions())
-    return make("ResNet-18", "resnet18", f"random {side}×{side} images", dataset, settings, 400, given)
+    options = ModelOptions(width=4, depth=1) if smoke else ModelOptions()
+    return make("ResNet-18", "resnet18", f"random {side}×{side} images", dataset, settings, 400, options)
 
 
 CASES: dict[str, Callable[..., Case]] = {"mlp": digits_mlp, "cnn": fashion_cnn, "resnet18": random_resnet}

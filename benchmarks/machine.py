@@ -17,7 +17,6 @@ from benchmarks.cases import CASES, Case
 from benchmarks.document import Section, Table
 from benchmarks.requests_against_torch import core_counts, ours
 from ugclu_jax.components import preserving_gradient
-from ugclu_jax.models import ModelOptions
 from ugclu_jax.types import EVALUATION_EXAMPLES, Batch
 
 MEASURE = "benchmarks.machine:measure"
@@ -53,6 +52,11 @@ def operations(program: Any) -> int:
             # Zeros that dilate the input are not counted.
             zeros = math.prod(parameters["lhs_dilation"])
             total += 2 * math.prod(equation.outvars[0].aval.shape) * taps // zeros
+        elif name in ("fast_convolution", "fast_convolution_weight_gradient"):
+            of_sum = name == "fast_convolution"
+            kernel, outputs = (equation.invars[1], equation.outvars[0])[:: 1 if of_sum else -1]
+            zeros = math.prod(parameters["dilation"])
+            total += 2 * math.prod(outputs.aval.shape) * math.prod(kernel.aval.shape[:3]) // zeros
         repeats = parameters["length"] if name == "scan" else 1
         total += repeats * sum(operations(one) for value in parameters.values() for one in _inner(value))
     return total
@@ -69,9 +73,9 @@ def gradient_operations(case: Case) -> int:
     return operations(traced.jaxpr)
 
 
-def measure(cores: int, case: str, smoke: bool, repeats: int, options: dict[str, Any] | None = None) -> dict[str, Any]:
+def measure(cores: int, case: str, smoke: bool, repeats: int) -> dict[str, Any]:
     """Seconds of a case and of a matrix product, and the operations of both; arguments as in the comparison."""
-    made = CASES[case](smoke, None if options is None else ModelOptions(**options))
+    made = CASES[case](smoke)
     request, size = ours(made), 256 if smoke else 3072
     matrix = jax.random.normal(jax.random.key(0), (size, size))
     product = jax.jit(jnp.matmul)

@@ -17,7 +17,6 @@ from benchmarks import document, process, timing
 from benchmarks.cases import CASES, Case, in_float64
 from benchmarks.document import Section, Table
 from ugclu_jax.learner import CLUState, request_program
-from ugclu_jax.models import ModelOptions
 
 MEASURE = "benchmarks.requests_against_torch:measure"
 AGREEMENT = "benchmarks.requests_against_torch:agreement"
@@ -123,7 +122,7 @@ def agreement(cores: int, case: str, smoke: bool, saliency_threshold: float | No
     return apart
 
 
-def measure(cores: int, case: str, smoke: bool, repeats: int, options: dict[str, Any] | None = None) -> dict[str, Any]:
+def measure(cores: int, case: str, smoke: bool, repeats: int) -> dict[str, Any]:
     """Seconds of one case by both programs, in a process with `cores` cores.
 
     Args:
@@ -131,12 +130,11 @@ def measure(cores: int, case: str, smoke: bool, repeats: int, options: dict[str,
         case: key of `CASES`.
         smoke: smallest size.
         repeats: of each program.
-        options: of the network, as `ModelOptions` has them; None = the case's own.
     """
     import torch
 
     torch.set_num_threads(cores)
-    made = CASES[case](smoke, None if options is None else ModelOptions(**options))
+    made = CASES[case](smoke)
     request = ours(made)
     programs = {"ours": request.serve, "torch": theirs(made)}
     if case != "mlp":

@@ -117,6 +117,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     settings = {"experiment": name, **settings}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     found, limit = situations(scenario.stream, dataset, scenario.groups), config.evaluation_examples
+    measured = found if limit is None else drawn(found, dataset, limit)  # before the folder is made: it may refuse
     path = config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
     folder = RunFolder(path.absolute())
     lock = open_folder(folder, settings, to_json(scenario.stream, dataset.train_ids), config.cache_dir / "oracles")
@@ -125,8 +126,8 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         config=config,
         scenario=scenario,
         situations=found,
+        measured=measured,
         settings=settings,
-        measured=found if limit is None else drawn(found, dataset, limit),
         folder=folder,
         lock=lock,
         network=network,

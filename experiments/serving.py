@@ -118,12 +118,16 @@ class Run:
             np.asarray(predict(params, model_state, self.test_inputs)),
         )
 
+    @functools.cached_property
+    def rows_read(self) -> tuple[tuple[np.ndarray, ...], ...]:
+        """Rows of the training split, and of the test split, that the evaluation of each request reads."""
+        return tuple(zip(*map(rows_of, self.plan.measured), strict=True))
+
     def measured_logits(self, request: int, params: Any, model_state: Any) -> Logits:
         """Outputs of one network, NaN where the evaluation of the request does not look."""
         dataset, classes = self.plan.scenario.dataset, self.plan.scenario.dataset.num_classes
         outputs = []
-        for split, inputs in enumerate((dataset.train_inputs, dataset.test_inputs)):
-            read = [rows_of(situation)[split] for situation in self.plan.measured]
+        for inputs, read in zip((dataset.train_inputs, dataset.test_inputs), self.rows_read, strict=True):
             full, rows = np.full((len(inputs), classes), np.nan, np.float32), read[request]
             if len(rows):
                 # Of one size for all requests, so that the program is compiled once.

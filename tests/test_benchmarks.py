@@ -2,11 +2,15 @@
 
 import importlib
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from benchmarks import document
 from benchmarks.__main__ import NAMES
 from benchmarks.document import Section, Table
+from benchmarks.machine import operations
+from ugclu_jax.models.fast_conv import fast_conv
 
 
 @pytest.mark.parametrize("name", ["growth", "buffer_sizes", "whole_runs"])
@@ -29,6 +33,21 @@ def test_every_benchmark_is_a_module_with_a_question():
     for name in NAMES:
         module = importlib.import_module(f"benchmarks.{name}") if name != "requests_against_torch" else None
         assert module is None or module.__doc__.splitlines()[0].endswith("?")
+
+
+@pytest.mark.parametrize(
+    "strides, pads, sides", [((1, 1), ((1, 1), (1, 1)), (6, 6)), ((2, 2), ((0, 1), (0, 1)), (3, 3))]
+)
+def test_operations_of_a_fast_convolution_and_its_gradients_are_three_times_the_sum(strides, pads, sides):
+    x, kernel = jnp.zeros((5, 6, 6, 2)), jnp.zeros((3, 3, 2, 4))
+
+    def loss(x, kernel):
+        return fast_conv(x, kernel, strides, pads).sum()
+
+    each = 2 * 5 * sides[0] * sides[1] * 4 * 3 * 3 * 2  # a multiplication and an addition a tap, channel and output
+    assert operations(jax.make_jaxpr(loss)(x, kernel).jaxpr) == each
+    traced = jax.make_jaxpr(jax.value_and_grad(loss, (0, 1)))(x, kernel)
+    assert operations(traced.jaxpr) == 3 * each
 
 
 def test_a_section_replaces_its_own_alone(tmp_path):

@@ -196,7 +196,7 @@ def modulate(mask: PyTree | None, gradient: Params) -> Params:
     """Modulation `S_Q g`, here an element-wise mask `m ⊙ g`; `None` stands for a mask of ones.
 
     Args:
-        mask: a tree like params with values in [0, 1], see `saliency_mask`.
+        mask: a tree like params with values in [0, 1], see `saliency.make_mask`.
         gradient: a tree like params.
 
     Returns:
