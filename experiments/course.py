@@ -67,11 +67,12 @@ class Course:
         self.like = self.state = run.fresh_state(method, seed)
         self.lines: list[dict[str, Any]] = []
         self.saving: checkpoints.Saving | None = None
-        restored = last_good(run.plan, self.folder, self.like)
-        if restored is not None:
-            self.state, self.lines = restored.state, restored.metadata["lines"]
-            for request in range(restored.request + 1):  # what a kill may have left undone
-                self.forget(request)
+        with run.spending("checkpoints"):
+            restored = last_good(run.plan, self.folder, self.like)
+            if restored is not None:
+                self.state, self.lines = restored.state, restored.metadata["lines"]
+                for request in range(restored.request + 1):  # what a kill may have left undone
+                    self.forget(request)
         publish(method, seed, self.lines)
 
     def advance(self, request: int, served: tuple[CLUState, Info, RequestCost]) -> None:
@@ -93,7 +94,8 @@ class Course:
         self.state, self.lines = state, [*self.lines, line]
         # The checkpoint carries the lines: whatever else a kill cuts short is rebuilt from it.
         metadata = {"configuration": run.plan.settings, "lines": self.lines}
-        self.saving = checkpoints.begin(self.folder, request, state, metadata)
+        with run.spending("checkpoints"):
+            self.saving = checkpoints.begin(self.folder, request, state, metadata)
         if run.plan.scenario.stream[request].kind == "unlearn":
             self.finish()
 
@@ -106,12 +108,15 @@ class Course:
         """
         if self.saving is None:
             return
-        self.saving.wait()
-        request = len(self.lines) - 1
-        if self.run.plan.scenario.stream[request].kind == "unlearn":
-            checkpoints.restore(self.folder, request, self.like)  # whole, before the others are touched
-            self.forget(request)
-        checkpoints.keep_newest(self.folder, self.run.plan.config.keep)
+        with self.run.spending("checkpoints"):
+            self.saving.wait()
+            request = len(self.lines) - 1
+            unlearned = self.run.plan.scenario.stream[request].kind == "unlearn"
+            if unlearned:
+                checkpoints.restore(self.folder, request, self.like)  # whole, before the others are touched
+            checkpoints.keep_newest(self.folder, self.run.plan.config.keep)
+            if unlearned:
+                self.forget(request)
         self.publish(self.method, self.seed, self.lines)
         self.saving = None
 

@@ -52,12 +52,12 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
                 str(error)
                 for error in run_streams(run, method, seeds[first : first + at_once], publish, stop or Stop())
             ]
-    whole = time.perf_counter() - start
     if not devices.is_first():
         if diverged:
             raise RunFailed("\n".join(diverged))
         return
-    page = report.write_html(plan.folder.path)
+    with run.spending("report"):
+        page = report.write_html(plan.folder.path)
     # Never narrower than the table: squeezed, it would lose the names of the requests.
     wide = Console(file=plan.console.file, width=max(plan.console.width, TABLE_WIDTH))
     found = list(itertools.chain.from_iterable(lines.values()))
@@ -65,7 +65,8 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
         wide.print(request_table(found))
     elif found:
         conclude(plan, found)
-    run.spent["checkpoints and the rest"] = whole - sum(run.spent.values())
+    whole = time.perf_counter() - start
+    run.spent["the rest"] = whole - sum(run.spent.values())
     spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in run.spent.items())
     plan.console.print(f"Seconds:    {spent}", highlight=False, soft_wrap=True)
     plan.console.print(f"Run folder: {plan.folder.path}", highlight=False, soft_wrap=True)

@@ -4,6 +4,8 @@ import functools
 import math
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -60,6 +62,10 @@ def prediction_batch(example_shape: tuple[int, ...]) -> int:
     return max(1, min(100, 2**20 // math.prod(example_shape)))
 
 
+BATCHES_GATHERED = 16
+"""Prediction batches whose inputs are copied together for an evaluation that does not read all of them."""
+
+
 class Learned(NamedTuple):
     """A learn request that methods of one learner have in common."""
 
@@ -83,11 +89,11 @@ class Run:
         self.run_request = request_program(devices.layout(plan.devices) if several and not by_seed else ONE_DEVICE)
         self.run_seeds = request_program(devices.spread(plan.devices, 2)) if several and by_seed else None
         self.test_inputs = self.placed(dataset.test_inputs)
-        size = prediction_batch(dataset.train_inputs.shape[1:])
+        self.batch = prediction_batch(dataset.train_inputs.shape[1:])
         self.predict = (
-            devices.predict_program(plan.network.apply_fn, plan.devices, size)
+            devices.predict_program(plan.network.apply_fn, plan.devices, self.batch)
             if self.divided
-            else predict_program(plan.network.apply_fn, size)
+            else predict_program(plan.network.apply_fn, self.batch)
         )
         network = {"apply_fn": plan.network.apply_fn, "init_fn": plan.network.init_fn}
         train = functools.partial(oracle.train_from_scratch, settings=plan.config.oracle, **network)
@@ -96,10 +102,19 @@ class Run:
             if several
             else oracle.oracle_program(settings=plan.config.oracle, **network)
         )
-        self.spent = Counter[str]()  # seconds by what they went into
+        self.spent = Counter[str]()  # seconds by what they went into; `oracles` with their own evaluation
         self.oracles: dict[int, OracleRecord] = {}
         self.learned: dict[tuple[str, int, int], Learned] = {}
         self.measured: dict[tuple[str, int, int], dict[str, Any]] = {}
+
+    @contextmanager
+    def spending(self, what: str) -> Iterator[None]:
+        """Count the seconds of a block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent[what] += time.perf_counter() - start
 
     def placed(self, inputs: np.ndarray) -> Array | ShardedArray:
         """Inputs to predict on, where `predict` wants them."""
@@ -125,13 +140,16 @@ class Run:
 
     def measured_logits(self, request: int, params: Any, model_state: Any) -> Logits:
         """Outputs of one network, NaN where the evaluation of the request does not look."""
-        dataset, classes = self.plan.scenario.dataset, self.plan.scenario.dataset.num_classes
-        outputs = []
-        for inputs, read in zip((dataset.train_inputs, dataset.test_inputs), self.rows_read, strict=True):
-            full, rows = np.full((len(inputs), classes), np.nan, np.float32), read[request]
-            if len(rows):
-                # Of one size for all requests, so that the program is compiled once.
-                chosen = self.placed(inputs[np.resize(rows, max(map(len, read)))])
+        dataset, outputs = self.plan.scenario.dataset, []
+        sides = (dataset.train_inputs, self.train_inputs), (dataset.test_inputs, self.test_inputs)
+        for (inputs, resident), read in zip(sides, self.rows_read, strict=True):
+            full = np.full((len(inputs), dataset.num_classes), np.nan, np.float32)
+            # Of one size for all requests, so that the program is compiled once.
+            size = min(BATCHES_GATHERED * self.batch, max(map(len, read)))
+            for start in range(0, len(read[request]), size):
+                rows = read[request][start : start + size]
+                padded = np.resize(rows, size)
+                chosen = resident[padded] if isinstance(resident, jax.Array) else self.placed(inputs[padded])
                 full[rows] = np.asarray(self.predict(params, model_state, chosen))[: len(rows)]
             outputs.append(full)
         return Logits(*outputs)
@@ -183,24 +201,21 @@ class Run:
         if request not in self.oracles:
             plan, measured = self.plan, self.plan.measured[request]
             seeds = tuple(range(plan.config.oracle_seeds))
-            with plan.progress.waiting(f"oracles after request {request + 1}"):
+            with plan.progress.waiting(f"oracles after request {request + 1}"), self.spending("oracles"):
                 (_, _, train, test), seconds = self.trained(plan.situations[request].retained, seeds, ORACLE_KEY)
-            self.spent["oracles"] += seconds
-            logits = Logits(train, test)
-            self.oracles[request] = OracleRecord(
-                logits,
-                measure_oracles(logits, plan.scenario.dataset, measured, seed=request),
-                seconds,
-            )
+                logits = Logits(train, test)
+                metrics = measure_oracles(logits, plan.scenario.dataset, measured, seed=request)
+            self.oracles[request] = OracleRecord(logits, metrics, seconds)
         return self.oracles[request]
 
     def fresh_state(self, method: str, seed: int) -> CLUState:
         """The state before the first request."""
         init_key, buffer_key = jax.random.split(jax.random.key(seed))
-        params, model_state = jax.jit(self.plan.network.init_fn)(init_key)
-        inputs = self.train_inputs
-        buffer = buffer_lib.init(self.plan.config.capacity, inputs.shape[1:], inputs.dtype, buffer_key)
-        return CLUState(self.plan.entries[method].method.init(params, model_state), buffer)
+        with self.spending("compilation"):  # the rest of it is nothing
+            params, model_state = jax.jit(self.plan.network.init_fn)(init_key)
+            inputs = self.train_inputs
+            buffer = buffer_lib.init(self.plan.config.capacity, inputs.shape[1:], inputs.dtype, buffer_key)
+            return CLUState(self.plan.entries[method].method.init(params, model_state), buffer)
 
     def shared(self, method: str, seed: int, request: int) -> tuple[str, int, int] | None:
         """Name of the work that a method has in common with others: what its learner does before anything is unlearned.
@@ -290,8 +305,9 @@ class Run:
         own = self.measured.get(key) if key is not None else None
         if own is None:
             network = state.method.params, state.method.model_state
-            everything = plan.config.evaluation_examples is None
-            logits = self.logits(*network) if everything else self.measured_logits(request, *network)
+            # Divided inputs are passed over where they lie: to gather rows would move them between devices.
+            whole = self.divided and plan.config.evaluation_examples is None
+            logits = self.logits(*network) if whole else self.measured_logits(request, *network)
             earlier = [line["model"] for line in history]
             dataset = plan.scenario.dataset
             oracles, oracle_metrics = (record.logits, record.metrics["oracle"]) if record else (None, None)

@@ -119,6 +119,32 @@ def test_an_evaluation_of_drawn_examples_measures_those_and_changes_nothing_else
     assert float(50 * part[0]["model"]["RA"]).is_integer()
 
 
+def test_an_evaluation_passes_over_what_it_reads_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(serving, "BATCHES_GATHERED", 2)
+    monkeypatch.setattr(serving, "prediction_batch", lambda shape: 4)  # 40 rows: five chunks of 8
+    dataset = data.subset(data.load("digits"), 20, seed=0)
+    scenario = task_aware.build_scenario(
+        config := task_aware.TaskAwareConfig(run_dir=tmp_path, sequence="L1 L3"), dataset
+    )
+    prepared = plan.prepare("task_aware", config, scenario, Console(quiet=True), "the command")
+    own = serving.Run(prepared)
+    network = own.fresh_state("ug_clu", 0).method[:2]
+    passed = []
+    predict = own.predict
+    monkeypatch.setattr(own, "predict", lambda *rest: passed.append(len(rest[2])) or predict(*rest))
+    measured = own.measured_logits(0, *network)
+    of_test = np.isin(dataset.test_labels, (0, 1))
+    assert passed == [8] * (5 + -(-of_test.sum() // 8))
+    whole = own.logits(*network)
+    for part, full, read in (
+        (measured.train, whole.train, np.isin(dataset.train_labels, (0, 1))),
+        (measured.test, whole.test, of_test),
+    ):
+        np.testing.assert_allclose(part[read], full[read], rtol=1e-5, atol=1e-6)
+        assert np.isnan(part[~read]).all()
+    prepared.lock.close()
+
+
 @pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("damaged", [[2, 1], [2, 1, 0]])
 def test_every_damaged_checkpoint_is_named_and_passed_over(finished, cache, tmp_path, capsys, damaged):
