@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from rich.markup import escape
 
@@ -129,7 +130,8 @@ class Course:
 
         def without(state: CLUState) -> CLUState:
             kept = state.method._replace(extra=method.track("unlearn", state.method.extra, task))
-            return CLUState(kept, buffer_lib.remove(state.buffer, task.ids))
+            # Compiled as one: step by step it would be a dozen programs.
+            return CLUState(kept, jax.jit(buffer_lib.remove)(state.buffer, task.ids))
 
         checkpoints.purge(self.folder, request, self.like, without)
 

@@ -26,6 +26,19 @@ ORACLE_KEY = 2**31 - 1
 """Folded into an oracle's seed, so that no oracle shares its key with a run of the same seed."""
 
 
+COMPILING = {f"/jax/core/compile/{step}_duration" for step in ("jaxpr_to_mlir_module", "backend_compile")}
+"""JAX's events of what a compilation takes; tracing is left out, since the events of nested functions overlap."""
+_COMPILED = Counter[str]()  # seconds by event, of the process
+
+
+def _note_compilation(event: str, seconds: float, **_: Any) -> None:
+    if event in COMPILING:
+        _COMPILED[event] += seconds
+
+
+jax.monitoring.register_event_duration_secs_listener(_note_compilation)
+
+
 def training_inputs(plan: Plan, divided: bool) -> Array | HostArray | ShardedArray:
     """Where the training inputs lie: divided over the devices, whole on each, or in host memory where they do not fit.
 
@@ -109,12 +122,13 @@ class Run:
 
     @contextmanager
     def spending(self, what: str) -> Iterator[None]:
-        """Count the seconds of a block."""
-        start = time.perf_counter()
+        """Count the seconds of a block; those in which it compiles count as compilation."""
+        start, compiled = time.perf_counter(), sum(_COMPILED.values())
         try:
             yield
         finally:
-            self.spent[what] += time.perf_counter() - start
+            compiling = sum(_COMPILED.values()) - compiled
+            self.spent.update({what: time.perf_counter() - start - compiling, "compilation": compiling})
 
     def placed(self, inputs: np.ndarray) -> Array | ShardedArray:
         """Inputs to predict on, where `predict` wants them."""
@@ -287,6 +301,31 @@ class Run:
         """Count what a request cost."""
         self.spent.update({"requests": cost.seconds, "compilation": cost.compile_seconds})
 
+    def measure(
+        self,
+        method: str,
+        seed: int,
+        request: int,
+        state: CLUState,
+        record: OracleRecord | None,
+        history: list[dict[str, Any]],
+    ) -> dict[str, Any]:
+        """The model's own metrics after a request, or those of a method that learned it in the same way."""
+        plan, key = self.plan, self.shared(method, seed, request)
+        if key is not None and key in self.measured:
+            return self.measured[key]
+        network = state.method.params, state.method.model_state
+        # Divided inputs are passed over where they lie: to gather rows would move them between devices.
+        whole = self.divided and plan.config.evaluation_examples is None
+        logits = self.logits(*network) if whole else self.measured_logits(request, *network)
+        earlier = [line["model"] for line in history]
+        oracles, metrics = (record.logits, record.metrics["oracle"]) if record else (None, None)
+        dataset, measured = plan.scenario.dataset, plan.measured[request]
+        own = measure_model(logits, oracles, metrics, dataset, measured, earlier, seed=request)
+        if key is not None:
+            self.measured[key] = own
+        return own
+
     def evaluate(
         self,
         method: str,
@@ -300,22 +339,9 @@ class Run:
         """The line of metrics of a request."""
         plan, asked, situation = self.plan, self.plan.scenario.stream[request], self.plan.situations[request]
         record = self.oracle_record(request) if self.has_oracles(request) else None
-        start = time.perf_counter()
-        key = self.shared(method, seed, request)
-        own = self.measured.get(key) if key is not None else None
-        if own is None:
-            network = state.method.params, state.method.model_state
-            # Divided inputs are passed over where they lie: to gather rows would move them between devices.
-            whole = self.divided and plan.config.evaluation_examples is None
-            logits = self.logits(*network) if whole else self.measured_logits(request, *network)
-            earlier = [line["model"] for line in history]
-            dataset = plan.scenario.dataset
-            oracles, oracle_metrics = (record.logits, record.metrics["oracle"]) if record else (None, None)
-            own = measure_model(logits, oracles, oracle_metrics, dataset, plan.measured[request], earlier, seed=request)
-            if key is not None:
-                self.measured[key] = own
-        seconds = time.perf_counter() - start
-        self.spent["evaluation"] += seconds
+        before = self.spent["evaluation"]
+        with self.spending("evaluation"):
+            own = self.measure(method, seed, request, state, record, history)
         return {
             "method": method,
             "seed": seed,
@@ -338,7 +364,7 @@ class Run:
             "timing": {
                 "RTE": cost.seconds,
                 "compile_seconds": cost.compile_seconds,
-                "evaluation_seconds": seconds,
+                "evaluation_seconds": self.spent["evaluation"] - before,
                 "oracle_seconds": record.seconds if record else None,
             },
         }

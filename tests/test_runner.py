@@ -6,6 +6,7 @@ What a run leaves, kills and refusals of settings are in `test_experiments.py`.
 import gc
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,6 +144,21 @@ def test_an_evaluation_passes_over_what_it_reads_and_nothing_else(tmp_path, monk
         np.testing.assert_allclose(part[read], full[read], rtol=1e-5, atol=1e-6)
         assert np.isnan(part[~read]).all()
     prepared.lock.close()
+
+
+def test_what_a_block_compiles_counts_as_compilation(monkeypatch):
+    own = SimpleNamespace(spent=Counter())
+    monkeypatch.setattr(serving.time, "perf_counter", iter([100.0, 107.0]).__next__)
+    with serving.Run.spending(own, "evaluation"):
+        for event in (*serving.COMPILING, "/jax/core/compile/jaxpr_trace_duration"):
+            jax.monitoring.record_event_duration_secs(event, 2.0)
+    assert own.spent == {"evaluation": pytest.approx(3.0), "compilation": pytest.approx(4.0)}
+
+
+def test_jax_tells_what_it_compiles():
+    before = Counter(serving._COMPILED)
+    jax.jit(lambda x: x + 0.125).lower(jax.ShapeDtypeStruct((3,), "float32")).compile()
+    assert set(serving._COMPILED - before) == serving.COMPILING
 
 
 @pytest.mark.usefixtures("collected")
