@@ -34,7 +34,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
     """Run a command in the root of the repository.
 
     Raises:
-        RuntimeError: it failed; with the end of what it said.
+        RuntimeError: it failed; with the end of what it said, the result included where it came so far.
     """
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         start = time.perf_counter()
@@ -48,7 +48,9 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
         errors.seek(0)
         said = output.read()
         if process.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with code {process.returncode}:\n{errors.read()[-2000:]}")
+            raise RuntimeError(
+                f"{' '.join(command)} ended with code {process.returncode}:\n{errors.read()[-2000:]}{said[-200:]}"
+            )
     return Finished(said, seconds, usage.ru_maxrss * 1024)
 
 
@@ -80,4 +82,5 @@ if __name__ == "__main__":
     # Before anything makes threads: XLA makes as many as there are cores at that moment.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
     result = getattr(importlib.import_module(module), name)(cores=int(cores), **json.loads(arguments))
-    print(json.dumps(result))
+    print(json.dumps(result), flush=True)
+    os._exit(0)  # the orderly end of a process with JAX may abort with a corrupted heap: jax-ml/jax#30731
