@@ -1,8 +1,9 @@
 """What do the seconds of a whole run go into, how much memory does it take, and what does a warm compile cache save?
 
-`python -m experiments.task_aware` with UG-CLU and the seeds of the settings: one on digits, three on full Fashion-MNIST,
-there also with the evaluation of all 70,000 examples instead of a draw of 2,000 of each set. Oracles are cached before
-the first start that counts; a second start, in another folder, finds the compiled programs of the first.
+`python -m experiments.task_aware` with UG-CLU and the seeds of the settings: one on digits, three on full
+Fashion-MNIST, there also with the evaluation of all 70,000 examples instead of a draw of 2,000 of each set. Oracles
+are cached before the first start that counts; a second start, in another folder, finds the compiled programs of the
+first.
 """
 
 import os
