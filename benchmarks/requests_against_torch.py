@@ -1,8 +1,9 @@
 """How long does a whole unlearn request of UG-CLU take, against a plain PyTorch program of the same algorithm?
 
 The same weights, the same batches, the same gradient evaluations, as many threads. The library draws its batches and
-removes the examples from its buffer within its time; PyTorch, eager, has its batches at hand. Outputs are compared
-before anything is timed, in float64.
+removes the examples from its buffer within its time; PyTorch, eager, has its batches at hand. On two cores the library
+runs twice: on one device that has both, and divided over two host devices (`JAX_NUM_CPU_DEVICES=2`, `--devices all`),
+the time to lay the state on them within it. Outputs are compared before anything is timed, in float64.
 """
 
 import copy
@@ -16,7 +17,8 @@ import numpy as np
 from benchmarks import document, process, timing
 from benchmarks.cases import CASES, Case, in_float64
 from benchmarks.document import Section, Table
-from ugclu_jax.learner import CLUState, request_program
+from ugclu_jax import devices
+from ugclu_jax.learner import ONE_DEVICE, CLUState, request_program
 
 MEASURE = "benchmarks.requests_against_torch:measure"
 AGREEMENT = "benchmarks.requests_against_torch:agreement"
@@ -36,14 +38,16 @@ class Request(NamedTuple):
     compile_seconds: float
 
 
-def ours(case: Case) -> Request:
-    """The request as the library serves it."""
-    run, method = request_program(), case.method
+def ours(case: Case, over: devices.Devices | None = None) -> Request:
+    """The request as the library serves it, on one device or divided over several as an experiment divides it."""
+    run, method, task = request_program(devices.layout(over) if over else ONE_DEVICE), case.method, case.task
+    if over:
+        task = task._replace(inputs=devices.shard_rows(np.asarray(task.inputs), over))
 
     def serve() -> CLUState:
-        return run(method, "unlearn", case.rng_key, case.state, case.hyper, case.task)[0]
+        return run(method, "unlearn", case.rng_key, case.state, case.hyper, task)[0]
 
-    state, info, cost = run(method, "unlearn", case.rng_key, case.state, case.hyper, case.task)
+    state, info, cost = run(method, "unlearn", case.rng_key, case.state, case.hyper, task)
     return Request(serve, state, np.asarray(info.task_losses), float(info.gradient_evaluations), cost.compile_seconds)
 
 
@@ -96,7 +100,7 @@ def difference(case: Case, request: Request, module: Any) -> float:
 
 
 def agreement(cores: int, case: str, smoke: bool, saliency_threshold: float | None = None) -> float:
-    """`difference` of the two programs in float64 on the first steps of a case.
+    """Largest `difference` of the programs in float64 on the first steps of a case.
 
     Args:
         cores, case, smoke: as in `measure`.
@@ -114,19 +118,29 @@ def agreement(cores: int, case: str, smoke: bool, saliency_threshold: float | No
         if saliency_threshold is not None:
             threshold = jax.numpy.float64(saliency_threshold)
             made = made._replace(hyper=dataclasses.replace(made.hyper, saliency_threshold=threshold))
-        request = ours(made)
         module, losses = theirs(made)()
-        apart = difference(made, request, module)
-        assert apart <= TOLERANCE, f"{case}: parameters differ by {apart:.2g}, relative to how far they moved"
-        np.testing.assert_allclose(losses, request.task_losses, rtol=TOLERANCE)
-    return apart
+        largest = 0.0
+        for name, request in requests(made, cores).items():
+            apart = difference(made, request, module)
+            assert apart <= TOLERANCE, (
+                f"{case}, {name}: parameters differ by {apart:.2g}, relative to how far they moved"
+            )
+            np.testing.assert_allclose(losses, request.task_losses, rtol=TOLERANCE)
+            largest = max(largest, apart)
+    return largest
+
+
+def requests(case: Case, cores: int) -> dict[str, Request]:
+    """The library's programs by name: on one device, and on as many as there are cores where these are several."""
+    made = {"ours": ours(case)}
+    return made | ({"divided": ours(case, devices.select(cores))} if cores > 1 else {})
 
 
 def measure(cores: int, case: str, smoke: bool, repeats: int) -> dict[str, Any]:
     """Seconds of one case by both programs, in a process with `cores` cores.
 
     Args:
-        cores: threads of PyTorch; XLA has as many as the process has cores.
+        cores: threads of PyTorch, and host devices of JAX; XLA has as many threads as the process has cores.
         case: key of `CASES`.
         smoke: smallest size.
         repeats: of each program.
@@ -135,44 +149,55 @@ def measure(cores: int, case: str, smoke: bool, repeats: int) -> dict[str, Any]:
 
     torch.set_num_threads(cores)
     made = CASES[case](smoke)
-    request = ours(made)
-    programs = {"ours": request.serve, "torch": theirs(made)}
+    mine, others = requests(made, cores), {"torch": theirs(made)}
     if case != "mlp":
-        programs["channels_last"] = theirs(made, channels_last=True)
-    apart = [difference(made, request, programs[name]()[0]) for name in list(programs)[1:]]
+        others["channels_last"] = theirs(made, channels_last=True)
+    apart = [difference(made, request, serve()[0]) for request in mine.values() for serve in others.values()]
+    programs = {name: request.serve for name, request in mine.items()} | others
     return {
         "name": made.name,
         "data": made.data,
         "steps": f"{made.settings.outer_steps} × (1 + {made.settings.inner_steps})",
         "mask": made.settings.saliency,
-        "evaluations": request.evaluations,
+        "evaluations": mine["ours"].evaluations,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(made.state.method.params)),
-        "compile": request.compile_seconds,
+        "compile": [request.compile_seconds for request in mine.values()],
         "difference": max(apart),
         "seconds": timing.interleaved(programs, repeats),
     }
 
 
 def core_counts(smoke: bool) -> list[int]:
-    """1 and 2, as far as there are so many."""
-    return [1] if smoke else [count for count in (1, 2) if count <= process.cores_here()]
+    """1 and 2, as far as there are so many; at smoke size the last of them."""
+    counts = [count for count in (1, 2) if count <= process.cores_here()]
+    return counts[-1:] if smoke else counts
+
+
+def split(cores: int) -> dict[str, str]:
+    """The environment in which JAX makes a host device of each core."""
+    return {"JAX_NUM_CPU_DEVICES": str(cores)}
 
 
 def row(cores: int, found: dict[str, Any]) -> tuple[str, ...]:
     """One line of the table."""
     seconds = found["seconds"]
     spreads = {name: timing.spread(values) for name, values in seconds.items()}
-    best = min((name for name in seconds if name != "ours"), key=lambda name: spreads[name].median)
+    best = min((name for name in seconds if name in ("torch", "channels_last")), key=lambda name: spreads[name].median)
+
+    def shown(name: str) -> str:
+        return str(spreads[name]) if name in spreads else "–"
+
+    def faster(name: str) -> str:
+        return str(timing.ratio(seconds[best], seconds[name])) if name in seconds else "–"
+
     return (
         f"{found['name']}, {found['data']}",
         str(cores),
         found["steps"],
         f"{found['evaluations']:.3g}, {found['mask']}",
-        str(spreads["ours"]),
-        str(spreads["torch"]),
-        str(spreads["channels_last"]) if "channels_last" in spreads else "–",
-        f"{timing.ratio(seconds[best], seconds['ours'])}",
-        timing.number(found["compile"]),
+        *(shown(name) for name in ("ours", "divided", "torch", "channels_last")),
+        *(faster(name) for name in ("ours", "divided")),
+        ", ".join(map(timing.number, found["compile"])),
         f"{found['difference']:.0e}",
     )
 
@@ -180,17 +205,26 @@ def row(cores: int, found: dict[str, Any]) -> tuple[str, ...]:
 def run(smoke: bool) -> Section:
     """Every case at one and two cores."""
     header = (
-        "network, data", "cores", "outer × (fast + inner) steps", "gradient evaluations, mask", "ours, s", "PyTorch, s",
-        "PyTorch channels_last, s", "faster than the better PyTorch, times", "compilation, s", "parameters apart",
+        "network, data", "cores", "outer × (fast + inner) steps", "gradient evaluations, mask", "ours, s",
+        "ours, a device a core, s", "PyTorch, s", "PyTorch channels_last, s", "faster than the better PyTorch, times",
+        "a device a core, times", "compilation, s", "parameters apart",
     )  # fmt: skip
     rows, apart = [], {}
     for case in CASES:
         free = None if case != "resnet18" or smoke else 0.0
+        counts = core_counts(smoke)
         apart[case], _ = process.call(
-            AGREEMENT, cores=core_counts(smoke)[-1], case=case, smoke=smoke, saliency_threshold=free
+            AGREEMENT,
+            cores=counts[-1],
+            environment=split(counts[-1]),
+            case=case,
+            smoke=smoke,
+            saliency_threshold=free,
         )
-        for cores in core_counts(smoke):
-            found, _ = process.call(MEASURE, cores=cores, case=case, smoke=smoke, repeats=timing.REPEATS)
+        for cores in counts:
+            found, _ = process.call(
+                MEASURE, cores=cores, environment=split(cores), case=case, smoke=smoke, repeats=timing.REPEATS
+            )
             rows.append(row(cores, found))
     note = (
         "Parameters apart: ‖ours − PyTorch's‖ / ‖ours − start‖ after the whole request in float32, where rounding "
