@@ -11,6 +11,7 @@ import numpy as np
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import data, models
 from ugclu_jax.data.dataset import Dataset, from_arrays
+from ugclu_jax.devices import AXIS
 from ugclu_jax.learner import CLUState
 from ugclu_jax.models import ModelOptions
 from ugclu_jax.models.adapters import linen_apply_fn, normalise
@@ -28,6 +29,7 @@ class Case(NamedTuple):
     data: str  # where its inputs come from
     dataset: Dataset
     apply_fn: ApplyFn
+    shared_apply_fn: ApplyFn  # the same of a batch that is divided over `devices.AXIS`
     init_fn: InitFn
     settings: UGCLUSettings
     hyper: Hyper
@@ -36,10 +38,10 @@ class Case(NamedTuple):
     task: Examples
     options: ModelOptions
 
-    @property
-    def method(self) -> Method:
-        """UG-CLU with the same settings for both kinds of request."""
-        return ug_clu(self.apply_fn, self.settings, self.settings, num_classes=self.dataset.num_classes)
+    def method(self, divided: bool = False) -> Method:
+        """UG-CLU with the same settings for both kinds of request, for one device or batches divided over several."""
+        apply_fn = self.shared_apply_fn if divided else self.apply_fn
+        return ug_clu(apply_fn, self.settings, self.settings, num_classes=self.dataset.num_classes)
 
 
 def random_images(name: str, count: int, shape: tuple[int, ...]) -> Dataset:
@@ -83,6 +85,7 @@ def make(
         data=data_name,
         dataset=dataset,
         apply_fn=linen_apply_fn(module, preprocess),
+        shared_apply_fn=linen_apply_fn(models.over_devices(module, AXIS), preprocess),
         init_fn=init_fn,
         settings=settings,
         hyper=Hyper(fast_learning_rate=0.001, remain_learning_rate=0.02, remain_weight_decay=0.001),
@@ -102,7 +105,7 @@ def in_float64(case: Case, steps: int) -> Case:
     dataset = case.dataset
     module = models.create(
         case.model, dataset.num_classes, input_shape=dataset.train_inputs.shape[1:], options=case.options
-    )
+    ).clone(dtype=jnp.float64)
     mean, std = (np.asarray(values, np.float64) for values in (dataset.mean, dataset.std))
 
     def preprocess(inputs: Array) -> Array:
@@ -112,7 +115,8 @@ def in_float64(case: Case, steps: int) -> Case:
         return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)
 
     return case._replace(
-        apply_fn=linen_apply_fn(module.clone(dtype=jnp.float64), preprocess),
+        apply_fn=linen_apply_fn(module, preprocess),
+        shared_apply_fn=linen_apply_fn(models.over_devices(module, AXIS), preprocess),
         settings=dataclasses.replace(case.settings, outer_steps=steps, inner_steps=steps),
         hyper=widened(case.hyper),
         state=case.state._replace(method=widened(case.state.method)),

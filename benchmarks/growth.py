@@ -46,7 +46,7 @@ def stream(case: cases.Case, sizes: list[int], repeats: int) -> tuple[Table, byt
         AssertionError: another number of compilations than of bucket sizes.
     """
     layout, asked = counting()
-    run, method = request_program(layout), case.method
+    run, method = request_program(layout), case.method()
     empty = buffer_lib.init(
         case.state.buffer.ids.shape[0], case.dataset.train_inputs.shape[1:], np.uint8, jax.random.key(1)
     )

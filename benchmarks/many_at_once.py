@@ -65,7 +65,7 @@ def seeds_of(case: Case, count: int) -> tuple[Callable[[PyTree, PyTree], PyTree]
 
     def one(point: PyTree, shared: PyTree) -> PyTree:
         (key, network), (buffer, hyper, task) = point, shared
-        state, _ = apply_request(case.method, "unlearn", key, CLUState(network, buffer), hyper, task)
+        state, _ = apply_request(case.method(), "unlearn", key, CLUState(network, buffer), hyper, task)
         return state.method.params
 
     return one, (keys, MethodState(params, model_state)), (case.state.buffer, _traced(case.hyper), case.task)
@@ -79,7 +79,7 @@ def hypers_of(case: Case, count: int) -> tuple[Callable[[PyTree, PyTree], PyTree
 
     def one(hyper: PyTree, shared: PyTree) -> PyTree:
         key, state, task = shared
-        return apply_request(case.method, "unlearn", key, state, hyper, task)[0].method.params
+        return apply_request(case.method(), "unlearn", key, state, hyper, task)[0].method.params
 
     return one, hyper, (case.rng_key, case.state, case.task)
 

@@ -40,7 +40,8 @@ class Request(NamedTuple):
 
 def ours(case: Case, over: devices.Devices | None = None) -> Request:
     """The request as the library serves it, on one device or divided over several as an experiment divides it."""
-    run, method, task = request_program(devices.layout(over) if over else ONE_DEVICE), case.method, case.task
+    run, task = request_program(devices.layout(over) if over else ONE_DEVICE), case.task
+    method = case.method(divided=over is not None)
     if over:
         task = task._replace(inputs=devices.shard_rows(np.asarray(task.inputs), over))
 
