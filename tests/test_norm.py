@@ -102,6 +102,22 @@ def test_over_a_mapped_axis_it_is_that_of_the_whole_batch(x64, lowering):
     np.testing.assert_allclose(y.reshape(SHAPE), expected, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(state["batch_stats"]["var"][0], statistics["var"], rtol=1e-9)
 
+    def loss(run, primals, weights):
+        return jnp.sum(weights * run({**variables, "params": primals[0]}, primals[1])[0] ** 3)
+
+    def share(x, weights):
+        """What `components` does: a device's own loss, gradients of shared parameters summed over the devices."""
+        apply = functools.partial(module.apply, mutable=["batch_stats"])
+        params, inputs = jax.grad(lambda primals: loss(apply, primals, weights))((variables["params"], x))
+        return jax.lax.psum(params, "d"), inputs
+
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=SHAPE))
+    parts = [array.reshape(2, 2, *SHAPE[1:]) for array in (x, weights)]
+    params, inputs = jax.vmap(share, axis_name="d")(*parts)
+    whole = jax.grad(lambda primals: loss(theirs(True, True), primals, weights))((variables["params"], x))
+    np.testing.assert_allclose(inputs.reshape(SHAPE), whole[1], rtol=1e-9, atol=1e-9)
+    jax.tree.map(lambda found, all_: np.testing.assert_allclose(found[0], all_, rtol=1e-9), params, whole[0])
+
 
 def test_half_precision_keeps_its_statistics_in_full():
     x = jnp.asarray(np.random.default_rng(2).normal(size=(64, 3)) + 10, jnp.bfloat16)

@@ -26,7 +26,7 @@ class BatchNorm(nn.Module):
         axis_name: mapped axis of devices over which the statistics of a batch are taken.
         relu: whether max(·, 0) follows.
         lowering: of the convolutions beside it: where that is "fast", training has derivatives of its own, with one
-            pass less over the activations and the same values. `axis_name` excludes them.
+            pass less over the activations and the same values.
 
     Example:
         >>> norm = BatchNorm(use_running_average=False, relu=True)
@@ -61,8 +61,8 @@ class BatchNorm(nn.Module):
             y = _affine(x, means.value, variances.value, scale, bias, self.epsilon, self.relu)
             return y.astype(dtype)
         axis_name = None if self.is_initializing() else self.axis_name
-        if axis_name is None and resolve(self.lowering) == "fast":
-            y, mean, variance = _fused(x, scale, bias, self.epsilon, self.relu)
+        if resolve(self.lowering) == "fast":
+            y, mean, variance = _fused(x, scale, bias, self.epsilon, self.relu, axis_name)
         else:
             mean, variance = _statistics(x, axis_name)
             y = _affine(x, mean, variance, scale, bias, self.epsilon, self.relu)
@@ -72,10 +72,15 @@ class BatchNorm(nn.Module):
         return y.astype(dtype)
 
 
+def _means(first: Array, second: Array, axis_name: str | None) -> Array:
+    """[2, channels] means of two arrays [..., channels] over the batch, of all devices in one exchange."""
+    axes = tuple(range(first.ndim - 1))
+    means = jnp.stack([first.mean(axes), second.mean(axes)])
+    return means if axis_name is None else lax.pmean(means, axis_name)
+
+
 def _statistics(x: Array, axis_name: str | None) -> tuple[Array, Array]:
-    axes = tuple(range(x.ndim - 1))
-    moments = jnp.stack([x.mean(axes), lax.square(x).mean(axes)])
-    mean, square = moments if axis_name is None else lax.pmean(moments, axis_name)
+    mean, square = _means(x, lax.square(x), axis_name)
     return mean, jnp.maximum(square - lax.square(mean), 0)  # rounding may leave the difference below 0
 
 
@@ -84,15 +89,19 @@ def _affine(x: Array, mean: Array, variance: Array, scale: Array, bias: Array, e
     return nn.relu(y) if relu else y
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
-def _fused(x: Array, scale: Array, bias: Array, epsilon: float, relu: bool) -> Normalised:
-    mean, variance = _statistics(x, None)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4, 5))
+def _fused(x: Array, scale: Array, bias: Array, epsilon: float, relu: bool, axis_name: str | None) -> Normalised:
+    mean, variance = _statistics(x, axis_name)
     return _affine(x, mean, variance, scale, bias, epsilon, relu), mean, variance
 
 
 @_fused.defjvp
 def _fused_derivative(
-    epsilon: float, relu: bool, primals: tuple[Array, ...], tangents: tuple[Array, ...]
+    epsilon: float,
+    relu: bool,
+    axis_name: str | None,
+    primals: tuple[Array, ...],
+    tangents: tuple[Array, ...],
 ) -> tuple[Normalised, Normalised]:
     """With a = scale / √(var + ε), and d for a tangent:
 
@@ -104,10 +113,11 @@ def _fused_derivative(
     """
     x, scale, bias = primals
     dx, dscale, dbias = tangents
-    y, mean, variance = _fused(x, scale, bias, epsilon, relu)
-    axes, inverse, centred = tuple(range(x.ndim - 1)), lax.rsqrt(variance + epsilon), x - mean
+    y, mean, variance = _fused(x, scale, bias, epsilon, relu, axis_name)
+    inverse, centred = lax.rsqrt(variance + epsilon), x - mean
     factor = scale * inverse
-    dmean, dvariance = dx.mean(axes), 2 * (centred * dx).mean(axes)
+    dmean, dcentred = _means(dx, centred * dx, axis_name)
+    dvariance = 2 * dcentred
     dfactor = inverse * dscale - 0.5 * factor * lax.square(inverse) * dvariance
     dy = factor * dx + centred * dfactor + (dbias - factor * dmean)
     if relu:
