@@ -25,7 +25,7 @@ INPUTS = RNG.normal(size=(60, 8, 8, 1))
 LABELS = (np.arange(60) % 3).astype(np.int32)
 SETTINGS = UGCLUSettings(outer_steps=3, inner_steps=2, task_batch_size=16, remain_batch_size=16, saliency_batches=2)
 DISTILLED = dataclasses.replace(SETTINGS, inner_data="buffer", distillation=True)
-WAYS = [("pmap", 4), ("shard_map", 8)]
+WAYS = [("pmap", 2), ("pmap", 4), ("shard_map", 8)]
 
 
 def examples(ids, inputs=None) -> Examples:
