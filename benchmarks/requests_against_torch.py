@@ -138,7 +138,7 @@ def requests(case: Case, cores: int) -> dict[str, Request]:
 
 
 def measure(cores: int, case: str, smoke: bool, repeats: int) -> dict[str, Any]:
-    """Seconds of one case by both programs, in a process with `cores` cores.
+    """Seconds of one case by all programs, in a process with `cores` cores.
 
     Args:
         cores: threads of PyTorch, and host devices of JAX; XLA has as many threads as the process has cores.
