@@ -137,7 +137,8 @@ def test_training_and_evaluation(name):
 @EVERY
 def test_bfloat16_is_near_float32(name):
     """Rounding to 8 bits of mantissa errs by 2⁻⁹ of the value at most, about 2⁻¹⁰ in the root mean square. The longest
-    path here is rounded some 60 times, at random: √60 · 2⁻¹⁰ ≈ 2⁻⁷. Below 2⁻¹¹ nothing would have been rounded."""
+    path here is rounded some 60 times, at random: √60 · 2⁻¹⁰ ≈ 2⁻⁷. The mean over pixels before a head, in float32,
+    takes away part of it, but with nothing rounded the two would be 2⁻²⁰ apart at most."""
     inputs, variables = TINY[name].inputs, variables_of(name)
 
     @jit
@@ -147,7 +148,7 @@ def test_bfloat16_is_near_float32(name):
     full, half = run(variables, inputs)
     assert full.dtype == half.dtype == jnp.float32
     error = np.sqrt(np.mean((half - full) ** 2) / np.mean(full**2))
-    assert 2**-11 < error < 2**-7
+    assert 2**-14 < error < 2**-7
 
 
 @EVERY

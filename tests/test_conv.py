@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from ugclu_jax.models import CNN, winograd
+from ugclu_jax.models import CNN, fast_conv, winograd
 from ugclu_jax.models.conv import LOWERINGS, conv_general_dilated
+from ugclu_jax.models.patches import spread_matmul
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # each case runs once: compiling is the cost
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -28,7 +29,9 @@ CASES = [  # height, width, channels, features, kernel, strides, padding
     (4, 6, 64, 64, (3, 3), (1, 1), "SAME"),  # by Winograd's algorithm
     (6, 4, 64, 65, (3, 3), (1, 1), ((2, 1), (0, 1))),
     (5, 6, 64, 64, (3, 3), (1, 1), "SAME"),  # an odd side: not by it
-    (4, 4, 64, 3, (3, 3), (2, 2), "SAME"),  # weight gradient as a product
+    (4, 4, 16, 3, (3, 3), (1, 1), "SAME"),  # weight gradient as a product
+    (4, 5, 16, 3, (3, 3), (2, 2), "SAME"),  # all of it as products
+    (6, 5, 16, 2, (3, 2), (1, 3), ((-1, 2), (1, 0))),
     (4, 4, 2, 3, (1, 1), (1, 1), "VALID"),
 ]
 
@@ -143,20 +146,49 @@ def test_vmap_over_images():
     assert_near(together, apart)
 
 
-def test_chunks_of_images_change_nothing(monkeypatch):
+@pytest.mark.parametrize(
+    ("strides", "channels"), [((1, 1), 64), ((2, 2), 16)], ids=["Winograd", "products of patches and of spread taps"]
+)
+def test_chunks_of_images_change_nothing(monkeypatch, strides, channels):
     """Seven images by twos, the last chunk filled up."""
     generator = np.random.default_rng(4)
-    x, kernel, dy = (generator.normal(size=s) for s in ((7, 4, 4, 64), (3, 3, 64, 64), (7, 4, 4, 64)))
+    side = 4 // strides[0]
+    shapes = ((7, 4, 4, channels), (3, 3, channels, channels), (7, side, side, channels))
+    x, kernel, dy = (generator.normal(size=shape) for shape in shapes)
 
     def everything(x, kernel):
-        y, back = jax.vjp(lambda x, k: conv_general_dilated(x, k, (1, 1), "SAME", lowering="fast"), x, kernel)
+        y, back = jax.vjp(lambda x, k: conv_general_dilated(x, k, strides, "SAME", lowering="fast"), x, kernel)
         return y, back(jnp.asarray(dy))
 
     with jax.enable_x64(True):
         whole = jax.jit(everything)(x, kernel)
-        monkeypatch.setattr(winograd, "_images", lambda x, features: 2)
-        parts = jax.jit(lambda *a: everything(*a))(x, kernel)
+        for module in (fast_conv, winograd):
+            monkeypatch.setattr(module, "_images", lambda *size: 2)
+        in_parts = jax.jit(lambda *a: everything(*a))
+        assert in_parts.lower(x, kernel).as_text().count("stablehlo.while") == 3
+        parts = in_parts(x, kernel)
     jax.tree.map(assert_near, parts, whole)
+
+
+@pytest.mark.parametrize(
+    ("sides", "size", "dilation", "pads"),
+    [
+        ((3, 4), (3, 3), (2, 2), ((1, 2), (2, 1))),
+        ((2, 3), (3, 2), (3, 1), ((0, 0), (0, 1))),
+        ((3, 2), (1, 1), (2, 3), ((0, 1), (2, 0))),  # pixels that no tap reaches
+        ((1, 2), (5, 4), (2, 4), ((4, 4), (3, 3))),
+    ],
+    ids=str,
+)
+def test_spread_taps_against_numpy_loops(sides, size, dilation, pads):
+    generator = np.random.default_rng(6)
+    image, kernel = generator.normal(size=(2, *sides, 3)), generator.normal(size=(*size, 3, 2))
+    dilated = np.zeros((2, *((side - 1) * factor + 1 for side, factor in zip(sides, dilation, strict=True)), 3))
+    dilated[:, :: dilation[0], :: dilation[1]] = image
+    expected = loop_convolution(dilated, kernel, (1, 1), pads)
+    with jax.enable_x64(True):
+        ours = spread_matmul(jnp.asarray(image), jnp.asarray(kernel), pads, dilation, expected.shape[1:3], None)
+    np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_auto_is_fast_on_cpu_and_native_elsewhere(monkeypatch):

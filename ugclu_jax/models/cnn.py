@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ugclu_jax.models.conv import Lowering, conv_general_dilated
+from ugclu_jax.models.head import head_product
 from ugclu_jax.models.norm import BatchNorm
 from ugclu_jax.types import Array
 
@@ -65,4 +66,6 @@ class CNN(nn.Module):
                 )(x)
             else:
                 x = nn.relu(x)
-        return nn.Dense(self.num_classes, dtype=jnp.promote_types(self.dtype, jnp.float32))(x.reshape(len(x), -1))
+        return nn.Dense(self.num_classes, dot_general=head_product, dtype=jnp.promote_types(self.dtype, jnp.float32))(
+            x.reshape(len(x), -1)
+        )

@@ -17,15 +17,15 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ugclu_jax.models.chunks import sum_chunks
-from ugclu_jax.models.patches import Pads, Pair, output_size, patches, patches_matmul
+from ugclu_jax.models.chunks import map_chunks, sum_chunks
+from ugclu_jax.models.patches import Pads, Pair, output_size, patches, patches_matmul, spread_matmul
 from ugclu_jax.models.winograd import winograd, winograd_weight_gradient
 from ugclu_jax.types import Array
 
 WINOGRAD_CHANNELS = 64
 """With fewer, the transformations take longer than the multiplications they save."""
-PRODUCT_CHANNELS = 64
-"""From here on the weight gradient is faster as a product of patches than as a convolution."""
+PRODUCT_CHANNELS = 16
+"""From here on products of patches are faster than a convolution: for weight gradients and, of stride 2, forward."""
 PATCH_BYTES = 2**22
 """Of the patches of a chunk of images."""
 
@@ -65,17 +65,33 @@ def _is_winograd(x: Array, features: int, size: Pair, outputs: Pair, strides: Pa
     )
 
 
+def _images(outputs: Pair, columns: int) -> int:
+    """How many images fill `PATCH_BYTES` with their patches."""
+    return PATCH_BYTES // (4 * outputs[0] * outputs[1] * columns)
+
+
 def _convolve(
     x: Array, kernel: Array, *, strides: Pair, pads: Pads, dilation: Pair, precision: lax.PrecisionLike
 ) -> Array:
     """C of an image between whose pixels `dilation` − 1 zeros are put."""
-    size, features = kernel.shape[:2], kernel.shape[3]
-    if dilation == (1, 1):
-        outputs = output_size(x.shape[1:3], size, strides, pads)
-        if _is_winograd(x, features, size, outputs, strides, dilation):
-            return winograd(x, kernel, pads, precision)
-        if x.shape[3] == 1:
+    size, (channels, features) = kernel.shape[:2], kernel.shape[2:]
+    sides = tuple((side - 1) * factor + 1 for side, factor in zip(x.shape[1:3], dilation, strict=True))
+    outputs = output_size(sides, size, strides, pads)
+    if _is_winograd(x, features, size, outputs, strides, dilation):
+        return winograd(x, kernel, pads, precision)
+    skips = strides != (1, 1) and channels >= PRODUCT_CHANNELS
+    if dilation == (1, 1) and (skips or size == (1, 1) or channels == 1):
+
+        def of_chunk(x: Array) -> Array:
             return patches_matmul(x, kernel, strides, pads, precision)
+
+        return map_chunks(of_chunk, _images(outputs, size[0] * size[1] * channels), x)
+    if dilation != (1, 1) == strides:
+
+        def spread_chunk(x: Array) -> Array:
+            return spread_matmul(x, kernel, pads, dilation, outputs, precision)
+
+        return map_chunks(spread_chunk, _images(x.shape[1:3], size[0] * size[1] * features), x)
     return lax.conv_general_dilated(
         x, kernel, strides, pads, lhs_dilation=dilation, dimension_numbers=_LAYOUT, precision=precision
     )
@@ -95,8 +111,9 @@ def _differentiate(
             seen = patches(x, size, strides, pads).reshape(-1, columns)
             return jnp.matmul(dy.reshape(-1, features).T, seen, precision=precision, preferred_element_type=wide)
 
-        images = PATCH_BYTES // (4 * dy.shape[1] * dy.shape[2] * columns)
-        return sum_chunks(of_chunk, images, x, dy).T.reshape(*size, channels, features).astype(x.dtype)
+        # Left to itself, XLA merges the transposition into the product, which then takes up to half as long again.
+        gradient = lax.optimization_barrier(sum_chunks(of_chunk, _images(dy.shape[1:3], columns), x, dy))
+        return gradient.T.reshape(*size, channels, features).astype(x.dtype)
     # Channels take the place of examples, and examples that of channels.
     margins = []
     for axis in (0, 1):

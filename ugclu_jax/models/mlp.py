@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ugclu_jax.models.head import head_product
 from ugclu_jax.types import Array
 
 
@@ -33,4 +34,4 @@ class MLP(nn.Module):
         x = inputs.reshape(len(inputs), -1)
         for width in self.features:
             x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
-        return nn.Dense(self.num_classes, dtype=jnp.promote_types(self.dtype, jnp.float32))(x)
+        return nn.Dense(self.num_classes, dot_general=head_product, dtype=jnp.promote_types(self.dtype, jnp.float32))(x)

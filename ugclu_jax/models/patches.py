@@ -81,3 +81,58 @@ def patches_matmul(x: Array, kernel: Array, strides: Pair, pads: Pads, precision
         tiles = padded.reshape(len(x), rows, height, columns, width, channels).swapaxes(2, 3)
         return jnp.matmul(tiles.reshape(len(x), rows, columns, len(matrix)), matrix, precision=precision)
     return jnp.matmul(patches(x, (height, width), strides, pads), matrix, precision=precision)
+
+
+def spread_matmul(
+    x: Array, kernel: Array, pads: Pads, dilation: Pair, size: Pair, precision: lax.PrecisionLike
+) -> Array:
+    """Convolution of stride 1 of an image between whose pixels `dilation` − 1 zeros are put, without these zeros.
+
+        out[b, y, z, o] = Σ_{i, j, c} x[b, (y − low₀ + i) / d₀, (z − low₁ + j) / d₁, c] · k[i, j, c, o]
+
+    over the taps (i, j) for which both divisions leave no remainder and stay within x. One matrix product meets the
+    image with all taps. Pixels of the same phase, (y mod d₀, z mod d₁), have the same taps: they are a sum of shifted
+    products, and the phases are interleaved at the end.
+
+    Args:
+        x: [B, H, W, I].
+        kernel: [k₀, k₁, I, O].
+        pads: ((low₀, high₀), (low₁, high₁)) in pixels of the image with its zeros; `size` follows from them.
+        dilation: (d₀, d₁).
+        size: (H', W'), rows and columns of the result.
+        precision: of the product.
+
+    Returns:
+        [B, H', W', O].
+
+    >>> image, kernel = jnp.array([1.0, 2.0]).reshape(1, 1, 2, 1), jnp.array([1.0, 10.0]).reshape(1, 2, 1, 1)
+    >>> spread_matmul(image, kernel, ((0, 0), (1, 1)), (1, 2), (1, 4), None).ravel().tolist()
+    [10.0, 1.0, 20.0, 2.0]
+    """
+    height, width, channels, features = kernel.shape
+    matrix = kernel.transpose(2, 0, 1, 3).reshape(channels, height * width * features)
+    wide = jnp.promote_types(x.dtype, jnp.float32)  # of half precision, taps are rounded once, when they are added up
+    products = jnp.matmul(x, matrix, precision=precision, preferred_element_type=wide)
+    zero = jnp.zeros((), products.dtype)
+    counts = [-(-side // factor) for side, factor in zip(size, dilation, strict=True)]
+
+    def shifts(axis: int, phase: int) -> list[Pair]:
+        """(tap, how far before the output it reads) of the taps of a phase."""
+        low, factor = pads[axis][0], dilation[axis]
+        taps = range((low - phase) % factor, kernel.shape[axis], factor)
+        return [(tap, (low - phase - tap) // factor) for tap in taps]
+
+    def pixels(row: int, column: int) -> Array:
+        total = jnp.zeros((len(x), *counts, features), products.dtype)
+        for i, down in shifts(0, row):
+            for j, right in shifts(1, column):
+                seen = lax.slice_in_dim(products, (i * width + j) * features, (i * width + j + 1) * features, axis=3)
+                margins = [
+                    (shift, counts[axis] - x.shape[1 + axis] - shift, 0) for axis, shift in enumerate((down, right))
+                ]
+                total = total + lax.pad(seen, zero, [(0, 0, 0), *margins, (0, 0, 0)])
+        return total
+
+    rows = [jnp.stack([pixels(row, column) for column in range(dilation[1])], 3) for row in range(dilation[0])]
+    whole = jnp.stack(rows, 2).reshape(len(x), counts[0] * dilation[0], counts[1] * dilation[1], features)
+    return whole[:, : size[0], : size[1]].astype(x.dtype)

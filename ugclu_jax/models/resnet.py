@@ -10,6 +10,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from ugclu_jax.models.conv import Lowering, conv_general_dilated
+from ugclu_jax.models.head import head_product
 from ugclu_jax.models.norm import BatchNorm
 from ugclu_jax.types import Array
 
@@ -137,4 +138,4 @@ class ResNet(nn.Module):
                 stride = 2 if stage > 0 and i == 0 else 1
                 x = block(self.width * 2**stage, stride, conv, norm, name=f"stage{stage}_block{i}")(x)
         wide = jnp.promote_types(self.dtype, jnp.float32)
-        return nn.Dense(self.num_classes, dtype=wide, name="head")(x.mean((1, 2), dtype=wide))
+        return nn.Dense(self.num_classes, dot_general=head_product, dtype=wide, name="head")(x.mean((1, 2), dtype=wide))

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from ugclu_jax.models.conv import conv_general_dilated
+from ugclu_jax.models.head import head_product
 from ugclu_jax.models.transformer import KERNEL_INIT, FeedForward, attend, number_of_heads
 from ugclu_jax.types import Array
 
@@ -221,4 +222,4 @@ class SwinTransformer(nn.Module):
                 x = block(heads, self.window, i % 2 == 1, next(rates), train, self.dtype, name=name)(x)
         wide = jnp.promote_types(self.dtype, jnp.float32)
         x = norm("norm")(x).mean((1, 2), dtype=wide)
-        return nn.Dense(self.num_classes, dtype=wide, kernel_init=KERNEL_INIT, name="head")(x)
+        return nn.Dense(self.num_classes, dot_general=head_product, dtype=wide, kernel_init=KERNEL_INIT, name="head")(x)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ugclu_jax.models.head import head_product
 from ugclu_jax.models.transformer import KERNEL_INIT, EncoderLayer, Norm, number_of_heads
 from ugclu_jax.types import Array
 
@@ -91,4 +92,6 @@ class TextEncoder(nn.Module):
         else:
             total = jnp.sum(x.astype(wide), axis=1, where=present[..., None])
             pooled = total / jnp.maximum(1, jnp.sum(present, axis=1, keepdims=True))
-        return nn.Dense(self.num_classes, dtype=wide, kernel_init=KERNEL_INIT, name="head")(pooled)
+        return nn.Dense(self.num_classes, dot_general=head_product, dtype=wide, kernel_init=KERNEL_INIT, name="head")(
+            pooled
+        )

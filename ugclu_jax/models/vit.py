@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ugclu_jax.models.conv import conv_general_dilated
+from ugclu_jax.models.head import head_product
 from ugclu_jax.models.transformer import KERNEL_INIT, EncoderLayer, number_of_heads
 from ugclu_jax.types import Array
 
@@ -86,4 +87,4 @@ class VisionTransformer(nn.Module):
             x = layer(heads, "pre", self.dtype, name=f"layer{i}")(x)
         x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x[:, 0])
         wide = jnp.promote_types(self.dtype, jnp.float32)
-        return nn.Dense(self.num_classes, dtype=wide, kernel_init=KERNEL_INIT, name="head")(x)
+        return nn.Dense(self.num_classes, dot_general=head_product, dtype=wide, kernel_init=KERNEL_INIT, name="head")(x)
