@@ -52,9 +52,19 @@ def taps(padded: Array, kernel: Pair, strides: Pair, size: Pair) -> list[list[Ar
 
 
 def patches(x: Array, kernel: Pair, strides: Pair, pads: Pads) -> Array:
-    """The patches under a kernel, [B, H', W', k₀·k₁·channels], in the order of the kernel's first three axes."""
-    size = output_size(x.shape[1:3], kernel, strides, pads)
-    return lax.concatenate([tap for row in taps(pad_image(x, pads), kernel, strides, size) for tap in row], 3)
+    """The patches under a kernel, [B, H', W', k₀·k₁·channels], in the order of the kernel's first three axes.
+
+    What its columns see side by side, then of that what its rows see: k₀ + k₁ slices and not k₀ · k₁, each of which
+    XLA compiles.
+    """
+    seen, size = pad_image(x, pads), output_size(x.shape[1:3], kernel, strides, pads)
+    for axis in (2, 1):
+        stride = strides[axis - 1]
+        span = (size[axis - 1] - 1) * stride + 1
+        seen = lax.concatenate(
+            [lax.slice_in_dim(seen, tap, tap + span, stride, axis) for tap in range(kernel[axis - 1])], 3
+        )
+    return seen
 
 
 def patches_matmul(x: Array, kernel: Array, strides: Pair, pads: Pads, precision: lax.PrecisionLike) -> Array:
@@ -112,27 +122,26 @@ def spread_matmul(
     height, width, channels, features = kernel.shape
     matrix = kernel.transpose(2, 0, 1, 3).reshape(channels, height * width * features)
     wide = jnp.promote_types(x.dtype, jnp.float32)  # of half precision, taps are rounded once, when they are added up
-    products = jnp.matmul(x, matrix, precision=precision, preferred_element_type=wide)
-    zero = jnp.zeros((), products.dtype)
-    counts = [-(-side // factor) for side, factor in zip(size, dilation, strict=True)]
+    spread = jnp.matmul(x, matrix, precision=precision, preferred_element_type=wide)
+    for axis in (1, 2):  # first the kernel's rows, each with all its columns
+        spread = _spread_axis(
+            spread, axis, kernel.shape[axis - 1], pads[axis - 1][0], dilation[axis - 1], size[axis - 1]
+        )
+    return spread.astype(x.dtype)
 
-    def shifts(axis: int, phase: int) -> list[Pair]:
-        """(tap, how far before the output it reads) of the taps of a phase."""
-        low, factor = pads[axis][0], dilation[axis]
-        taps = range((low - phase) % factor, kernel.shape[axis], factor)
-        return [(tap, (low - phase - tap) // factor) for tap in taps]
 
-    def pixels(row: int, column: int) -> Array:
-        total = jnp.zeros((len(x), *counts, features), products.dtype)
-        for i, down in shifts(0, row):
-            for j, right in shifts(1, column):
-                seen = lax.slice_in_dim(products, (i * width + j) * features, (i * width + j + 1) * features, axis=3)
-                margins = [
-                    (shift, counts[axis] - x.shape[1 + axis] - shift, 0) for axis, shift in enumerate((down, right))
-                ]
-                total = total + lax.pad(seen, zero, [(0, 0, 0), *margins, (0, 0, 0)])
-        return total
-
-    rows = [jnp.stack([pixels(row, column) for column in range(dilation[1])], 3) for row in range(dilation[0])]
-    whole = jnp.stack(rows, 2).reshape(len(x), counts[0] * dilation[0], counts[1] * dilation[1], features)
-    return whole[:, : size[0], : size[1]].astype(x.dtype)
+def _spread_axis(products: Array, axis: int, taps: int, low: int, dilation: int, size: int) -> Array:
+    """[..., taps · features] to [..., features], `size` long on an axis: sums over the taps of a phase."""
+    sides, features = products.shape, products.shape[3] // taps
+    count, zero = -(-size // dilation), jnp.zeros((), products.dtype)
+    phases = []
+    for phase in range(dilation):
+        total = jnp.zeros((*sides[:axis], count, *sides[axis + 1 : 3], features), products.dtype)
+        for tap in range((low - phase) % dilation, taps, dilation):
+            shift, margins = (low - phase - tap) // dilation, [(0, 0, 0)] * 4
+            margins[axis] = (shift, count - sides[axis] - shift, 0)
+            seen = lax.slice_in_dim(products, tap * features, (tap + 1) * features, axis=3)
+            total = total + lax.pad(seen, zero, margins)
+        phases.append(total)
+    whole = lax.collapse(jnp.stack(phases, axis + 1), axis, axis + 2)
+    return lax.slice_in_dim(whole, 0, size, axis=axis)
