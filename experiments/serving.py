@@ -75,7 +75,7 @@ def prediction_batch(example_shape: tuple[int, ...]) -> int:
     return max(1, min(100, 2**20 // math.prod(example_shape)))
 
 
-BATCHES_GATHERED = 16
+BATCHES_GATHERED = 4
 """Prediction batches whose inputs are copied together for an evaluation that does not read all of them."""
 
 

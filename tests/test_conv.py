@@ -123,6 +123,26 @@ def test_vmap_over_weights(case, lowering):
     assert_near(together, apart)
 
 
+@pytest.mark.parametrize("lanes", [None, 2, 0], ids=["all at once", "by twos", "one by one"])
+@pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[3], CASES[10], CASES[14]], ids=str)
+def test_gradient_of_each_example(monkeypatch, case, lanes):
+    """The Fisher information squares them; five, so that the last two do not fill a chunk."""
+    kernel = arrays(case)[1]
+    images = np.stack([arrays(case, seed)[0] for seed in range(5)])
+    if lanes is not None:
+        monkeypatch.setattr(fast_conv, "_images", lambda *size: lanes * images.shape[1])
+
+    def energy(kernel, image, lowering):
+        return jnp.sum(conv_general_dilated(image, kernel, case[5], case[6], lowering=lowering) ** 3)
+
+    with jax.enable_x64(True):
+        gradient = jax.grad(functools.partial(energy, lowering="fast"))
+        together = jax.jit(lambda *a: jax.vmap(gradient, in_axes=(None, 0))(*a))(kernel, images)
+        single = jax.jit(jax.grad(functools.partial(energy, lowering="native")))
+        apart = np.stack([single(kernel, image) for image in images])
+    assert_near(together, apart)
+
+
 @pytest.mark.parametrize("padding", ["SAME", "VALID", 1, ((0, 1), (2, 0))])
 def test_as_plugged_into_linen(padding):
     image, _ = arrays(CASES[1])

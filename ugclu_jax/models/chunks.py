@@ -21,16 +21,17 @@ def _cut(size: int, x: Array) -> Array:
     return x.reshape(number, each, *x.shape[1:])
 
 
-def map_chunks(function: Callable[[Array], Array], size: int, x: Array) -> Array:
-    """function(x) of a function that treats each image alone, `size` of them at a time.
+def map_chunks(function: Callable[..., Array], size: int, *arrays: Array) -> Array:
+    """function(*arrays) of a function that treats each image alone, `size` of them at a time.
 
     >>> map_chunks(lambda x: 2 * x, 2, jnp.arange(5)).tolist()
     [0, 2, 4, 6, 8]
     """
-    if size >= len(x):
-        return function(x)
-    y = lax.map(function, _cut(size, x))
-    return y.reshape(-1, *y.shape[2:])[: len(x)]
+    number = len(arrays[0])
+    if size >= number:
+        return function(*arrays)
+    y = lax.map(lambda chunk: function(*chunk), [_cut(size, array) for array in arrays])
+    return y.reshape(-1, *y.shape[2:])[:number]
 
 
 def sum_chunks(function: Callable[..., Tree], size: int, *arrays: Array) -> Tree:

@@ -179,7 +179,25 @@ def _batch_convolution(arrays: tuple[Array, Array], axes: tuple[int | None, int 
 
 
 def _batch_weight_gradient(arrays: tuple[Array, Array], axes: tuple[int | None, int | None], **params: Any) -> tuple:
-    return _one_by_one(_weight_gradient, arrays, axes, params), 0
+    """Of each example by itself, in `jax.vmap(jax.grad(...))`, lanes are many and small: one batched product."""
+    if None in axes:
+        return _one_by_one(_weight_gradient, arrays, axes, params), 0
+    x, dy = (jnp.moveaxis(array, axis, 0) for array, axis in zip(arrays, axes, strict=True))
+    size, strides, pads, dilation = (params[name] for name in ("size", "strides", "pads", "dilation"))
+    (channels, features), outputs = (x.shape[4], dy.shape[4]), dy.shape[2:4]
+    columns = size[0] * size[1] * channels
+    lanes = _images(outputs, columns) // x.shape[1]
+    if lanes == 0 or dilation != (1, 1) or _is_winograd(x[0], features, size, outputs, strides, dilation):
+        return _one_by_one(_weight_gradient, (x, dy), (0, 0), params), 0
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+
+    def of_lanes(x: Array, dy: Array) -> Array:
+        seen = patches(x.reshape(-1, *x.shape[2:]), size, strides, pads).reshape(len(x), -1, columns)
+        dy = dy.reshape(len(x), -1, features)
+        return jnp.einsum("lmk,lmo->lko", seen, dy, precision=params["precision"], preferred_element_type=wide)
+
+    gradient = map_chunks(of_lanes, lanes, x, dy)
+    return gradient.reshape(len(x), *size, channels, features).astype(x.dtype), 0
 
 
 for _primitive, _function, _shape, _batch in (
