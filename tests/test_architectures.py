@@ -138,7 +138,7 @@ def test_training_and_evaluation(name):
 def test_bfloat16_is_near_float32(name):
     """Rounding to 8 bits of mantissa errs by 2⁻⁹ of the value at most, about 2⁻¹⁰ in the root mean square. The longest
     path here is rounded some 60 times, at random: √60 · 2⁻¹⁰ ≈ 2⁻⁷. The mean over pixels before a head, in float32,
-    takes away part of it, but with nothing rounded the two would be 2⁻²⁰ apart at most."""
+    takes away part of it, but with nothing rounded the two would be equal."""
     inputs, variables = TINY[name].inputs, variables_of(name)
 
     @jit

@@ -65,6 +65,12 @@ def _is_winograd(x: Array, features: int, size: Pair, outputs: Pair, strides: Pa
     )
 
 
+def _outputs(x: Any, size: Pair, strides: Pair, pads: Pads, dilation: Pair) -> Pair:
+    """Rows and columns of C of an image between whose pixels `dilation` − 1 zeros are put."""
+    rows, columns = ((side - 1) * factor + 1 for side, factor in zip(x.shape[1:3], dilation, strict=True))
+    return output_size((rows, columns), size, strides, pads)
+
+
 def _images(outputs: Pair, columns: int) -> int:
     """How many images fill `PATCH_BYTES` with their patches."""
     return PATCH_BYTES // (4 * outputs[0] * outputs[1] * columns)
@@ -75,8 +81,7 @@ def _convolve(
 ) -> Array:
     """C of an image between whose pixels `dilation` − 1 zeros are put."""
     size, (channels, features) = kernel.shape[:2], kernel.shape[2:]
-    sides = tuple((side - 1) * factor + 1 for side, factor in zip(x.shape[1:3], dilation, strict=True))
-    outputs = output_size(sides, size, strides, pads)
+    outputs = _outputs(x, size, strides, pads, dilation)
     if _is_winograd(x, features, size, outputs, strides, dilation):
         return winograd(x, kernel, pads, precision)
     skips = strides != (1, 1) and channels >= PRODUCT_CHANNELS
@@ -147,8 +152,7 @@ def _input_gradient(
 
 
 def _convolution_shape(x: Any, kernel: Any, *, strides: Pair, pads: Pads, dilation: Pair, precision: Any) -> Any:
-    sides = tuple((side - 1) * factor + 1 for side, factor in zip(x.shape[1:3], dilation, strict=True))
-    rows, columns = output_size(sides, kernel.shape[:2], strides, pads)
+    rows, columns = _outputs(x, kernel.shape[:2], strides, pads, dilation)
     return jax.core.ShapedArray((x.shape[0], rows, columns, kernel.shape[3]), x.dtype)
 
 
