@@ -15,8 +15,7 @@ import tyro
 from ugclu_jax.data.options import DataOptions
 from ugclu_jax.models.options import ModelOptions
 from ugclu_jax.oracle import OracleSettings
-from ugclu_jax.types import Hyper
-from ugclu_jax.ugclu import UGCLUSettings
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings
 
 SETTINGS = Path(__file__).parent / "settings"
 EXPERIMENTS = ("task_aware", "class_wise", "random_sample")
@@ -29,7 +28,7 @@ class KindConfig:
 
     settings: UGCLUSettings = field(default_factory=UGCLUSettings)
     """Static settings; another value compiles another program."""
-    hyper: Hyper = field(default_factory=Hyper)
+    hyper: UGCLUHyper = field(default_factory=UGCLUHyper)
     """Continuous settings; another value reuses the program."""
 
 

@@ -1,45 +1,41 @@
 """The methods of a configuration, each made to fill the budget of gradient evaluations that UG-CLU spends."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.config import ExperimentConfig, from_dict, merge, nearest
-from experiments.registry import LEARN_VARIANTS, REFERENCES, VARIANTS, serves, split_name
+from experiments.registry import (
+    LEARN_VARIANTS,
+    VARIANTS,
+    Setup,
+    default_settings,
+    entry_of,
+    make,
+    of_defaults,
+    serves,
+    split_name,
+)
 from ugclu_jax import ugclu
-from ugclu_jax.descent import DescentHyper, DescentSettings
+from ugclu_jax.combination import combine
 from ugclu_jax.devices import check_batch_sizes
-from ugclu_jax.learner import combine
-from ugclu_jax.methods import do_nothing, retrain
-from ugclu_jax.oracle import InitFn
+from ugclu_jax.methods.do_nothing import do_nothing
+from ugclu_jax.methods.retrain import retrain
 from ugclu_jax.ranges import check_hyper
-from ugclu_jax.types import ApplyFn, Hyper, Method, PyTree, RequestKind
-from ugclu_jax.ugclu import UGCLUSettings, ug_clu
-
-
-class Context(NamedTuple):
-    """What a method may be made from."""
-
-    apply_fn: ApplyFn
-    init_fn: InitFn
-    num_classes: int
-    num_examples: int  # of the training split
-    largest_task: int  # rows of the largest request, padding included
-    on_step: Callable | None = None
-    devices: int = 1  # that divide every batch
+from ugclu_jax.types import AnyHyper, Method, RequestKind
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
 
 
 class Entry(NamedTuple):
     """A method with the hyperparameters of each kind of request."""
 
     method: Method
-    hyper: dict[str, PyTree]  # by kind
+    hyper: dict[str, AnyHyper]  # by kind
     learner: str  # methods of one learner learn by one function, with the same values
 
 
-def ug_clu_settings(config: ExperimentConfig, name: str, kind: RequestKind) -> tuple[UGCLUSettings, Hyper]:
+def ug_clu_settings(config: ExperimentConfig, name: str, kind: RequestKind) -> tuple[UGCLUSettings, UGCLUHyper]:
     """Settings of UG-CLU or a variant: the configuration's, the variant's change, and what `references` says of it."""
     base = config.learn if kind == "learn" else config.unlearn
     if "ug_clu" in config.references:
@@ -48,29 +44,27 @@ def ug_clu_settings(config: ExperimentConfig, name: str, kind: RequestKind) -> t
     values = merge(dataclasses.asdict(base), merge(change, config.references.get(name, {})))
     where = f"references.{name}."
     settings = from_dict(UGCLUSettings, values["settings"], where + "settings.")
-    hyper = from_dict(Hyper, values["hyper"], where + "hyper.")
+    hyper = from_dict(UGCLUHyper, values["hyper"], where + "hyper.")
     check_hyper(hyper, where + "hyper.")
     return settings, hyper
 
 
-def reference_settings(config: ExperimentConfig, name: str) -> tuple[DescentSettings, DescentHyper]:
+def reference_settings(config: ExperimentConfig, name: str, kind: RequestKind) -> tuple[Any, AnyHyper]:
     """Settings of a method of the field: its defaults, and what the configuration says of it.
 
     Raises:
         ValueError: an unknown setting, a value out of its range, or a number of steps, which the budget gives.
     """
-    reference, where = REFERENCES[name], f"references.{name}."
-    given = config.references.get(name, {})
+    where, given = f"references.{name}.", config.references.get(name, {})
+    default, default_hyper = default_settings(name), of_defaults(name).hyper[kind]
     for key in given:
         if key not in ("settings", "hyper"):
             raise ValueError(f"unknown setting {where + key!r}; {nearest(key, ('settings', 'hyper'))}")
     if "steps" in given.get("settings", {}):
         raise ValueError(f"{where}settings.steps must be left out: the budget of gradient evaluations decides it")
-    values = merge(
-        {"settings": dataclasses.asdict(reference.settings), "hyper": dataclasses.asdict(reference.hyper)}, given
-    )
-    settings = from_dict(type(reference.settings), values["settings"], where + "settings.")
-    hyper = from_dict(type(reference.hyper), values["hyper"], where + "hyper.")
+    values = merge({"settings": dataclasses.asdict(default), "hyper": dataclasses.asdict(default_hyper)}, given)
+    settings = from_dict(type(default), values["settings"], where + "settings.")
+    hyper = from_dict(type(default_hyper), values["hyper"], where + "hyper.")
     check_hyper(hyper, where + "hyper.")
     return settings, hyper
 
@@ -91,7 +85,7 @@ def budget(config: ExperimentConfig, kind: RequestKind) -> float:
     return ugclu.gradient_evaluations(base.settings, config.capacity)
 
 
-def build(config: ExperimentConfig, context: Context) -> dict[str, Entry]:
+def build(config: ExperimentConfig, setup: Setup) -> dict[str, Entry]:
     """The methods of `config.methods`, each within the budget of gradient evaluations of UG-CLU.
 
     Retraining is exact and has no budget. A variant of UG-CLU takes as many outer steps as the budget pays.
@@ -101,61 +95,72 @@ def build(config: ExperimentConfig, context: Context) -> dict[str, Entry]:
     """
     for name in config.references:
         serves(name)
-    parts: dict[tuple[str, RequestKind], tuple[Method, PyTree]] = {}
+    parts: dict[tuple[str, RequestKind], tuple[Method, AnyHyper]] = {}
     entries = {}
     for name in config.methods:
         learner, unlearner = split_name(name)
-        for part, kind in ((learner, "learn"), (unlearner, "unlearn")):
+        asked: tuple[tuple[str, RequestKind], ...] = ((learner, "learn"), (unlearner, "unlearn"))
+        for part, kind in asked:
             if (part, kind) not in parts:
-                parts[part, kind] = _make(config, context, part, kind)
+                parts[part, kind] = _make(config, setup, part, kind)
         (learn, learn_hyper), (unlearn, unlearn_hyper) = parts[learner, "learn"], parts[unlearner, "unlearn"]
         hyper = {"learn": learn_hyper, "unlearn": unlearn_hyper}
         entries[name] = Entry(combine(learn=learn, unlearn=unlearn), hyper, learner)
     return entries
 
 
-def _make(config: ExperimentConfig, context: Context, name: str, kind: RequestKind) -> tuple[Method, PyTree]:
-    usual = {"num_classes": context.num_classes, "on_step": context.on_step}
+def _make(config: ExperimentConfig, setup: Setup, name: str, kind: RequestKind) -> tuple[Method, AnyHyper]:
     if name == "do_nothing":
-        return do_nothing.do_nothing(), ()
+        return do_nothing(), ()
     if name == "retrain":
-        method = retrain.retrain(
-            context.apply_fn, config.oracle, init_fn=context.init_fn, num_examples=context.num_examples, **usual
-        )
-        return method, ()
-    allowed = budget(config, kind)
-    if name in REFERENCES:
-        reference = REFERENCES[name]
-        settings, hyper = reference_settings(config, name)
-        steps = steps_within(
-            allowed, lambda n: reference.cost(dataclasses.replace(settings, steps=n), config.capacity, kind)
-        )
-        _refuse_no_steps(name, kind, steps, allowed)
-        more = {key: config.capacity if key == "capacity" else getattr(context, key) for key in reference.needs}
-        _check_batch_sizes(settings, context, f"references.{name}.settings.")
-        return reference.make(context.apply_fn, dataclasses.replace(settings, steps=steps), **more, **usual), hyper
+        return make(retrain, setup, config.oracle), ()
+    entry = entry_of(name)
+    if entry is not None:
+        settings, hyper = reference_settings(config, name, kind)
+        _check_batch_sizes(settings, setup, f"references.{name}.settings.")
+
+        def taking(steps: int) -> Method:
+            return make(entry.factory, setup, dataclasses.replace(settings, steps=steps))
+
+        return taking(_steps(name, kind, config, setup, taking, least=0)), hyper
     settings, hyper = ug_clu_settings(config, name, kind)
-    _check_batch_sizes(settings, context, f"--{kind}.settings." if name == "ug_clu" else f"references.{name}.settings.")
-    rows = context.largest_task if kind == "unlearn" else 0
-    cost = functools.partial(ugclu.gradient_evaluations, capacity=config.capacity, task_rows=rows)
+    where = f"--{kind}.settings." if name == "ug_clu" else f"references.{name}.settings."
+    _check_batch_sizes(settings, setup, where)
+
+    def of_steps(steps: int) -> Method:
+        changed = dataclasses.replace(settings, outer_steps=steps)
+        # The other kind's settings are not used: `combine` takes one function of each.
+        learn, unlearn = (changed, UGCLUSettings()) if kind == "learn" else (UGCLUSettings(), changed)
+        return ug_clu(setup.apply_fn, learn, unlearn, num_classes=setup.num_classes)
+
     # One outer step is the least that UG-CLU has: its cost at none follows from those of one and two.
-    one, two = (cost(dataclasses.replace(settings, outer_steps=n)) for n in (1, 2))
-    steps = steps_within(allowed, lambda n: one + (n - 1) * (two - one))
-    _refuse_no_steps(name, kind, steps, allowed)
-    settings = dataclasses.replace(settings, outer_steps=steps)
-    # The other kind's settings are not used: `combine` takes one function of each.
-    learn, unlearn = (settings, UGCLUSettings()) if kind == "learn" else (UGCLUSettings(), settings)
-    return ug_clu(context.apply_fn, learn, unlearn, **usual), hyper
+    return of_steps(_steps(name, kind, config, setup, of_steps, least=1)), hyper
 
 
-def _check_batch_sizes(settings: UGCLUSettings | DescentSettings, context: Context, where: str) -> None:
-    sizes = {where + name: getattr(settings, name) for name in ("task_batch_size", "remain_batch_size")}
-    check_batch_sizes(sizes, context.devices)
+def _steps(
+    name: str,
+    kind: RequestKind,
+    config: ExperimentConfig,
+    setup: Setup,
+    of_steps: Callable[[int], Method],
+    least: int,
+) -> int:
+    """How many steps the budget pays, from what a method says that so many and one more cost.
 
-
-def _refuse_no_steps(name: str, kind: RequestKind, steps: int, allowed: float) -> None:
+    Raises:
+        ValueError: not one.
+    """
+    allowed, rows = budget(config, kind), setup.largest_task if kind == "unlearn" else 0
+    first, second = (of_steps(steps).cost(kind, config.capacity, rows) for steps in (least, least + 1))
+    steps = steps_within(allowed, lambda n: first + (n - least) * (second - first))
     if steps < 1:
         raise ValueError(
             f"the budget of {allowed:g} gradient evaluations leaves no step for {name} to {kind}: give UG-CLU more "
             f"--{kind}.settings.outer-steps, or {name} fewer batches for its statistics"
         )
+    return steps
+
+
+def _check_batch_sizes(settings: Any, setup: Setup, where: str) -> None:
+    there = [name for name in ("task_batch_size", "remain_batch_size") if hasattr(settings, name)]
+    check_batch_sizes({where + name: getattr(settings, name) for name in there}, setup.devices)

@@ -14,9 +14,10 @@ from rich.console import Console
 from experiments.config import ExperimentConfig, to_dict
 from experiments.evaluation import Groups, Situation, drawn, situations
 from experiments.folder import RunFolder, check_writable
-from experiments.methods import Context, Entry, build
+from experiments.methods import Entry, build
 from experiments.network import Network, make_network
 from experiments.progress import Progress
+from experiments.registry import Setup
 from ugclu_jax import data, devices
 from ugclu_jax.data.cuts import hold_out, subset
 from ugclu_jax.data.dataset import Dataset
@@ -102,16 +103,16 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
             "over is seeds, which spread over the devices of one process: start each with seeds of its own"
         )
     progress = Progress(console)
-    context = Context(
+    setup = Setup(
         network.shared_apply_fn if shares_batches else network.apply_fn,
         network.init_fn,
-        dataset.num_classes,
+        num_classes=dataset.num_classes,
         num_examples=len(dataset.train_labels),
+        capacity=config.capacity,
         largest_task=max(bucket_size(len(request.ids)) for request in scenario.stream),
-        on_step=progress.on_step if console.is_terminal else None,
         devices=chosen.count if shares_batches else 1,
     )
-    entries = build(config, context)
+    entries = build(config, setup)
     settings = {key: value for key, value in to_dict(config).items() if key not in PLACES}
     settings["data"] = {key: value for key, value in settings["data"].items() if key not in ("cache_dir", "download")}
     settings = {"experiment": name, **settings}

@@ -5,210 +5,102 @@ unlearner behind UG-CLU's learning (a reference like `do_nothing` too), for a le
 a method that does both.
 """
 
+import functools
+import importlib
+import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from experiments.config import nearest
-from ugclu_jax.descent import DescentHyper, DescentSettings
-from ugclu_jax.methods import (
-    agem,
-    bad_teacher,
-    clpu_der_pp,
-    der,
-    er,
-    ewc,
-    finetune,
-    finetune_remain,
-    gradient_ascent,
-    joint,
-    l1_sparse,
-    lwf,
-    neg_grad_plus,
-    random_label,
-    salun,
-    scrub,
-    sfron,
-    uniclun,
-)
-from ugclu_jax.types import Method, RequestKind
+from ugclu_jax.methods.agem import agem
+from ugclu_jax.methods.bad_teacher import bad_teacher
+from ugclu_jax.methods.clpu_der_pp import clpu_der_pp
+from ugclu_jax.methods.der import der, der_pp
+from ugclu_jax.methods.do_nothing import do_nothing
+from ugclu_jax.methods.er import er
+from ugclu_jax.methods.ewc import ewc
+from ugclu_jax.methods.finetune import finetune
+from ugclu_jax.methods.finetune_remain import finetune_remain
+from ugclu_jax.methods.gradient_ascent import gradient_ascent
+from ugclu_jax.methods.joint import joint
+from ugclu_jax.methods.l1_sparse import l1_sparse
+from ugclu_jax.methods.lwf import lwf
+from ugclu_jax.methods.neg_grad_plus import neg_grad_plus
+from ugclu_jax.methods.random_label import random_label
+from ugclu_jax.methods.retrain import retrain
+from ugclu_jax.methods.salun import salun
+from ugclu_jax.methods.scrub import scrub
+from ugclu_jax.methods.sfron import sfron
+from ugclu_jax.methods.uniclun import uniclun
+from ugclu_jax.stepping import DescentHyper
+from ugclu_jax.types import ApplyFn, InitFn, Method, RequestKind
 
 Range = tuple[float, float]
+Factory = Callable[..., Method]
+"""`(apply_fn, settings, …) -> method`, with those parameters of `Setup` that it reads, by their names."""
 
 
-class Reference(NamedTuple):
-    """A method of the field.
+class CatalogueEntry(NamedTuple):
+    """A method of the field, or a user's own; which kinds of request it serves, its cost and its hyper the method says.
 
     Attributes:
-        kinds: of requests that it serves.
-        make: from context and settings.
-        cost: gradient evaluations of a request, from settings, capacity and kind; affine in `settings.steps`.
-        settings, hyper: its defaults.
-        needs: fields of the context, and "capacity", that its factory takes beside the usual ones.
+        factory: see `Factory`; the default of its `settings` gives their class.
         ranges: hyperparameters to search, each from its lowest to its highest value, on a logarithmic scale.
         decays: whether it takes steps on remaining data, where weight decay belongs.
-        distils: whether labels of the buffer enter its loss, which a teacher can replace.
     """
 
-    kinds: tuple[RequestKind, ...]
-    make: Callable[..., Method]
-    cost: Callable[[Any, int, RequestKind], float]
-    settings: DescentSettings = DescentSettings()
-    hyper: DescentHyper = DescentHyper()
-    needs: tuple[str, ...] = ()
+    factory: Factory
     ranges: Mapping[str, Range] = {}
     decays: bool = True
-    distils: bool = True
 
 
-def _same_cost(cost: Callable[[Any, int], float]) -> Callable[[Any, int, RequestKind], float]:
-    return lambda settings, capacity, kind: cost(settings, capacity)
+class Setup(NamedTuple):
+    """What a method may be made from."""
+
+    apply_fn: ApplyFn
+    init_fn: InitFn
+    num_classes: int
+    num_examples: int  # of the training split
+    capacity: int  # of the buffer
+    largest_task: int = 64  # rows of the largest request, padding included
+    devices: int = 1  # that divide every batch
 
 
-_LEARN: tuple[RequestKind, ...] = ("learn",)
-_UNLEARN: tuple[RequestKind, ...] = ("unlearn",)
-_BOTH: tuple[RequestKind, ...] = ("learn", "unlearn")
 _RATE: Range = (0.003, 0.3)
 _SHARE: Range = (0.3, 0.99)
-REFERENCES: Mapping[str, Reference] = {
-    "finetune": Reference(
-        _LEARN,
-        finetune.finetune,
-        _same_cost(finetune.gradient_evaluations),
-        ranges={"learning_rate": _RATE},
-        decays=False,
-        distils=False,
+_REFERENCES: Mapping[str, CatalogueEntry] = {
+    "finetune": CatalogueEntry(finetune, {"learning_rate": _RATE}, decays=False),
+    "er": CatalogueEntry(er, {"learning_rate": _RATE}),
+    "der": CatalogueEntry(der, {"learning_rate": _RATE, "logit_weight": (0.03, 1.0)}),
+    "der_pp": CatalogueEntry(der_pp, {"learning_rate": _RATE, "logit_weight": (0.03, 1.0), "label_weight": (0.1, 2.0)}),
+    "ewc": CatalogueEntry(ewc, {"learning_rate": _RATE, "penalty_weight": (1.0, 1000.0)}),
+    "lwf": CatalogueEntry(lwf, {"learning_rate": _RATE, "old_class_weight": (0.1, 10.0)}),
+    "agem": CatalogueEntry(agem, {"learning_rate": _RATE}),
+    "joint": CatalogueEntry(joint, {"learning_rate": _RATE}),
+    "gradient_ascent": CatalogueEntry(
+        gradient_ascent, {"learning_rate": (1e-5, 0.03), "clip_norm": (0.3, 10.0)}, decays=False
     ),
-    "er": Reference(_LEARN, er.er, _same_cost(er.gradient_evaluations), ranges={"learning_rate": _RATE}),
-    "der": Reference(
-        _LEARN,
-        der.der,
-        _same_cost(der.gradient_evaluations),
-        hyper=der.DERHyper(),
-        needs=("capacity",),
-        ranges={"learning_rate": _RATE, "logit_weight": (0.03, 1.0)},
-        distils=False,
+    "finetune_remain": CatalogueEntry(finetune_remain, {"learning_rate": _RATE}),
+    "neg_grad_plus": CatalogueEntry(neg_grad_plus, {"learning_rate": _RATE, "remain_weight": (0.98, 0.9995)}),
+    "random_label": CatalogueEntry(random_label, {"learning_rate": _RATE, "remain_weight": (0.5, 30.0)}),
+    "salun": CatalogueEntry(salun, {"learning_rate": _RATE, "remain_weight": (0.5, 30.0), "keep_share": _SHARE}),
+    "sfron": CatalogueEntry(
+        sfron, {"learning_rate": (0.001, 0.1), "forget_weight": (0.01, 30.0), "clip_norm": (0.3, 10.0)}
     ),
-    "der_pp": Reference(
-        _LEARN,
-        der.der_pp,
-        lambda settings, capacity, kind: der.gradient_evaluations(settings, capacity, plus_plus=True),
-        hyper=der.DERPPHyper(),
-        needs=("capacity",),
-        ranges={"learning_rate": _RATE, "logit_weight": (0.03, 1.0), "label_weight": (0.1, 2.0)},
-    ),
-    "ewc": Reference(
-        _LEARN,
-        ewc.ewc,
-        _same_cost(ewc.gradient_evaluations),
-        ewc.EWCSettings(),
-        ewc.EWCHyper(),
-        ranges={"learning_rate": _RATE, "penalty_weight": (1.0, 1000.0)},
-        distils=False,
-    ),
-    "lwf": Reference(
-        _LEARN,
-        lwf.lwf,
-        _same_cost(lwf.gradient_evaluations),
-        hyper=lwf.LwFHyper(),
-        ranges={"learning_rate": _RATE, "old_class_weight": (0.1, 10.0)},
-        distils=False,
-    ),
-    "agem": Reference(_LEARN, agem.agem, _same_cost(agem.gradient_evaluations), ranges={"learning_rate": _RATE}),
-    "joint": Reference(
-        _BOTH,
-        joint.joint,
-        _same_cost(joint.gradient_evaluations),
-        needs=("num_examples",),
-        ranges={"learning_rate": _RATE},
-        distils=False,
-    ),
-    "gradient_ascent": Reference(
-        _UNLEARN,
-        gradient_ascent.gradient_ascent,
-        _same_cost(gradient_ascent.gradient_evaluations),
-        hyper=gradient_ascent.GradientAscentHyper(),
-        ranges={"learning_rate": (1e-5, 0.03), "clip_norm": (0.3, 10.0)},
-        decays=False,
-        distils=False,
-    ),
-    "finetune_remain": Reference(
-        _BOTH,
-        finetune_remain.finetune_remain,
-        _same_cost(finetune_remain.gradient_evaluations),
-        ranges={"learning_rate": _RATE},
-    ),
-    "neg_grad_plus": Reference(
-        _UNLEARN,
-        neg_grad_plus.neg_grad_plus,
-        _same_cost(neg_grad_plus.gradient_evaluations),
-        hyper=neg_grad_plus.NegGradPlusHyper(),
-        ranges={"learning_rate": _RATE, "remain_weight": (0.98, 0.9995)},
-    ),
-    "random_label": Reference(
-        _UNLEARN,
-        random_label.random_label,
-        _same_cost(random_label.gradient_evaluations),
-        hyper=random_label.RandomLabelHyper(),
-        ranges={"learning_rate": _RATE, "remain_weight": (0.5, 30.0)},
-    ),
-    "salun": Reference(
-        _UNLEARN,
-        salun.salun,
-        _same_cost(salun.gradient_evaluations),
-        salun.SalunSettings(),
-        salun.SalunHyper(),
-        ranges={"learning_rate": _RATE, "remain_weight": (0.5, 30.0), "keep_share": _SHARE},
-    ),
-    "sfron": Reference(
-        _UNLEARN,
-        sfron.sfron,
-        _same_cost(sfron.gradient_evaluations),
-        sfron.SfronSettings(),
-        sfron.SfronHyper(),
-        ranges={"learning_rate": (0.001, 0.1), "forget_weight": (0.01, 30.0), "clip_norm": (0.3, 10.0)},
-    ),
-    "scrub": Reference(
-        _UNLEARN,
-        scrub.scrub,
-        _same_cost(scrub.gradient_evaluations),
-        scrub.ScrubSettings(),
-        scrub.ScrubHyper(),
-        ranges={"learning_rate": (0.0003, 0.1), "remain_divergence_weight": (0.001, 1.0)},
-    ),
-    "bad_teacher": Reference(
-        _UNLEARN,
-        bad_teacher.bad_teacher,
-        _same_cost(bad_teacher.gradient_evaluations),
-        hyper=bad_teacher.BadTeacherHyper(),
-        needs=("init_fn",),
-        ranges={"learning_rate": _RATE, "temperature": (0.5, 4.0)},
-    ),
-    "l1_sparse": Reference(
-        _UNLEARN,
-        l1_sparse.l1_sparse,
-        _same_cost(l1_sparse.gradient_evaluations),
-        hyper=l1_sparse.L1SparseHyper(),
-        ranges={"learning_rate": _RATE, "l1_weight": (0.001, 0.1)},
-    ),
-    "clpu_der_pp": Reference(
-        _BOTH,
-        clpu_der_pp.clpu_der_pp,
-        clpu_der_pp.gradient_evaluations,
-        hyper=clpu_der_pp.ClpuHyper(),
-        needs=("capacity", "num_examples", "init_fn"),
-        ranges={"learning_rate": _RATE, "logit_weight": (0.03, 1.0)},
-        distils=False,
-    ),
-    "uniclun": Reference(
-        _BOTH,
-        uniclun.uniclun,
-        uniclun.gradient_evaluations,
-        hyper=uniclun.UniclunHyper(),
-        needs=("init_fn",),
-        ranges={"learning_rate": _RATE, "output_weight": (0.03, 3.0)},
-    ),
+    "scrub": CatalogueEntry(scrub, {"learning_rate": (0.0003, 0.1), "remain_divergence_weight": (0.001, 1.0)}),
+    "bad_teacher": CatalogueEntry(bad_teacher, {"learning_rate": _RATE, "temperature": (0.5, 4.0)}),
+    "l1_sparse": CatalogueEntry(l1_sparse, {"learning_rate": _RATE, "l1_weight": (0.001, 0.1)}),
+    "clpu_der_pp": CatalogueEntry(clpu_der_pp, {"learning_rate": _RATE, "logit_weight": (0.03, 1.0)}),
+    "uniclun": CatalogueEntry(uniclun, {"learning_rate": _RATE, "output_weight": (0.03, 3.0)}),
 }
+"""Methods that take optimizer steps, as many as the budget pays."""
+_REFERENCE_POINTS: Mapping[str, CatalogueEntry] = {
+    "do_nothing": CatalogueEntry(do_nothing),
+    "retrain": CatalogueEntry(retrain),
+}
+"""What has no budget and nothing to search."""
 VARIANTS: Mapping[str, dict[str, Any]] = {
     "ug_clu": {},
     "ug_clu_no_mask": {"settings": {"mask": "none"}},
@@ -243,7 +135,82 @@ VARIANT_RANGES: Mapping[str, Mapping[str, Range]] = {
 DECAY_RANGE: Range = (3e-4, 0.03)
 DISTILLATION_RANGE: Range = (0.1, 0.9)
 """Both are searched for every method that has them, or for none: the two blocks of a comparison."""
-METHODS: tuple[str, ...] = (*VARIANTS, *LEARN_VARIANTS, *REFERENCES, "do_nothing", "retrain")
+METHODS: tuple[str, ...] = (*VARIANTS, *LEARN_VARIANTS, *_REFERENCES, *_REFERENCE_POINTS)
+"""All that have a name here; `package.module:factory` names any other."""
+_BOTH: tuple[RequestKind, ...] = ("learn", "unlearn")
+
+
+def entry_of(name: str) -> CatalogueEntry | None:
+    """The entry of a method that takes optimizer steps; None for UG-CLU and its variants, and the reference points.
+
+    Args:
+        name: one of `METHODS`, or `package.module:factory` for a factory of one's own, from the current folder too.
+
+    Raises:
+        ValueError: no such module, or no such factory in it.
+
+    >>> entry_of("er").ranges, entry_of("ug_clu")
+    ({'learning_rate': (0.003, 0.3)}, None)
+    >>> entry_of("no_such_package:mine")
+    Traceback (most recent call last):
+        ...
+    ValueError: method 'no_such_package:mine' cannot be imported: No module named 'no_such_package'
+    """
+    return CatalogueEntry(_imported(name)) if ":" in name else _REFERENCES.get(name)
+
+
+@functools.cache
+def _imported(name: str) -> Factory:
+    module, _, attribute = name.partition(":")
+    if "" not in sys.path:  # `python -m` puts the current folder there, an installed command does not
+        sys.path.insert(0, "")
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"method {name!r} cannot be imported: {error}") from error
+    if not callable(factory) or list(inspect.signature(factory).parameters)[:2] != ["apply_fn", "settings"]:
+        raise ValueError(
+            f"method {name!r} must be a function of (apply_fn, settings, …) with a default for settings, and of no "
+            f"other parameters than {', '.join(_OFFERED)}; see docs/new_method.md"
+        )
+    return factory
+
+
+_OFFERED = ("init_fn", "num_classes", "num_examples", "capacity")
+
+
+def make(factory: Factory, setup: Setup, settings: Any = None) -> Method:
+    """A method from what it asks for by the names of its parameters.
+
+    Args:
+        factory: see `Factory`.
+        setup: what there is.
+        settings: static settings; None = the factory's default.
+
+    >>> setup = Setup(lambda *a, **k: None, lambda key: ({}, {}), num_classes=2, num_examples=4, capacity=3)
+    >>> make(der, setup).kinds
+    ('learn',)
+    """
+    wanted = inspect.signature(factory).parameters
+    asked = {name: getattr(setup, name) for name in _OFFERED if name in wanted}
+    if settings is not None:
+        asked["settings"] = settings
+    return factory(setup.apply_fn, **asked) if "apply_fn" in wanted else factory()
+
+
+def default_settings(name: str) -> Any:
+    """The static settings that a method has unless others are given."""
+    entry = entry_of(name)
+    assert entry is not None, f"{name} has no settings of its own"
+    return inspect.signature(entry.factory).parameters["settings"].default
+
+
+@functools.cache
+def of_defaults(name: str) -> Method:
+    """A method made from nothing, to be asked which kinds of request it serves and which hyperparameters it has."""
+    entry = entry_of(name) or _REFERENCE_POINTS[name]
+    nothing = Setup(lambda *a, **k: None, lambda rng_key: ({}, {}), num_classes=2, num_examples=1, capacity=1)  # type: ignore[arg-type]
+    return make(entry.factory, nothing)
 
 
 def serves(name: str) -> tuple[RequestKind, ...]:
@@ -255,15 +222,13 @@ def serves(name: str) -> tuple[RequestKind, ...]:
     >>> serves("salun"), serves("er"), serves("ug_clu")
     (('unlearn',), ('learn',), ('learn', 'unlearn'))
     """
-    if name in REFERENCES:
-        return REFERENCES[name].kinds
     if name in LEARN_VARIANTS:
-        return _LEARN
-    if name in ("ug_clu", "do_nothing", "retrain"):
-        return _BOTH
+        return ("learn",)
     if name in VARIANTS:
-        return _UNLEARN
-    raise ValueError(f"unknown method {name!r}; {nearest(name, METHODS)}")
+        return _BOTH if name == "ug_clu" else ("unlearn",)
+    if ":" not in name and name not in METHODS:
+        raise ValueError(f"unknown method {name!r}; {nearest(name, METHODS)}")
+    return of_defaults(name).kinds
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -280,7 +245,7 @@ def split_name(name: str) -> tuple[str, str]:
         raise ValueError(f"method {name!r} has {len(parts)} parts; it must be METHOD or LEARNER+UNLEARNER")
     if len(parts) == 1:
         kinds = serves(name)
-        if name in ("do_nothing", "retrain", "finetune_remain") or kinds == _UNLEARN:
+        if name in (*_REFERENCE_POINTS, "finetune_remain") or kinds == ("unlearn",):
             return "ug_clu", name
         return (name, name) if kinds == _BOTH else (name, "ug_clu")
     for part, kind in zip(parts, _BOTH, strict=True):
@@ -297,9 +262,9 @@ def searched(name: str) -> tuple[str, RequestKind] | None:
     (('salun', 'unlearn'), ('er', 'learn'), ('salun', 'unlearn'), None)
     """
     learner, unlearner = split_name(name)
-    alone_learns = "+" not in name and serves(name) == _LEARN
+    alone_learns = "+" not in name and serves(name) == ("learn",)
     part, kind = (learner, "learn") if alone_learns else (unlearner, "unlearn")
-    return None if part in ("do_nothing", "retrain") else (part, kind)
+    return None if part in _REFERENCE_POINTS else (part, kind)
 
 
 def ranges_of(part: str, extras: bool) -> dict[str, Range]:
@@ -310,13 +275,14 @@ def ranges_of(part: str, extras: bool) -> dict[str, Range]:
     >>> ranges_of("finetune", extras=True)
     {'learning_rate': (0.003, 0.3)}
     """
-    if part in REFERENCES:
-        ranges, decay = dict(REFERENCES[part].ranges), "weight_decay"
-    else:
+    entry = entry_of(part)
+    if entry is None:
         ranges, decay = dict(VARIANT_RANGES.get(part, UG_CLU_RANGES)), "remain_weight_decay"
-    decays, distils = True, part not in LEARN_VARIANTS
-    if part in REFERENCES:
-        decays, distils = REFERENCES[part].decays, REFERENCES[part].distils
+        decays, distils = True, part not in LEARN_VARIANTS
+    else:
+        ranges, decay, decays = dict(entry.ranges), "weight_decay", entry.decays
+        hypers = of_defaults(part).hyper.values()
+        distils = any(isinstance(hyper, DescentHyper) for hyper in hypers)
     if extras and decays:
         ranges[decay] = DECAY_RANGE
     if extras and distils:

@@ -3,7 +3,7 @@
     python -m experiments.search --scenario class_wise --methods ug_clu salun --trials 8 --seeds 100
     python -m experiments.search --scenario class_wise --dataset fashion_mnist --trials 12 --seeds 100 --extras
 
-A trial draws the ranges that `experiments.methods` states for a method from a scrambled Sobol sequence, on a
+A trial draws the ranges that `experiments.registry` states for a method from a scrambled Sobol sequence, on a
 logarithmic scale, and serves the stream up to its first unlearn request; the first trial is the settings file's own.
 Its score is the distance to the oracle, KL on test inputs of what is retained plus KL on unlearned inputs, averaged
 over the seeds. Test inputs are held out of the training split: the test split is never read. With `--extras`, weight
@@ -33,7 +33,7 @@ from experiments.compare import SCENARIOS
 from experiments.config import ExperimentConfig, load_json, merge, nearest, parse
 from experiments.folder import write
 from experiments.plan import RunFailed, load_dataset, prepare
-from experiments.registry import METHODS, REFERENCES, ranges_of, searched, split_name
+from experiments.registry import METHODS, entry_of, ranges_of, searched, split_name
 from experiments.serving import Run
 from ugclu_jax import metrics
 from ugclu_jax.learner import CLUState
@@ -116,7 +116,7 @@ def search(plan_run: Run, folder: Path, trials: int, extras: bool, console: Cons
     for method in plan.config.methods:
         part, kind = searched(method)
         # What both learns and unlearns by one set of hyperparameters is searched as one.
-        kinds = ("learn", "unlearn") if part in REFERENCES and split_name(method) == (part, part) else (kind,)
+        kinds = ("learn", "unlearn") if entry_of(part) is not None and split_name(method) == (part, part) else (kind,)
         drawn = sobol(ranges_of(part, extras), trials - 1, SOBOL_SEED)
         scored = []
         for trial, point in enumerate([{}, *drawn]):

@@ -99,8 +99,10 @@ class Run:
         self.train_labels = jnp.asarray(dataset.train_labels)
         read_here = dataset.digests(jax.process_index(), jax.process_count())
         self.fingerprint = dataset.fingerprint(devices.sum_over_processes(read_here))
-        self.run_request = request_program(devices.layout(plan.devices) if several and not by_seed else ONE_DEVICE)
-        self.run_seeds = request_program(devices.spread(plan.devices, 2)) if several and by_seed else None
+        on_step = plan.progress.on_step if plan.console.is_terminal else None
+        layout = devices.layout(plan.devices) if several and not by_seed else ONE_DEVICE
+        self.run_request = request_program(layout, on_step)
+        self.run_seeds = request_program(devices.spread(plan.devices, 2), on_step) if several and by_seed else None
         self.test_inputs = self.placed(dataset.test_inputs)
         self.batch = prediction_batch(dataset.train_inputs.shape[1:])
         self.predict = (

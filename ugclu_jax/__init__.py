@@ -3,8 +3,9 @@
 References: arXiv 2505.15178.
 """
 
-from ugclu_jax.buffer import Buffer
+from ugclu_jax.at import At
 from ugclu_jax.coefficients import adaptive, uniform
+from ugclu_jax.combination import combine
 from ugclu_jax.components import (
     Component,
     Shares,
@@ -14,8 +15,10 @@ from ugclu_jax.components import (
     preserving_gradient,
     unlearning_gradient,
 )
-from ugclu_jax.fast_slow import fast_slow_step, fast_step, inner_steps, request_loop, slow_step
-from ugclu_jax.learner import CLUState, apply_request, combine, predict_program, request_program
+from ugclu_jax.descent import Batches, Direction, Report, descent
+from ugclu_jax.fast_slow import fast_slow_step, fast_step, inner_steps, slow_step
+from ugclu_jax.learner import CLUState, apply_request, predict_program, request_program
+from ugclu_jax.loop import request_loop
 from ugclu_jax.oracle import OracleSettings, oracle_program, train_from_scratch
 from ugclu_jax.ranges import check_hyper
 from ugclu_jax.saliency import (
@@ -27,29 +30,54 @@ from ugclu_jax.saliency import (
     soft_mask,
     straight_through_mask,
 )
-from ugclu_jax.types import ApplyFn, Batch, Examples, Hyper, Info, Method, MethodState
-from ugclu_jax.ugclu import UGCLUSettings, ug_clu
+from ugclu_jax.stepping import BufferSettings, DescentHyper, DescentSettings, StepHyper, TaskSettings
+from ugclu_jax.types import (
+    ApplyFn,
+    Batch,
+    Buffer,
+    Examples,
+    Execution,
+    Info,
+    Memory,
+    Method,
+    MethodState,
+    UpdateFn,
+)
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
 
 __all__ = [
     "ApplyFn",
+    "At",
     "Batch",
+    "Batches",
     "Buffer",
+    "BufferSettings",
     "CLUState",
     "Component",
+    "DescentHyper",
+    "DescentSettings",
+    "Direction",
     "Examples",
-    "Hyper",
+    "Execution",
     "Info",
+    "Memory",
     "Method",
     "MethodState",
     "OracleSettings",
+    "Report",
     "Shares",
+    "StepHyper",
+    "TaskSettings",
+    "UGCLUHyper",
     "UGCLUSettings",
+    "UpdateFn",
     "adaptive",
     "apply_request",
     "batch_fisher",
     "check_hyper",
     "combine",
     "density",
+    "descent",
     "euclidean_direction",
     "fast_slow_step",
     "fast_step",

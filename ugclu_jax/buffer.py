@@ -29,22 +29,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from ugclu_jax.streaming import HostArray, ShardedArray, take
-from ugclu_jax.types import Array, Batch, Examples
+from ugclu_jax.types import Array, Batch, Buffer, Examples
 
 Refill = Literal["uniform", "greedy"]
 LARGEST_RANK = 2**32 - 1
-
-
-class Buffer(NamedTuple):
-    """M rows, the first `count` of them filled and sorted by rank; make one with `init`."""
-
-    inputs: Array  # [M, ...] as stored, 0 where empty
-    labels: Array  # [M] int32, 0 where empty
-    ids: Array  # [M] int32, -1 where empty
-    ranks: Array  # [M] uint32, ascending, the largest uint32 where empty
-    count: Array  # [] int32
-    threshold: Array  # [] uint32, the largest rank that may still enter
-    hash_key: Array  # [2] uint32, makes ranks of one seed independent of another's
 
 
 def init(capacity: int, input_shape: Sequence[int], input_dtype: jax.typing.DTypeLike, rng_key: Array) -> Buffer:

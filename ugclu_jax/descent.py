@@ -1,124 +1,66 @@
-"""The request of an optimizer-based method: K steps on drawn batches. Knows no method's formula.
+"""A method that is a direction: what every optimizer-based method has in common, said once.
 
-Every reference method is a `step` on explicit batches; this file draws for it, scans it and reports.
+Such a method is a header (formula, paper, differences), its hyperparameters, and a function of a few lines
+
+    direction(at, batches, hyper) -> Direction(gradient, model_state, report)
+
+`descent` makes a `Method` of it: draws, keys, the teacher's targets, schedule, optimizer, mask, cost, report, devices.
+
+    θ_{k+1} = θ_k − η_k · optimizer(direction)          k = 0 … steps − 1
 """
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, get_args
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from ugclu_jax import optimizer
+from ugclu_jax.at import At
 from ugclu_jax.batches import from_buffer, from_task
-from ugclu_jax.buffer import Buffer
 from ugclu_jax.distillation import remain_targets
-from ugclu_jax.fast_slow import global_norm, request_loop
-from ugclu_jax.optimizer import MaskScope, OptimizerKind, OptimizerState
-from ugclu_jax.ranges import MOMENTUM, SHARE, Interval
+from ugclu_jax.loop import Moment, request_loop
+from ugclu_jax.optimizer import MaskScope
+from ugclu_jax.saliency import density
+from ugclu_jax.stepping import (
+    BufferSettings,
+    Carry,
+    DescentHyper,
+    DescentSettings,
+    StepHyper,
+    StepSettings,
+    TaskSettings,
+    start,
+    update,
+)
+from ugclu_jax.trees import global_norm
 from ugclu_jax.types import (
     EVALUATION_EXAMPLES,
     FORWARD_COST,
+    ONE_DEVICE_SILENTLY,
     ApplyFn,
     Array,
     Batch,
+    Buffer,
     Examples,
+    Execution,
     Info,
+    Memory,
+    Method,
     MethodState,
     ModelState,
     Params,
     PyTree,
     RequestKind,
-    Scalar,
+    UpdateFn,
 )
 
-Schedule = Literal["constant", "linear", "cosine"]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class DescentHyper:
-    """Continuous settings that every optimizer-based method has, traced.
-
-    Ranges are checked by `ugclu_jax.ranges.check_hyper`; a method states those of its own settings beside these.
-    """
-
-    ranges: ClassVar[Mapping[str, Interval]] = {"momentum": MOMENTUM, "distillation_weight": SHARE}
-
-    learning_rate: Scalar = 0.05
-    """η ≥ 0, learning rate at the start of the request."""
-    momentum: Scalar = 0.0
-    """μ in [0, 1)."""
-    weight_decay: Scalar = 0.0
-    """w ≥ 0, weight decay."""
-    distillation_weight: Scalar = 0.5
-    """δ in [0, 1], weight of the network at the start against the labels of remaining data; read where they distil."""
-
-
-@dataclass(frozen=True)
-class DescentSettings:
-    """Static settings that every optimizer-based method has: a new value compiles a new program.
-
-    Raises:
-        ValueError: a size below its bound, or an unknown choice.
-
-    >>> DescentSettings(steps=-1)
-    Traceback (most recent call last):
-        ...
-    ValueError: steps must be at least 0, got -1
-    """
-
-    steps: int = 100
-    """Updates of a request."""
-    task_batch_size: int = 64
-    """Examples of the task in a step."""
-    remain_batch_size: int = 64
-    """Examples of the buffer in a step."""
-    schedule: Schedule = "linear"
-    """How the learning rate falls to 0 over the request."""
-    optimizer: OptimizerKind = "sgd"
-    """sgd or adamw; its state starts anew with every request."""
-    distillation: bool = False
-    """Whether the network at the start of the request teaches the steps on the buffer."""
-
-    rematerialise: bool = False
-    """Whether reverse-mode derivatives of a request compute steps again instead of keeping every activation."""
-
-    def __post_init__(self) -> None:
-        sizes = {"steps": 0, "task_batch_size": 1, "remain_batch_size": 1}
-        check_settings(self, sizes, {"schedule": Schedule, "optimizer": OptimizerKind})
-
-
-def check_settings(settings: DescentSettings, sizes: dict[str, int], choices: dict[str, Any]) -> None:
-    """Refuse sizes below their least value, and values that are none of a `Literal`.
-
-    Raises:
-        ValueError: naming the setting, its rule and the value.
-
-    >>> check_settings(DescentSettings(), {}, {"schedule": Literal["exponential"]})
-    Traceback (most recent call last):
-        ...
-    ValueError: schedule must be one of exponential, got 'linear'
-    """
-    for name, least in sizes.items():
-        if getattr(settings, name) < least:
-            raise ValueError(f"{name} must be at least {least}, got {getattr(settings, name)}")
-    for name, kind in choices.items():
-        if getattr(settings, name) not in get_args(kind):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(settings, name)!r}")
-
-
-class Carry(NamedTuple):
-    """What one step hands to the next, the model's mutable statistics apart."""
-
-    params: Params
-    optimizer: OptimizerState
+Reads = Literal["task", "buffer", "both"]
 
 
 class Batches(NamedTuple):
-    """What one step reads."""
+    """What one step reads; None where the method does not."""
 
     task: Batch  # [B] examples of the request
     remain: Batch  # [B] examples of the buffer
@@ -133,219 +75,128 @@ class Report(NamedTuple):
     clipped: Array | None = None  # [] bool, whether that gradient was clipped
 
 
-Step = Callable[[Carry, ModelState, PyTree, Array, Array], tuple[Carry, ModelState, Report]]
-"""`(carry, model_state, batches, remaining_share, rng_key) -> (carry, model_state, report)`."""
-
-
-def rate(schedule: Schedule, remaining_share: Array | float) -> Array | float:
-    """What the learning rate is multiplied by when a share e of the request is left: 1, e, or ½(1 + cos π(1 − e)).
-
-    >>> round(float(rate("cosine", 0.5)), 4), rate("linear", 0.25), rate("constant", 0.25)
-    (0.5, 0.25, 1.0)
-    """
-    if schedule == "cosine":
-        return 0.5 * (1 + jnp.cos(math.pi * (1 - jnp.asarray(remaining_share))))
-    return remaining_share if schedule == "linear" else 1.0
-
-
-def update(
-    carry: Carry,
-    gradient: Params,
-    hyper: DescentHyper,
-    settings: DescentSettings,
-    remaining_share: Array | float,
-    *,
-    mask: PyTree | None = None,
-    mask_applies_to: MaskScope = "gradient",
-) -> Carry:
-    """One update of the optimizer along a gradient, at the rate of the schedule.
-
-    >>> import jax.numpy as jnp
-    >>> carry = Carry(jnp.ones(1), optimizer.init("sgd", jnp.ones(1)))
-    >>> update(carry, jnp.ones(1), DescentHyper(learning_rate=0.5), DescentSettings(), 0.5).params.tolist()
-    [0.75]
-    """
-    params, state = optimizer.update(
-        settings.optimizer,
-        gradient,
-        carry.optimizer,
-        carry.params,
-        learning_rate=hyper.learning_rate * rate(settings.schedule, remaining_share),
-        momentum=hyper.momentum,
-        weight_decay=hyper.weight_decay,
-        mask=mask,
-        mask_applies_to=mask_applies_to,
-    )
-    return Carry(params, state)
-
-
-class Clipped(NamedTuple):
-    """A gradient of bounded length."""
+class Direction(NamedTuple):
+    """What a step descends, and what it tells."""
 
     gradient: Params
-    norm: Array  # [] global norm before
-    active: Array  # [] bool, whether it was longer than the bound
+    model_state: ModelState
+    report: Report = Report()
 
 
-def clip(gradient: Params, clip_norm: Array | float) -> Clipped:
-    """`g / max(1, ‖g‖ / c)`: the gradient, no longer than c in its global norm; c = ∞ leaves it as it is.
+DirectionFn = Callable[[At, Any, Any], Direction]
+"""`(at, batches, hyper) -> direction`: the whole of a method without a memory that its steps change."""
+StepFn = Callable[[At, Carry, Any, Any], tuple[Carry, ModelState, Report]]
+"""`(at, carry, batches, hyper) -> (carry, model_state, report)`; `at` has the carry's parameters and memory."""
+
+
+class OwnStep(NamedTuple):
+    """Marks a `StepFn` where `descent` expects a direction: it updates as often as it likes."""
+
+    step: StepFn
+
+
+class Prepared(NamedTuple):
+    """What a method makes once a request, before its first step."""
+
+    task: Examples  # what task batches are drawn from
+    known: Any = None  # `At.known`
+    mask: PyTree | None = None  # `At.mask`
+
+
+Prepare = Callable[..., Prepared]
+"""`(at, hyper, task, buffer, *rng_keys) -> prepared`, `at` with the network at the start of the request."""
+Draws = Callable[[At, Examples, Buffer, Array | None], Callable[[Array], Any]]
+"""`(at, task, buffer, targets) -> (rng_key -> batches)`: how a method draws that reads more than task and buffer."""
+
+
+def along(direction: DirectionFn, settings: StepSettings, mask_applies_to: MaskScope = "gradient") -> StepFn:
+    """The step that takes one update along a direction, for explicit batches in a notebook or a test.
 
     >>> import jax.numpy as jnp
-    >>> clip(jnp.array([3.0, 4.0]), 2.5).gradient.tolist()
-    [1.5, 2.0]
-    """
-    norm = global_norm(gradient)
-    excess = jnp.maximum(1.0, norm / clip_norm)
-    return Clipped(jax.tree.map(lambda g: g / excess, gradient), norm, norm > clip_norm)
-
-
-def teacher_targets(
-    apply_fn: ApplyFn,
-    state: MethodState,
-    hyper: DescentHyper,
-    settings: DescentSettings,
-    task: Examples,
-    buffer: Buffer,
-) -> Array | None:
-    """`[M, C]` targets of the buffer's rows where the settings distil, see `distillation.remain_targets`; else None."""
-    if not settings.distillation:
-        return None
-    weight, size = hyper.distillation_weight, settings.remain_batch_size
-    return remain_targets(apply_fn, state.params, state.model_state, task, buffer, weight, batch_size=size)
-
-
-def draw_pair(
-    rng_key: Array,
-    task: Examples,
-    buffer: Buffer,
-    settings: DescentSettings,
-    *,
-    targets: Array | None = None,
-    axis_name: str | None = None,
-) -> Batches:
-    """A batch of the task and one of the buffer, both uniform."""
-    task_key, remain_key = jax.random.split(rng_key)
-    return Batches(
-        from_task(task_key, task, (settings.task_batch_size,), axis_name=axis_name),
-        from_buffer(remain_key, buffer, (settings.remain_batch_size,), targets=targets, axis_name=axis_name),
-    )
-
-
-def pairs(
-    apply_fn: ApplyFn,
-    state: MethodState,
-    hyper: DescentHyper,
-    settings: DescentSettings,
-    task: Examples,
-    buffer: Buffer,
-    *,
-    relabelled: Examples | None = None,
-    axis_name: str | None = None,
-) -> Callable[[Array], Batches]:
-    """The `draw` of `descend_request` for most methods: `draw_pair`, with a teacher's targets where they distil.
-
-    Args:
-        apply_fn: the model.
-        state: at the start of the request.
-        hyper, settings: of the request.
-        task: its examples.
-        buffer: what remains.
-        relabelled: what task batches are drawn from, if not from the task itself.
-        axis_name: mapped axis of devices.
-    """
-    targets = teacher_targets(apply_fn, state, hyper, settings, task, buffer)
-    drawn = task if relabelled is None else relabelled
-    return lambda key: draw_pair(key, drawn, buffer, settings, targets=targets, axis_name=axis_name)
-
-
-def refuse(name: str, kind: RequestKind) -> Callable[..., Any]:
-    """The `learn` of a method that only unlearns, or the reverse.
-
-    >>> refuse("salun", "learn")()
-    Traceback (most recent call last):
-        ...
-    ValueError: salun does not learn: combine it with a method that does, see ugclu_jax.learner.combine
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> plain = lambda at, batch, hyper: Direction(at.gradient(batch).gradient, at.model_state)
+    >>> settings, theta = TaskSettings(), jnp.zeros((1, 2))
+    >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
+    >>> step = along(plain, settings)
+    >>> step(At(linear, theta, {}), start(theta, settings), batch, StepHyper(0.5))[0].params.tolist()
+    [[0.25, -0.25]]
     """
 
-    def refusal(*args: Any, **kwargs: Any) -> NoReturn:
-        raise ValueError(f"{name} does not {kind}: combine it with a method that does, see ugclu_jax.learner.combine")
+    def step(at: At, carry: Carry, batches: Any, hyper: Any) -> tuple[Carry, ModelState, Report]:
+        found = direction(at, batches, hyper)
+        share = at.moment.remaining_share
+        carry = update(carry, found.gradient, hyper, settings, share, mask=at.mask, mask_applies_to=mask_applies_to)
+        return carry, found.model_state, found.report
 
-    return refusal
+    return step
 
 
 def descend_request(
-    draw: Callable[[Array], PyTree],
-    step: Step,
+    at: At,
+    step: StepFn,
+    draw: Callable[[Array], Any],
     rng_key: Array,
-    state: MethodState,
-    settings: DescentSettings,
+    hyper: Any,
+    settings: StepSettings,
     gradient_evaluations: float,
-    *,
-    mask_density: PyTree | None = None,
-    on_step: Callable | None = None,
-) -> tuple[MethodState, Info]:
-    """`settings.steps` steps from `state`, with a fresh optimizer.
+    where: Execution = ONE_DEVICE_SILENTLY,
+) -> tuple[Carry, ModelState, Info]:
+    """`settings.steps` steps from the network of `at`, with a fresh optimizer.
 
     Args:
+        at: the network at the start, the method's memory, and what was prepared.
+        step: see `StepFn`.
         draw: `rng_key -> batches`.
-        step: see `Step`.
-        rng_key: of the request, consumed.
-        state: at the start; its `extra` is handed on.
+        rng_key: of the steps, consumed.
+        hyper: handed to the steps.
         settings: static.
-        gradient_evaluations: of the whole request, see `cost`.
-        mask_density: share of weights that may change, one scalar a leaf; None = all.
-        on_step: progress function, see `fast_slow.request_loop`.
+        gradient_evaluations: of the whole request, see `evaluations`.
+        where: progress function; `at` has the axis.
 
     Returns:
-        `(state, Info)`.
+        `(carry, model_state, info)`.
 
     >>> import jax, jax.numpy as jnp
-    >>> def halve(carry, model_state, batches, share, key):
-    ...     return carry._replace(params=carry.params / 2), model_state, Report()
-    >>> start = MethodState(jnp.ones(1), {})
-    >>> end, _ = descend_request(lambda key: (), halve, jax.random.key(0), start, DescentSettings(steps=3), 0.0)
-    >>> end.params.tolist()
+    >>> def halve(at, carry, batches, hyper):
+    ...     return carry._replace(params=carry.params / 2), at.model_state, Report()
+    >>> at = At(lambda *a, **k: None, jnp.ones(1), {})
+    >>> settings = StepSettings(steps=3)
+    >>> descend_request(at, halve, lambda key: (), jax.random.key(0), (), settings, 0.0)[0].params.tolist()
     [0.125]
     """
 
-    def draw_batches(key: Array) -> PyTree:
-        data_key, _ = jax.random.split(key)
-        return draw(data_key)
-
     def outer_step(
-        key: Array, carry: Carry, model_state: ModelState, batches: PyTree, share: Array
+        key: Array, carry: Carry, model_state: ModelState, batches: Any, moment: Moment
     ) -> tuple[Carry, ModelState, tuple[Report, Array]]:
-        _, model_key = jax.random.split(key)
-        new, model_state, report = step(carry, model_state, batches, share, model_key)
-        return new, model_state, (report, global_norm(jax.tree.map(jnp.subtract, new.params, carry.params)))
+        here = at._replace(
+            params=carry.params, model_state=model_state, rng_key=key, moment=moment, memory=carry.memory
+        )
+        new, model_state, report = step(here, carry, batches, hyper)
+        return new, model_state, (report, global_norm(optax.tree.sub(new.params, carry.params)))
 
-    carry = Carry(state.params, optimizer.init(settings.optimizer, state.params))
     carry, model_state, (report, moved) = request_loop(
-        draw_batches,
+        draw,
         outer_step,
-        carry,
-        state.model_state,
+        start(at.params, settings, at.memory),
+        at.model_state,
         rng_key,
         settings.steps,
         rematerialise=settings.rematerialise,
-        on_step=on_step,
+        on_step=where.on_step,
     )
-    density = jax.tree.map(lambda _: jnp.ones(()), state.params) if mask_density is None else mask_density
-
-    nothing = jnp.zeros((0,))
+    told = {"task_losses": report.task_loss, "fast_norms": report.task_norm, "clipped": report.clipped}
+    if report.remain_loss is not None:
+        told["remain_losses"] = report.remain_loss[:, None]
     info = Info(
-        task_losses=nothing if report.task_loss is None else report.task_loss,
-        remain_losses=jnp.zeros((0, 0)) if report.remain_loss is None else report.remain_loss[:, None],
-        fast_norms=nothing if report.task_norm is None else report.task_norm,
-        clipped=nothing > 0 if report.clipped is None else report.clipped,
+        **{name: value for name, value in told.items() if value is not None},
         displacement_norms=moved,
-        mask_density=density,
+        mask_density=jax.tree.map(lambda _: jnp.ones(()), at.params) if at.mask is None else density(at.mask),
         gradient_evaluations=jnp.asarray(gradient_evaluations, jnp.float32),
     )
-    return MethodState(carry.params, model_state, state.extra), info
+    return carry, model_state, info
 
 
-def cost(settings: DescentSettings, capacity: int, *, a_step: float, once: float = 0.0) -> float:
+def evaluations(settings: StepSettings, capacity: int, *, a_step: float, once: float = 0.0) -> float:
     """Cost of a request in units of `EVALUATION_EXAMPLES`, the teacher's forward passes over the buffer included.
 
     Args:
@@ -354,23 +205,150 @@ def cost(settings: DescentSettings, capacity: int, *, a_step: float, once: float
         a_step: examples that pass forward and backward in a step; one that only passes forward counts `FORWARD_COST`.
         once: examples that pass once a request, likewise.
 
-    >>> cost(DescentSettings(steps=2, distillation=True), 192, a_step=128)
+    >>> evaluations(DescentSettings(steps=2, distillation=True), 192, a_step=128)
     5.0
     """
-    teacher = FORWARD_COST * capacity if settings.distillation else 0.0
+    teacher = FORWARD_COST * capacity if _distils(settings) else 0.0
     return (once + teacher + settings.steps * a_step) / EVALUATION_EXAMPLES
 
 
-def refuse_distillation(name: str, settings: DescentSettings) -> None:
-    """Refuse the setting where a method has no labels of buffer data in its loss that a teacher could replace.
+def _distils(settings: StepSettings) -> bool:
+    return isinstance(settings, BufferSettings) and settings.distillation
+
+
+def descent(
+    name: str,
+    apply_fn: ApplyFn,
+    settings: StepSettings,
+    *,
+    learn: DirectionFn | OwnStep | None = None,
+    unlearn: DirectionFn | OwnStep | None = None,
+    hyper: Any = None,
+    reads: Reads = "both",
+    draws: Draws | None = None,
+    prepare: Prepare | None = None,
+    prepare_keys: int = 0,
+    finish: Callable[[At, Examples, Any, Array], PyTree] | None = None,
+    memory: Memory | None = None,
+    distils: bool = True,
+    a_step: float | None = None,
+    once: float = 0.0,
+    mask_applies_to: MaskScope = "gradient",
+) -> Method:
+    """A method that takes `settings.steps` optimizer steps along a direction.
+
+    Args:
+        name: of the method.
+        apply_fn: the model.
+        settings: static; `TaskSettings` where only the task is read, `BufferSettings` where only the buffer is.
+        learn, unlearn: the direction of each kind of request; None where the method does not serve it.
+        hyper: the default hyperparameters, of the method's own class; None = `DescentHyper()`, or `StepHyper()` where
+            nothing can be distilled.
+        reads: whether a step reads a batch of the task, of the buffer, or of both; both are drawn uniformly.
+        draws: how batches are drawn where this is not enough; see `Draws`.
+        prepare: what is made once a request; see `Prepare`. It gets the first `prepare_keys` parts of the key.
+        prepare_keys: how many.
+        finish: `(at, task, hyper, rng_key) -> memory` after the last step.
+        memory: what the method keeps between requests. Its steps find it as `at.memory`; an `OwnStep` may change it.
+        distils: whether labels of the buffer enter the loss, so that a teacher can stand in for a part of them.
+        a_step: examples that pass forward and backward in a step, see `evaluations`; None = what is read.
+        once: the same, once a request.
+        mask_applies_to: what `Prepared.mask` multiplies, see `ugclu_jax.optimizer`.
 
     Raises:
-        ValueError: `settings.distillation` is on.
+        ValueError: settings of what is not read, or `distillation` where no label of the buffer enters the loss.
 
-    >>> refuse_distillation("ewc", DescentSettings(distillation=True))
-    Traceback (most recent call last):
-        ...
-    ValueError: distillation must be False for ewc, got True: no label of the buffer enters its loss
+    >>> import jax, jax.numpy as jnp
+    >>> def follow_the_task(at, batches, hyper):
+    ...     task = at.gradient(batches.task)
+    ...     return Direction(task.gradient, task.model_state, Report(task.loss))
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> method = descent("mine", linear, TaskSettings(steps=10), learn=follow_the_task, reads="task")
+    >>> method.kinds, method.hyper["learn"].learning_rate, method.cost("learn", 100, 64)
+    (('learn',), 0.05, 10.0)
     """
-    if settings.distillation:
+    buffer_labels = distils and reads != "task"
+    _check_reads(name, settings, reads, distils)
+    default = hyper if hyper is not None else DescentHyper() if buffer_labels else StepHyper()
+    sizes = {"task": getattr(settings, "task_batch_size", 0), "buffer": getattr(settings, "remain_batch_size", 0)}
+    examples_a_step = a_step if a_step is not None else sum(sizes.values()) if reads == "both" else sizes[reads]
+
+    def cost(kind: RequestKind, capacity: int, task_rows: int) -> float:
+        return evaluations(settings, capacity, a_step=examples_a_step, once=once)
+
+    def request(
+        kind: RequestKind,
+        step: StepFn,
+        rng_key: Array,
+        state: MethodState,
+        hyper: Any,
+        task: Examples,
+        buffer: Buffer,
+        *,
+        where: Execution = ONE_DEVICE_SILENTLY,
+    ) -> tuple[MethodState, Info]:
+        own = state.extra[memory.name] if memory is not None else None
+        at = At(apply_fn, state.params, state.model_state, memory=own, axis_name=where.axis_name)
+        keys, loop_key, finish_key = [], rng_key, rng_key
+        if prepare_keys:
+            *keys, loop_key = jax.random.split(rng_key, prepare_keys + 1)
+        elif finish is not None:
+            loop_key, finish_key = jax.random.split(rng_key)
+        prepared = Prepared(task) if prepare is None else prepare(at, hyper, task, buffer, *keys)
+        targets = None
+        if _distils(settings):
+            weight, size = hyper.distillation_weight, sizes["buffer"]
+            targets = remain_targets(*at[:3], task, buffer, weight, batch_size=size)
+        at = at._replace(known=prepared.known, mask=prepared.mask)
+        draw = (draws or _uniform(reads, sizes))(at, prepared.task, buffer, targets)
+        spent = cost(kind, buffer.ids.shape[0], task.ids.shape[0])
+        carry, model_state, info = descend_request(at, step, draw, loop_key, hyper, settings, spent, where)
+        extra = state.extra
+        if memory is not None:
+            end = at._replace(params=carry.params, model_state=model_state)
+            kept = carry.memory if finish is None else finish(end, task, hyper, finish_key)
+            extra = {**extra, memory.name: kept}
+        return MethodState(carry.params, model_state, extra), info
+
+    def of(kind: RequestKind, direction: DirectionFn | OwnStep | None) -> UpdateFn | None:
+        if direction is None:
+            return None
+        own = isinstance(direction, OwnStep)
+        step = direction.step if own else along(direction, settings, mask_applies_to)
+        return functools.partial(request, kind, step)
+
+    serves: dict[RequestKind, Any] = {"learn": learn, "unlearn": unlearn}
+    hypers = {kind: default for kind, direction in serves.items() if direction is not None}
+    memories = () if memory is None else (memory,)
+    return Method(name, of("learn", learn), of("unlearn", unlearn), hypers, cost, memories)
+
+
+def _check_reads(name: str, settings: StepSettings, reads: Reads, distils: bool) -> None:
+    """Refuse settings of what a method does not read: accepted and ignored, they would mislead."""
+    wanted = {"task": TaskSettings, "buffer": BufferSettings, "both": DescentSettings}[reads]
+    there = {kind: isinstance(settings, kind) for kind in (TaskSettings, BufferSettings)}
+    if there != {kind: issubclass(wanted, kind) for kind in there}:
+        raise ValueError(
+            f"settings of {name} must be {wanted.__name__}, got {type(settings).__name__}: a step reads "
+            f"{'task and buffer' if reads == 'both' else f'the {reads} alone'}"
+        )
+    if _distils(settings) and not distils:
         raise ValueError(f"distillation must be False for {name}, got True: no label of the buffer enters its loss")
+
+
+def _uniform(reads: Reads, sizes: dict[str, int]) -> Draws:
+    """Uniform batches of what is read; a key of its own for each where both are."""
+
+    def draws(at: At, task: Examples, buffer: Buffer, targets: Array | None) -> Callable[[Array], Batches]:
+        def draw(key: Array) -> Batches:
+            task_key, remain_key = jax.random.split(key) if reads == "both" else (key, key)
+            return Batches(
+                None if reads == "buffer" else from_task(task_key, task, (sizes["task"],), axis_name=at.axis_name),
+                None
+                if reads == "task"
+                else from_buffer(remain_key, buffer, (sizes["buffer"],), targets=targets, axis_name=at.axis_name),
+            )
+
+        return draw
+
+    return draws

@@ -11,11 +11,11 @@ knows beyond their labels is kept. A setting of every method that steps on remai
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from ugclu_jax.batches import valid_rows
-from ugclu_jax.buffer import Buffer, filled
-from ugclu_jax.types import ApplyFn, Array, Examples, ModelState, Params
+from ugclu_jax.buffer import filled
+from ugclu_jax.prediction import predict
+from ugclu_jax.types import ApplyFn, Array, Buffer, Examples, ModelState, Params
 
 
 def departed_classes(task: Examples, buffer: Buffer, num_classes: int) -> Array:
@@ -68,25 +68,8 @@ def remain_targets(
     References: arXiv 2505.15178, Proposition 2 (the metric); the teacher at the start of the request is ours.
     """
 
-    logits = evaluation_logits(apply_fn, params, model_state, buffer.inputs, batch_size=batch_size)
+    logits = predict(apply_fn, params, model_state, buffer.inputs, batch_size=batch_size)
     return targets_of(logits, task, buffer, distillation_weight)
-
-
-def evaluation_logits(
-    apply_fn: ApplyFn, params: Params, model_state: ModelState, inputs: Array, *, batch_size: int = 64
-) -> Array:
-    """`[R, C]` logits of a network for `inputs [R, ...]` in evaluation mode, `batch_size` rows in memory at a time.
-
-    >>> import jax.numpy as jnp
-    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
-    >>> evaluation_logits(linear, jnp.eye(2), {}, jnp.array([[1.0, 2.0]])).tolist()
-    [[1.0, 2.0]]
-    """
-
-    def logits_of(x: Array) -> Array:
-        return apply_fn(params, model_state, x[None], train=False, rng_key=None)[0][0]
-
-    return lax.map(logits_of, inputs, batch_size=batch_size)
 
 
 def targets_of(logits: Array, task: Examples, buffer: Buffer, distillation_weight: Array | float) -> Array:

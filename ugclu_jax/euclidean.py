@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from ugclu_jax.components import Shares, euclidean_direction, modulate
-from ugclu_jax.fast_slow import FastSlowStep, RemainGradientFn, global_norm, inner_steps
+from ugclu_jax.fast_slow import FastSlowStep, RemainGradientFn, inner_steps
+from ugclu_jax.trees import clip, global_norm
 from ugclu_jax.types import Array, ModelState, Params, PyTree
 
 
@@ -63,10 +64,8 @@ def euclidean_step(
 
     References: arXiv 2505.15178, Proposition 1.
     """
-    masked = modulate(mask, direction)
-    norm = global_norm(masked)
-    task = jax.tree.map(lambda g: g / jnp.maximum(1.0, norm / clip_norm), masked)
-    combine = functools.partial(euclidean_direction, Shares(shares[0], learn=shares[1]), learn=task)
+    task = clip(modulate(mask, direction), clip_norm)
+    combine = functools.partial(euclidean_direction, Shares(shares[0], learn=shares[1]), learn=task.gradient)
 
     def gradient(params: Params, model_state: ModelState, x: PyTree) -> tuple[Params, ModelState, Array]:
         remain, model_state, loss = remain_gradient(params, model_state, x)
@@ -76,4 +75,4 @@ def euclidean_step(
         params, model_state, gradient, remain_inputs, remain_learning_rate=learning_rate
     )
     displacement = global_norm(jax.tree.map(jnp.subtract, new_params, params))
-    return FastSlowStep(new_params, model_state, losses, norm, norm > clip_norm, displacement)
+    return FastSlowStep(new_params, model_state, losses, task.norm, task.active, displacement)

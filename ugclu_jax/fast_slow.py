@@ -9,8 +9,6 @@ On a quadratic `L_R = ½(θ−θ̄)ᵀH(θ−θ̄)` the ends of the inner steps 
 flat, a regularised `H_R^{-1}` up to scale.
 """
 
-import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,19 +16,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.coefficients import remaining_shares
 from ugclu_jax.components import modulate
-from ugclu_jax.streaming import chunk_of, read_ahead
+from ugclu_jax.trees import Rates, clip, descend, global_norm
 from ugclu_jax.types import Array, ModelState, Params, PyTree
 
 RemainGradientFn = Callable[[Params, ModelState, PyTree], tuple[Params, ModelState, Array]]
 """`(params, model_state, x_j) -> (gradient, new_model_state, loss)` on the j-th slice of the inner inputs."""
-
-Rates = PyTree
-"""One step size, or one a layer: a tree whose leaves stand where `params` has leaves or whole subtrees."""
-
-REPORTS = 20
-"""How often a request calls its progress function: a call costs about 80 µs."""
 
 
 class FastStep(NamedTuple):
@@ -50,36 +41,6 @@ class FastSlowStep(NamedTuple):
     fast_norm: Array  # []
     clipped: Array  # [] bool
     displacement_norm: Array  # [] ‖θ_{k+1} − θ_k‖
-
-
-def global_norm(tree: PyTree) -> Array:
-    """`√Σ x²` over all leaves, with derivative 0 (not NaN) at a tree of zeros.
-
-    >>> import jax.numpy as jnp
-    >>> float(global_norm({"a": jnp.array([3.0]), "b": jnp.array([4.0])}))
-    5.0
-    """
-    squared = sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)), start=jnp.zeros(()))
-    # Asked this way round, NaN stays NaN.
-    return jnp.where(squared == 0, 0.0, jnp.sqrt(jnp.where(squared == 0, 1.0, squared)))
-
-
-def descend(params: Params, gradient: Params, step_size: Rates) -> Params:
-    """`θ − η g`, leaf by leaf, in the type of `params` whatever the type of η.
-
-    >>> import jax.numpy as jnp
-    >>> descend(jnp.ones(2), jnp.array([1.0, 2.0]), 0.5).tolist()
-    [0.5, 0.0]
-    >>> params = {"a": jnp.ones(1), "b": {"c": jnp.ones(1)}}
-    >>> moved = descend(params, params, {"a": 0.5, "b": 0.25})
-    >>> moved["a"].item(), moved["b"]["c"].item()
-    (0.5, 0.75)
-    """
-
-    def step(rate: Array | float, params: Params, gradient: Params) -> Params:
-        return jax.tree.map(lambda p, g: p - (rate * g).astype(p.dtype), params, gradient)
-
-    return jax.tree.map(step, step_size, params, gradient)
 
 
 def fast_step(
@@ -106,12 +67,8 @@ def fast_step(
 
     References: arXiv 2505.15178, fast-slow weight adaptation.
     """
-    masked = modulate(mask, direction)
-    norm = global_norm(masked)
-    # 1 / max(1, n/c) and not min(1, c/n): exact at c = ∞ and differentiable at n = 0.
-    excess = jnp.maximum(1.0, norm / clip_norm)
-    step = jax.tree.map(lambda rate: rate / excess, fast_learning_rate)
-    return FastStep(descend(params, masked, step), norm, norm > clip_norm)
+    step = clip(modulate(mask, direction), clip_norm)
+    return FastStep(descend(params, step.gradient, fast_learning_rate), step.norm, step.active)
 
 
 def inner_steps(
@@ -160,6 +117,8 @@ def slow_step(params: Params, remain_params: Params, slow_step_size: Array | flo
     Returns:
         A tree like params.
 
+    References: arXiv 2505.15178; it is the slow update of Lookahead (Zhang et al. 2019, arXiv 1907.08610).
+
     >>> import jax.numpy as jnp
     >>> slow_step(jnp.array([0.0]), jnp.array([2.0]), 0.5).tolist()
     [1.0]
@@ -201,84 +160,3 @@ def fast_slow_step(
     new_params = slow_step(params, remain_params, slow_step_size)
     displacement = global_norm(jax.tree.map(jnp.subtract, new_params, params))
     return FastSlowStep(new_params, model_state, losses, fast.norm, fast.clipped, displacement)
-
-
-def request_loop(
-    draw: Callable[[Array], PyTree],
-    outer_step: Callable[[Array, Params, ModelState, PyTree, Array], tuple[Params, ModelState, PyTree]],
-    params: Params,
-    model_state: ModelState,
-    rng_key: Array,
-    outer_steps: int,
-    *,
-    rematerialise: bool = False,
-    on_step: Callable[[Array, int, PyTree], None] | None = None,
-) -> tuple[Params, ModelState, PyTree]:
-    """The whole request as one `lax.scan` over K outer steps, or over chunks of them.
-
-    Steps go in chunks where `draw` reads host memory, and where they are to be computed twice to save memory: a
-    reverse-mode derivative then keeps the parameters before each chunk of ⌈√K⌉ steps, and within the chunk at hand
-    those before each step, instead of every activation of every step.
-
-    Args:
-        draw: `rng_key -> batches`, what an outer step reads; it depends on the key alone. Where it takes
-            from host memory (`streaming.take`), one read serves a chunk of steps.
-        outer_step: `(rng_key, params, model_state, batches, remaining_share) -> (params, model_state, per_step)`, with
-            the key that drew the batches (split it as `draw` does) and `remaining_share`, `e_k = 1 − k/K`.
-        params, model_state: at the start of the request; `params` may be any tree that a step hands to the next.
-        rng_key: split into one key an outer step.
-        outer_steps: K ≥ 0, static.
-        rematerialise: whether derivatives in reverse mode compute steps again instead of keeping what they computed.
-        on_step: host function called with `(steps done, K, per_step)` about `REPORTS` times, for a progress bar.
-            It makes the program leave the device; without it nothing does.
-
-    Returns:
-        `(params, model_state, per_step)` with every leaf of `per_step` stacked along a leading axis K.
-
-    >>> import jax, jax.numpy as jnp
-    >>> halve = lambda key, params, state, batches, share: (params / 2, state, share)
-    >>> params, _, shares = request_loop(lambda key: (), halve, jnp.ones(1), {}, jax.random.key(0), 3)
-    >>> params.tolist()
-    [0.125]
-    """
-
-    every = max(1, outer_steps // REPORTS)
-
-    def body(
-        carry: tuple[Params, ModelState], x: tuple[Array, ...], batches: PyTree
-    ) -> tuple[tuple[Params, ModelState], PyTree]:
-        key, remaining_share, done = x
-        new_params, new_state, per_step = outer_step(key, *carry, batches, remaining_share)
-        if on_step is not None:
-            report = functools.partial(jax.debug.callback, on_step, done, outer_steps, per_step)
-            lax.cond(done % every == 0, report, lambda: None)
-        return (new_params, new_state), per_step
-
-    def steps(carry: tuple[Params, ModelState], xs: PyTree) -> tuple[tuple[Params, ModelState], PyTree]:
-        if reads is None:
-            step = lambda carry, x: body(carry, x, draw(x[0]))  # noqa: E731
-        else:
-            drawn, xs = read_ahead(draw, xs[0]), (jnp.arange(xs[0].shape[0]), xs)
-            step = lambda carry, x: body(carry, x[1], drawn(x[0], x[1][0]))  # noqa: E731
-        return lax.scan(again(step), carry, xs)
-
-    # Inside of a scan nothing can be merged with its second computation, so no barrier against that is needed.
-    again = functools.partial(jax.checkpoint, prevent_cse=False) if rematerialise else lambda function: function
-    carry = (params, model_state)
-    xs = (jax.random.split(rng_key, outer_steps), remaining_shares(outer_steps), 1 + jnp.arange(outer_steps))
-    reads = chunk_of(draw, rng_key) if outer_steps else None  # a request of no steps reads nothing
-    chunk = math.isqrt(outer_steps - 1) + 1 if rematerialise and reads is None and outer_steps else reads
-    if chunk is None:
-        carry, per_step = steps(carry, xs)
-        return *carry, per_step
-    # Chunks as even as can be: where their number divides K, the step is compiled once.
-    number_of_chunks = -(-outer_steps // chunk)
-    short, longer = divmod(outer_steps, number_of_chunks)
-    parts = []
-    for first, number, length in ((0, longer, short + 1), (longer * (short + 1), number_of_chunks - longer, short)):
-        if number:
-            cut = slice(first, first + number * length)
-            chunks = jax.tree.map(lambda x, c=cut, n=number: x[c].reshape(n, -1, *x.shape[1:]), xs)
-            carry, part = lax.scan(again(steps), carry, chunks)
-            parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), part))
-    return *carry, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)

@@ -7,22 +7,28 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from ugclu_jax import buffer as buffer_lib
-from ugclu_jax.buffer import Buffer
-from ugclu_jax.streaming import HostArray, take
+from ugclu_jax.prediction import predict
+from ugclu_jax.ranges import check_hyper
+from ugclu_jax.streaming import HostArray
 from ugclu_jax.types import (
+    ONE_DEVICE_SILENTLY,
+    AnyHyper,
     ApplyFn,
     Array,
+    Buffer,
     Examples,
+    Execution,
     Info,
     Method,
     MethodState,
     ModelState,
+    OnStep,
     Params,
     PyTree,
     RequestKind,
+    UpdateFn,
 )
 
 
@@ -71,42 +77,17 @@ class RequestCost(NamedTuple):
     compile_seconds: float  # 0 where the program was compiled before
 
 
-def combine(*, learn: Method, unlearn: Method) -> Method:
-    """A method that learns with one and unlearns with another; each keeps its own `extra`.
-
-    Args:
-        learn: whose `learn` serves learn requests.
-        unlearn: whose `unlearn` serves unlearn requests. Both are asked to `init` and to `track`.
-
-    >>> from ugclu_jax.methods.do_nothing import do_nothing
-    >>> nothing = do_nothing()
-    >>> combine(learn=nothing, unlearn=nothing).learn is nothing.learn
-    True
-    """
-
-    def init(params: Params, model_state: ModelState) -> MethodState:
-        return MethodState(
-            params, model_state, learn.init(params, model_state).extra | unlearn.init(params, model_state).extra
-        )
-
-    def track(kind: RequestKind, extra: dict[str, PyTree], task: Examples) -> dict[str, PyTree]:
-        return unlearn.track(kind, learn.track(kind, extra, task), task)
-
-    # What one method does twice it does to the same entry, to the same end: tracking is idempotent.
-    return Method(init, learn.learn, unlearn.unlearn, track)
-
-
 def apply_request(
     method: Method,
     kind: RequestKind,
     rng_key: Array,
     state: CLUState,
-    hyper: PyTree,
+    hyper: AnyHyper,
     task: Examples,
     *,
-    axis_name: str | None = None,
+    where: Execution = ONE_DEVICE_SILENTLY,
 ) -> tuple[CLUState, Info]:
-    """Serve one request: the method's update, and the buffer's.
+    """Serve one request: the method's update, the buffer's, and what the method's memories note of both.
 
     Learning: update first, then the new examples enter the buffer. Unlearning: the examples leave the buffer *first*,
     so that no remaining batch can hold one.
@@ -118,10 +99,13 @@ def apply_request(
         state: what the request before left.
         hyper: the method's traced settings for this kind of request.
         task: examples to learn or unlearn.
-        axis_name: mapped axis of devices.
+        where: mapped axis of devices, and progress function.
 
     Returns:
         `(new state, Info)`.
+
+    Raises:
+        ValueError: another word than these, or a kind of request that the method does not serve.
 
     Example:
         >>> from ugclu_jax import buffer
@@ -135,31 +119,34 @@ def apply_request(
 
     References: arXiv 2505.15178, the continual learning-unlearning stream.
     """
+    update = method.update(kind)
     before = state.method._replace(extra=method.track(kind, state.method.extra, task))
+    buffer = state.buffer if kind == "learn" else buffer_lib.remove(state.buffer, task.ids)
+    method_state, info = update(rng_key, before, hyper, task, buffer, where=where)
     if kind == "learn":
-        method_state, info = method.learn(rng_key, before, hyper, task, state.buffer, axis_name=axis_name)
-        return CLUState(method_state, buffer_lib.insert(state.buffer, task)), info
-    buffer = buffer_lib.remove(state.buffer, task.ids)
-    method_state, info = method.unlearn(rng_key, before, hyper, task, buffer, axis_name=axis_name)
-    return CLUState(method_state, buffer), info
+        buffer = buffer_lib.insert(buffer, task)
+    return CLUState(method.store(kind, method_state, buffer, task), buffer), info
 
 
-RequestProgram = Callable[[Method, RequestKind, Array, CLUState, PyTree, Examples], tuple[CLUState, Info, RequestCost]]
+RequestProgram = Callable[
+    [Method, RequestKind, Array, CLUState, AnyHyper, Examples], tuple[CLUState, Info, RequestCost]
+]
 
 
 ONE_DEVICE = Layout()
 
 
-def request_program(layout: Layout = ONE_DEVICE) -> RequestProgram:
+def request_program(layout: Layout = ONE_DEVICE, on_step: OnStep | None = None) -> RequestProgram:
     """Compile `apply_request` once for each update function and bucket size, and time it apart from its compilation.
 
     Args:
         layout: of the program on devices.
+        on_step: progress function, see `loop.request_loop`.
 
     Returns:
         `run(method, kind, rng_key, state, hyper, task) -> (state, info, cost)`. Another key, another value in `hyper`,
         another task of the same bucket: the same program. Methods that share a `learn` or an `unlearn` share its
-        program. The result is ready on the device when `run` returns.
+        program. The result is ready on the device when `run` returns. It refuses what `check_request` refuses.
 
     >>> from ugclu_jax.methods.do_nothing import do_nothing
     >>> run = request_program()
@@ -170,18 +157,19 @@ def request_program(layout: Layout = ONE_DEVICE) -> RequestProgram:
     1
     """
     compiled: dict[tuple, Callable] = {}
+    where = Execution(layout.axis_name, on_step)
 
     def run(
-        method: Method, kind: RequestKind, rng_key: Array, state: CLUState, hyper: PyTree, task: Examples
+        method: Method, kind: RequestKind, rng_key: Array, state: CLUState, hyper: AnyHyper, task: Examples
     ) -> tuple[CLUState, Info, RequestCost]:
+        update = check_request(method, kind, hyper)
         # Python numbers become arrays of one type, so that 1 and 1.0 are one program.
         hyper = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), hyper)
         arguments = layout.place((rng_key, state, hyper, task))
-        update = method.learn if kind == "learn" else method.unlearn
-        key = (kind, update, *_signature(arguments))
+        key = (kind, update, method.memories, *_signature(arguments))
         start = time.perf_counter()
         if key not in compiled:
-            serve = functools.partial(apply_request, method, kind, axis_name=layout.axis_name)
+            serve = functools.partial(apply_request, method, kind, where=where)
             compiled[key] = layout.compiled(serve, *arguments)
         ready = time.perf_counter()
         new_state, info = layout.collect(jax.block_until_ready(compiled[key](*arguments)))
@@ -190,18 +178,28 @@ def request_program(layout: Layout = ONE_DEVICE) -> RequestProgram:
     return run
 
 
-def predict(
-    apply_fn: ApplyFn, params: Params, model_state: ModelState, inputs: Array | HostArray, *, batch_size: int
-) -> Array:
-    """Logits `[N, C]` in evaluation mode, `batch_size` examples in memory at a time; pure, see `predict_program`."""
+def check_request(method: Method, kind: RequestKind, hyper: AnyHyper) -> UpdateFn:
+    """Refuse a kind of request that a method does not serve, and hyperparameters that are not its own.
 
-    def logits_of(x: Array) -> Array:
-        return apply_fn(params, model_state, x[None], train=False, rng_key=None)[0][0]
+    Returns:
+        The method's update for this kind.
 
-    if isinstance(inputs, HostArray):
-        rows = jnp.arange(inputs.shape[0])
-        return lax.map(lambda row: logits_of(take(inputs, row)), rows, batch_size=batch_size)
-    return lax.map(logits_of, inputs, batch_size=batch_size)
+    Raises:
+        ValueError: another word than learn and unlearn, a kind that the method does not serve, another method's
+            hyperparameters, or a value out of its range.
+
+    >>> from ugclu_jax.methods.do_nothing import do_nothing
+    >>> check_request(do_nothing(), "forget", ())
+    Traceback (most recent call last):
+        ...
+    ValueError: kind must be one of learn, unlearn, got 'forget'
+    """
+    update, own = method.update(kind), type(method.hyper[kind])
+    if not isinstance(hyper, own):
+        wanted = "()" if own is tuple else f"a {own.__name__}"
+        raise ValueError(f"hyper of {method.name} to {kind} must be {wanted}, got {type(hyper).__name__}")
+    check_hyper(hyper)
+    return update
 
 
 def predict_program(

@@ -18,10 +18,7 @@ from jax import lax
 from ugclu_jax.components import preserving_gradient
 from ugclu_jax.optimizer import OptimizerKind
 from ugclu_jax.streaming import chunk_of, read_ahead, take
-from ugclu_jax.types import EVALUATION_EXAMPLES, ApplyFn, Array, Batch, Examples, ModelState, Params, PyTree
-
-InitFn = Callable[[Array], tuple[Params, ModelState]]
-"""`rng_key -> (params, model_state)`: a freshly initialised network."""
+from ugclu_jax.types import EVALUATION_EXAMPLES, ApplyFn, Array, Batch, Examples, InitFn, ModelState, Params, PyTree
 
 
 class DamagedCacheError(RuntimeError):

@@ -1,10 +1,15 @@
-"""Which values a continuous setting may have: stated beside each `Hyper`, checked here before work starts."""
+"""Which values a continuous setting may have: stated beside each field, checked here before work starts.
+
+A field `momentum: Annotated[Scalar, MOMENTUM] = 0.0` lies in [0, 1); one that states nothing lies in [0, ∞).
+"""
 
 import dataclasses
 import math
+import typing
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 
 class Interval(NamedTuple):
@@ -40,25 +45,40 @@ NORM_BOUND = Interval(lowest_allowed=False, infinity_allowed=True)
 """A largest norm: infinity bounds nothing."""
 
 
+def range_of(hyper: type, name: str) -> Interval:
+    """The range that a class of hyperparameters states for a field.
+
+    >>> from ugclu_jax.descent import DescentHyper
+    >>> str(range_of(DescentHyper, "momentum")), str(range_of(DescentHyper, "weight_decay"))
+    ('[0, 1)', '[0, ∞)')
+    """
+    stated = typing.get_args(typing.get_type_hints(hyper, include_extras=True)[name])
+    return next((each for each in stated if isinstance(each, Interval)), NON_NEGATIVE)
+
+
 def check_hyper(hyper: Any, where: str = "") -> None:
-    """Refuse a `Hyper` of any method whose concrete numbers lie outside its ranges; traced values cannot be checked.
+    """Refuse hyperparameters of any method whose concrete numbers lie outside their ranges; a trace cannot be checked.
 
     Args:
-        hyper: a dataclass of numbers, whose class may state `ranges`, intervals by field; all others are `[0, ∞)`.
+        hyper: a dataclass of numbers, each field with its range beside it, or `()` where a method has none.
         where: written before the name of the setting.
 
     Raises:
         ValueError: naming the setting, its range and the value.
 
-    >>> from ugclu_jax.types import Hyper
-    >>> check_hyper(Hyper(slow_step_size=1.5))
+    >>> from ugclu_jax.ugclu import UGCLUHyper
+    >>> check_hyper(UGCLUHyper(slow_step_size=1.5))
     Traceback (most recent call last):
         ...
     ValueError: slow_step_size must be in [0, 1], got 1.5
     """
-    for field in dataclasses.fields(hyper):
-        interval = hyper.ranges.get(field.name, NON_NEGATIVE)
+    for field in dataclasses.fields(hyper) if dataclasses.is_dataclass(hyper) else ():
+        interval = range_of(type(hyper), field.name)
         for path, value in jax.tree.leaves_with_path(getattr(hyper, field.name)):  # one number, or one a layer
-            if not interval.holds(float(value)):
+            if not isinstance(value, jax.core.Tracer) and not all(map(interval.holds, np.ravel(value).tolist())):
                 place = where + field.name + jax.tree_util.keystr(path)
-                raise ValueError(f"{place} must be in {interval}, got {float(value):g}")
+                raise ValueError(f"{place} must be in {interval}, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    return f"{float(value):g}" if np.ndim(value) == 0 else str(np.asarray(value))

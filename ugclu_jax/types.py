@@ -1,32 +1,35 @@
-"""Shapes, trees and contracts that every other module speaks; no arithmetic.
+"""Shapes, trees and contracts that every other module speaks; no arithmetic, and nothing of ours is imported.
 
 Axes, used in every docstring of the library: B batch, C classes, K outer steps, J inner steps, N examples of a
 dataset, P padded request, M buffer capacity, T requests, S seeds, G groups of a test set.
+
+The field's other words for the same things: *forget set* = what is to `unlearn`, *retain set* = what `remain`s,
+*exemplar* or *replay memory* = the `Buffer`, *gold model* or *retrained model* = the oracle.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
-
-from ugclu_jax.ranges import NORM_BOUND, POSITIVE, SHARE, Interval
-from ugclu_jax.streaming import HostArray, ShardedArray
+import numpy as np
 
 Array = jax.Array
 PyTree = Any
 Params = PyTree
 ModelState = PyTree
+AnyHyper = PyTree
+"""Continuous settings of a method, a tree of scalars of the method's own class (`UGCLUHyper`, `SalUnHyper`, …)."""
 Scalar = float
 """A number where it is written down, a traced scalar array inside a compiled program."""
 RequestKind = Literal["learn", "unlearn"]
 REQUEST_KINDS: tuple[RequestKind, ...] = ("learn", "unlearn")
-FIRST_TEST_ID = 2**40
-"""Stable ids of training examples are their positions; those of test examples begin here."""
-
 
 Augment = Callable[[Array, Array], Array]
 """`(rng_key, inputs [B, ...]) -> inputs` of the same shape and type, as stored."""
+InitFn = Callable[[Array], tuple[Params, ModelState]]
+"""`rng_key -> (params, model_state)`, a fresh network."""
+OnStep = Callable[[Array, int, PyTree], None]
+"""`(steps done, K, what the step reported)`, on the host: for a progress bar."""
 
 
 class ApplyFn(Protocol):
@@ -40,6 +43,28 @@ class ApplyFn(Protocol):
         self, params: Params, model_state: ModelState, inputs: Array, *, train: bool, rng_key: Array | None
     ) -> tuple[Array, ModelState]:
         """Return `(logits [B, C], new_model_state)`."""
+        ...
+
+
+class Rows(Protocol):
+    """`[N, ...]` inputs of examples, wherever they lie: on the device, in host memory, or divided over devices.
+
+    Read by `streaming.take` alone.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`[N, ...]`."""
+        ...
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, that of the examples included."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """As stored."""
         ...
 
 
@@ -59,45 +84,22 @@ class Examples(NamedTuple):
     the data set, is `Dataset.train_ids[row]`. Rows `ids[count:]` are padding and hold -1.
     """
 
-    inputs: Array | HostArray | ShardedArray  # [N, ...] as stored, on the device, in host memory, or over devices
+    inputs: Rows  # [N, ...] as stored
     labels: Array  # [N] int32
     ids: Array  # [P] int32
     count: Array  # [] int32
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Hyper:
-    """Every continuous setting of UG-CLU as a tree of scalars: traced, so one compiled program serves all values.
+class Buffer(NamedTuple):
+    """The memory buffer: M rows, the first `count` of them filled and sorted by rank; made by `buffer.init`."""
 
-    Ranges are checked by `ugclu_jax.ranges.check_hyper`; under a trace every field holds an array.
-    """
-
-    ranges: ClassVar[Mapping[str, Interval]] = {
-        "slow_step_size": SHARE,
-        "mask_temperature": POSITIVE,
-        "clip_norm": NORM_BOUND,
-        "distillation_weight": SHARE,
-    }
-
-    fast_learning_rate: Scalar = 0.03
-    """β_Q ≥ 0, step size of the fast step on the task; in code also a tree, one a layer, see `fast_slow.Rates`."""
-    remain_learning_rate: Scalar = 0.15
-    """β_R ≥ 0, step size of the inner steps on remaining data; likewise."""
-    slow_step_size: Scalar = 1.0
-    """α in [0, 1], how far the parameters follow the inner steps."""
-    loss_exponent: Scalar = 0.5
-    """λ ≥ 0, how much the coefficients depend on the loss; 0 = not at all."""
-    saliency_threshold: Scalar = 1.0
-    """γ ≥ 0, threshold of the mask; 0 frees every weight."""
-    mask_temperature: Scalar = 1.0
-    """τ > 0, of the soft and the straight-through mask."""
-    clip_norm: Scalar = 1.0
-    """> 0, largest global norm of the masked task gradient; inf = no clipping."""
-    remain_weight_decay: Scalar = 0.0
-    """≥ 0, weight decay added to the remaining gradient."""
-    distillation_weight: Scalar = 0.5
-    """δ in [0, 1], weight of the teacher against the labels in the inner steps; read where they distil."""
+    inputs: Array  # [M, ...] as stored, 0 where empty
+    labels: Array  # [M] int32, 0 where empty
+    ids: Array  # [M] int32, -1 where empty
+    ranks: Array  # [M] uint32, ascending, the largest uint32 where empty
+    count: Array  # [] int32
+    threshold: Array  # [] uint32, the largest rank that may still enter
+    hash_key: Array  # [2] uint32, makes ranks of one seed independent of another's
 
 
 EVALUATION_EXAMPLES = 64
@@ -107,10 +109,10 @@ FORWARD_COST = 1 / 3
 
 
 class MethodState(NamedTuple):
-    """What a method hands to the next request: the network and whatever else the method keeps.
+    """What a method hands to the next request: the network, and what its memories keep.
 
-    `extra` is a dictionary with one entry a method that keeps something, under the method's name; a method hands on the
-    entries of others as they are, so that one may learn and another unlearn.
+    `extra` has one entry a `Memory` of the method, under its name. A method hands on the entries of others as they are,
+    so that one may learn and another unlearn.
     """
 
     params: Params
@@ -118,32 +120,139 @@ class MethodState(NamedTuple):
     extra: dict[str, PyTree] = {}  # noqa: RUF012, never written to
 
 
+_NOTHING = np.zeros(0, np.float32)
+
+
 class Info(NamedTuple):
     """What the reader of a plot needs of one request; never read by the next one. Methods fill what they have."""
 
-    task_losses: Array  # [K] mean loss of the task batch at the start of the outer step
-    remain_losses: Array  # [K, J] mean loss of each inner step's batch
-    fast_norms: Array  # [K] global norm of the masked, unclipped task direction
-    clipped: Array  # [K] bool, whether clipping was active
-    displacement_norms: Array  # [K] global norm of params_{k+1} − params_k
-    mask_density: PyTree  # share of weights that may change, one scalar a leaf of params
-    gradient_evaluations: Array  # [] float, in units of EVALUATION_EXAMPLES; saliency included
+    task_losses: Array = _NOTHING  # [K] mean loss of the task batch at the start of the outer step
+    remain_losses: Array = _NOTHING[None, :0].reshape(0, 0)  # [K, J] mean loss of each inner step's batch
+    fast_norms: Array = _NOTHING  # [K] global norm of the masked, unclipped task direction
+    clipped: Array = _NOTHING > 0  # [K] bool, whether clipping was active
+    displacement_norms: Array = _NOTHING  # [K] global norm of params_{k+1} − params_k
+    mask_density: PyTree = ()  # share of weights that may change, one scalar a leaf of params
+    gradient_evaluations: Array | float = 0.0  # [], in units of EVALUATION_EXAMPLES; saliency included
 
 
-def keep_no_track(kind: RequestKind, extra: dict[str, PyTree], task: Examples) -> dict[str, PyTree]:
-    """The `track` of a method that keeps nothing of single examples."""
-    return extra
+class Execution(NamedTuple):
+    """How a request runs, which changes none of its numbers but by rounding: no affair of a method's settings."""
+
+    axis_name: str | None = None  # mapped axis of devices that share every batch
+    on_step: OnStep | None = None  # progress function; it makes the program leave the device, without it nothing does
+
+
+ONE_DEVICE_SILENTLY = Execution()
+
+
+class UpdateFn(Protocol):
+    """How a method serves one kind of request: a pure function of one compiled program.
+
+    What it reads of the past is `state` and `buffer`, and nothing else. To learn, `buffer` is as it was before the
+    task; to unlearn, the task has left it already, so that no batch drawn from it can hold what is to be removed. The
+    buffer itself is the learner's: an update returns none.
+    """
+
+    def __call__(
+        self,
+        rng_key: Array,
+        state: MethodState,
+        hyper: AnyHyper,
+        task: Examples,
+        buffer: Buffer,
+        *,
+        where: Execution = ONE_DEVICE_SILENTLY,
+    ) -> tuple[MethodState, Info]:
+        """Serve the request.
+
+        Args:
+            rng_key: of this request, consumed.
+            state: what the request before left; the result has its structure, shapes and types, but for entries of
+                `extra` that the method's own `Memory.store` brings back to them.
+            hyper: the method's traced settings.
+            task: examples to learn or to unlearn, `[P]` ids with padding.
+            buffer: M rows of what remains.
+            where: mapped axis and progress function.
+        """
+        ...
+
+
+def _kept(kind: RequestKind, memory: PyTree, *_: Any) -> PyTree:
+    return memory
+
+
+class Memory(NamedTuple):
+    """What a method keeps of the past beside network and buffer, and what keeps it true; only the learner calls these.
+
+    Attributes:
+        name: of its entry in `MethodState.extra`.
+        init: `(params, model_state) -> memory`, before the first request.
+        track: `(kind, memory, task) -> memory`, before every request, whichever method serves it: notes what is kept of
+            single examples, and blanks what was kept of those to unlearn.
+        store: `(kind, memory, state, buffer, task) -> memory`, after every request, once the buffer has changed:
+            `state` has the network that the request led to, `buffer` is what the next one will find.
+    """
+
+    name: str
+    init: Callable[[Params, ModelState], PyTree]
+    track: Callable[[RequestKind, PyTree, Examples], PyTree] = _kept
+    store: Callable[[RequestKind, PyTree, MethodState, Buffer, Examples], PyTree] = _kept
+
+
+CostFn = Callable[[RequestKind, int, int], float]
+"""`(kind, capacity M, padded rows of the request P) -> gradient evaluations`, see `EVALUATION_EXAMPLES`."""
 
 
 class Method(NamedTuple):
     """A continual learning-unlearning method: pure functions, like an optax transformation.
 
-    `track(kind, extra, task) -> extra` is called before every request, whichever method serves it: there a method that
-    keeps something of single examples (their outputs, which of them are retained) brings that up to date, and blanks
-    what it kept of examples to unlearn.
+    Attributes:
+        name: in tables and messages.
+        learn, unlearn: how it serves each kind of request; None where it cannot, see `learner.combine`.
+        hyper: its default hyperparameters by the kind of request.
+        cost: of a request; see `CostFn`.
+        memories: what it keeps between requests beside the network.
     """
 
-    init: Callable[[Params, ModelState], MethodState]
-    learn: Callable[..., tuple[MethodState, Info]]
-    unlearn: Callable[..., tuple[MethodState, Info]]
-    track: Callable[[RequestKind, dict[str, PyTree], Examples], dict[str, PyTree]] = keep_no_track
+    name: str
+    learn: UpdateFn | None
+    unlearn: UpdateFn | None
+    hyper: Mapping[RequestKind, AnyHyper]
+    cost: CostFn
+    memories: tuple[Memory, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[RequestKind, ...]:
+        """The kinds of request that it serves."""
+        return tuple(kind for kind in REQUEST_KINDS if getattr(self, kind) is not None)
+
+    def update(self, kind: RequestKind) -> UpdateFn:
+        """Its `learn` or `unlearn`.
+
+        Raises:
+            ValueError: another word, or a kind of request that the method does not serve.
+        """
+        if kind not in REQUEST_KINDS:
+            raise ValueError(f"kind must be one of {', '.join(REQUEST_KINDS)}, got {kind!r}")
+        update: UpdateFn | None = getattr(self, kind)
+        if update is None:
+            raise ValueError(f"{self.name} does not {kind}: combine it with a method that does, see ugclu_jax.combine")
+        return update
+
+    def init(self, params: Params, model_state: ModelState) -> MethodState:
+        """The state before the first request."""
+        return MethodState(params, model_state, {each.name: each.init(params, model_state) for each in self.memories})
+
+    def track(self, kind: RequestKind, extra: Mapping[str, PyTree], task: Examples) -> dict[str, PyTree]:
+        """All memories before a request; entries of others as they are."""
+        own = {each.name: each.track(kind, extra[each.name], task) for each in self.memories if each.name in extra}
+        return {**extra, **own}
+
+    def store(self, kind: RequestKind, state: MethodState, buffer: Buffer, task: Examples) -> MethodState:
+        """All memories after a request; entries of others as they are."""
+        own = {
+            each.name: each.store(kind, state.extra[each.name], state, buffer, task)
+            for each in self.memories
+            if each.name in state.extra
+        }
+        return state._replace(extra={**state.extra, **own})

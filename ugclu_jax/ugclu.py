@@ -1,31 +1,36 @@
 """UG-CLU as a `Method`: draws batches, takes saliency, runs the fast-slow loop. No formula of its own."""
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ugclu_jax.at import At
 from ugclu_jax.batches import from_buffer, from_mix, from_task, mixed_weights
 from ugclu_jax.bounded import bounded_coefficients, held_levels, task_targets
-from ugclu_jax.buffer import Buffer
 from ugclu_jax.coefficients import adaptive
-from ugclu_jax.components import learning_gradient, preserving_gradient, unlearning_gradient
-from ugclu_jax.distillation import evaluation_logits, targets_of
+from ugclu_jax.components import learning_gradient, unlearning_gradient
+from ugclu_jax.distillation import targets_of
 from ugclu_jax.euclidean import data_shares, euclidean_step
-from ugclu_jax.fast_slow import FastSlowStep, fast_slow_step, request_loop
+from ugclu_jax.fast_slow import FastSlowStep, fast_slow_step
+from ugclu_jax.loop import Moment, request_loop
+from ugclu_jax.prediction import predict
+from ugclu_jax.ranges import NORM_BOUND, POSITIVE, SHARE
 from ugclu_jax.saliency import STATISTICS, MaskKind, SaliencyKind, density, make_mask
+from ugclu_jax.stepping import check_settings
 from ugclu_jax.streaming import take
 from ugclu_jax.types import (
     EVALUATION_EXAMPLES,
     FORWARD_COST,
+    ONE_DEVICE_SILENTLY,
     ApplyFn,
     Array,
     Batch,
+    Buffer,
     Examples,
-    Hyper,
+    Execution,
     Info,
     Method,
     MethodState,
@@ -33,11 +38,41 @@ from ugclu_jax.types import (
     Params,
     PyTree,
     RequestKind,
+    Scalar,
+    UpdateFn,
 )
 
 InnerData = Literal["buffer", "mixed"]
 UnlearnLoss = Literal["ascent", "bounded", "target"]
 Manifold = Literal["fast_slow", "euclidean"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class UGCLUHyper:
+    """Every continuous setting of UG-CLU as a tree of scalars: traced, so one compiled program serves all values.
+
+    A range stands beside a field where it is not [0, ∞); under a trace every field holds an array.
+    """
+
+    fast_learning_rate: Scalar = 0.03
+    """β_Q ≥ 0, step size of the fast step on the task; in code also a tree, one a layer, see `trees.Rates`."""
+    remain_learning_rate: Scalar = 0.15
+    """β_R ≥ 0, step size of the inner steps on remaining data; likewise."""
+    slow_step_size: Annotated[Scalar, SHARE] = 1.0
+    """α in [0, 1], how far the parameters follow the inner steps."""
+    loss_exponent: Scalar = 0.5
+    """λ ≥ 0, how much the coefficients depend on the loss; 0 = not at all."""
+    saliency_threshold: Scalar = 1.0
+    """γ ≥ 0, threshold of the mask; 0 frees every weight."""
+    mask_temperature: Annotated[Scalar, POSITIVE] = 1.0
+    """τ > 0, of the soft and the straight-through mask."""
+    clip_norm: Annotated[Scalar, NORM_BOUND] = 1.0
+    """> 0, largest global norm of the masked task gradient; inf = no clipping."""
+    remain_weight_decay: Scalar = 0.0
+    """≥ 0, weight decay added to the remaining gradient."""
+    distillation_weight: Annotated[Scalar, SHARE] = 0.5
+    """δ in [0, 1], weight of the teacher against the labels in the inner steps; read where they distil."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +121,10 @@ class UGCLUSettings:
     """Whether reverse-mode derivatives of a request compute steps again instead of keeping every activation."""
 
     def __post_init__(self) -> None:
-        bounds = {"outer_steps": 1, "inner_steps": 0, "task_batch_size": 1, "remain_batch_size": 1}
-        for name, least in {**bounds, "saliency_batches": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        sizes = {"outer_steps": 1, "inner_steps": 0, "task_batch_size": 1, "remain_batch_size": 1}
         choices = {"inner_data": InnerData, "mask": MaskKind, "saliency": SaliencyKind}
-        for name, kind in {**choices, "unlearn_loss": UnlearnLoss, "manifold": Manifold}.items():
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
+        more_choices = {"unlearn_loss": UnlearnLoss, "manifold": Manifold}
+        check_settings(self, {**sizes, "saliency_batches": 1}, {**choices, **more_choices})
         if self.distillation and self.inner_data != "buffer":
             raise ValueError(
                 f"distillation needs inner_data 'buffer', got {self.inner_data!r}: the network at the start of the "
@@ -121,6 +152,20 @@ def gradient_evaluations(settings: UGCLUSettings, capacity: int, task_rows: int 
     return (saliency + FORWARD_COST * rows + steps) / EVALUATION_EXAMPLES
 
 
+class TaskAndRemain(NamedTuple):
+    """What one outer step reads."""
+
+    task: Batch  # [B] examples to learn or to unlearn; with targets where the unlearning loss is "target"
+    remain: Batch  # [J, B], one batch an inner step
+
+
+class Known(NamedTuple):
+    """What is made once a request, before its first step; the mask apart, which is `At.mask`."""
+
+    levels: Array | None = None  # [C] where the unlearning loss is "bounded", see `bounded.held_levels`
+    shares: tuple[Array | float, Array | float] | None = None  # (p_R, p_Q) of the data, for a Euclidean step
+
+
 class StepInfo(NamedTuple):
     """What one outer step reports."""
 
@@ -129,43 +174,16 @@ class StepInfo(NamedTuple):
 
 
 def step(
-    params: Params,
-    model_state: ModelState,
-    task_batch: Batch,
-    remain_batches: Batch,
-    hyper: Hyper,
-    *,
-    kind: RequestKind,
-    apply_fn: ApplyFn,
-    mask: PyTree | None = None,
-    remaining_share: Array | float = 1.0,
-    coefficient_decay: bool = True,
-    remain_decay: bool = True,
-    keep_fast_statistics: bool = False,
-    unlearn_loss: UnlearnLoss = "ascent",
-    levels: Array | None = None,
-    shares: tuple[Array | float, Array | float] | None = None,
-    rng_key: Array | None = None,
-    axis_name: str | None = None,
+    at: At, batches: TaskAndRemain, hyper: UGCLUHyper, kind: RequestKind, settings: UGCLUSettings
 ) -> tuple[Params, ModelState, StepInfo]:
     """One outer step of UG-CLU on explicit batches.
 
     Args:
-        params, model_state: θ_k and the model's mutable statistics.
-        task_batch: `[B]` examples to learn or to unlearn; with targets where the unlearning loss is "target".
-        remain_batches: `[J, B]`, one batch an inner step.
+        at: θ_k, the model's mutable statistics, the moment, the mask, and as `at.known` a `Known` where one is needed.
+        batches: what the step reads.
         hyper: continuous settings.
         kind: "learn" or "unlearn".
-        apply_fn: the model.
-        mask: saliency mask, a tree like params, or None for ones.
-        remaining_share: `e_k` in [0, 1].
-        coefficient_decay, remain_decay: whether `e_k` scales the coefficients, and β_R.
-        keep_fast_statistics: whether the statistics of the fast step's forward pass are kept.
-        unlearn_loss: the component of an unlearn request.
-        levels: `[C]` where the unlearning loss is "bounded", see `bounded.held_levels`.
-        shares: `(p_R, p_Q)` of the data, for a Euclidean step; None for the fast-slow step.
-        rng_key: for the model's own randomness, or None.
-        axis_name: mapped axis that splits the batches.
+        settings: of the request; how many inner steps there are is read from the batches.
 
     Returns:
         `(params, model_state, StepInfo)`.
@@ -174,34 +192,45 @@ def step(
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
     >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
     >>> no_inner = jax.tree.map(lambda x: x[None][:0], batch)
-    >>> hyper = Hyper(fast_learning_rate=1.0, clip_norm=jnp.inf)
-    >>> step(jnp.zeros((1, 2)), {}, batch, no_inner, hyper, kind="unlearn", apply_fn=linear)[0].tolist()
+    >>> hyper = UGCLUHyper(fast_learning_rate=1.0, clip_norm=jnp.inf)
+    >>> at, batches = At(linear, jnp.zeros((1, 2)), {}), TaskAndRemain(batch, no_inner)
+    >>> step(at, batches, hyper, "unlearn", UGCLUSettings())[0].tolist()
     [[-0.5, 0.5]]
 
     References: arXiv 2505.15178, fast-slow weight adaptation with adaptive coefficients and saliency.
     """
-    fast_key, inner_key = (None, None) if rng_key is None else jax.random.split(rng_key)
+    known: Known = Known() if at.known is None else at.known
+    for_fast, for_inner = at.split(2)
+    share, axis_name = at.moment.remaining_share, at.axis_name
     component = learning_gradient if kind == "learn" else unlearning_gradient
-    decay = remaining_share if coefficient_decay else 1.0
+    decay = share if settings.coefficient_decay else 1.0
     coefficient_fn = adaptive(kind, hyper.loss_exponent, decay, axis_name=axis_name)
-    if kind == "unlearn" and unlearn_loss == "bounded":
-        coefficient_fn = bounded_coefficients(levels[task_batch.labels], decay)
-    if kind == "unlearn" and unlearn_loss == "target":
+    if kind == "unlearn" and settings.unlearn_loss == "bounded":
+        coefficient_fn = bounded_coefficients(known.levels[batches.task.labels], decay)
+    if kind == "unlearn" and settings.unlearn_loss == "target":
         component, coefficient_fn = learning_gradient, adaptive(kind, 0.0, decay, axis_name=axis_name)
-    task = component(apply_fn, params, model_state, task_batch, coefficient_fn, rng_key=fast_key, axis_name=axis_name)
+    task = component(
+        at.apply_fn,
+        at.params,
+        at.model_state,
+        batches.task,
+        coefficient_fn,
+        rng_key=for_fast.rng_key,
+        axis_name=axis_name,
+    )
 
     def remain_gradient(
         params: Params, model_state: ModelState, x: tuple[Batch, Array]
     ) -> tuple[Params, ModelState, Array]:
         batch, j = x
-        key = None if inner_key is None else jax.random.fold_in(inner_key, j)
-        remain = preserving_gradient(apply_fn, params, model_state, batch, rng_key=key, axis_name=axis_name)
+        key = None if for_inner.rng_key is None else jax.random.fold_in(for_inner.rng_key, j)
+        remain = at._replace(params=params, model_state=model_state, rng_key=key).gradient(batch)
         gradient = jax.tree.map(lambda g, p: g + hyper.remain_weight_decay * p, remain.gradient, params)
         return gradient, remain.model_state, remain.loss
 
-    share = remaining_share if remain_decay else 1.0
-    remain_learning_rate = jax.tree.map(lambda rate: rate * share, hyper.remain_learning_rate)
-    if shares is None:
+    remain_decay = share if settings.remain_decay else 1.0
+    remain_learning_rate = jax.tree.map(lambda rate: rate * remain_decay, hyper.remain_learning_rate)
+    if known.shares is None:
         move = functools.partial(
             fast_slow_step,
             fast_learning_rate=hyper.fast_learning_rate,
@@ -209,30 +238,21 @@ def step(
             slow_step_size=hyper.slow_step_size,
         )
     else:
-        move = functools.partial(euclidean_step, shares=shares, learning_rate=remain_learning_rate)
+        move = functools.partial(euclidean_step, shares=known.shares, learning_rate=remain_learning_rate)
     update = move(
-        params,
-        task.model_state if keep_fast_statistics else model_state,
+        at.params,
+        task.model_state if settings.keep_fast_statistics else at.model_state,
         task.gradient,
         remain_gradient,
-        (remain_batches, jnp.arange(remain_batches.labels.shape[0])),
-        mask=mask,
+        (batches.remain, jnp.arange(batches.remain.labels.shape[0])),
+        mask=at.mask,
         clip_norm=hyper.clip_norm,
     )
     return update.params, update.model_state, StepInfo(task.loss, update._replace(params=(), model_state=()))
 
 
 def saliency_mask(
-    rng_key: Array,
-    params: Params,
-    model_state: ModelState,
-    hyper: Hyper,
-    task: Examples,
-    buffer: Buffer,
-    *,
-    apply_fn: ApplyFn,
-    settings: UGCLUSettings,
-    axis_name: str | None = None,
+    rng_key: Array, at: At, hyper: UGCLUHyper, task: Examples, buffer: Buffer, settings: UGCLUSettings
 ) -> PyTree:
     """The mask of a request, from `saliency_batches` batches of the task and as many of the buffer at θ_0.
 
@@ -240,27 +260,108 @@ def saliency_mask(
         A tree like params; ones where `settings.mask` is "none", where nothing is read.
     """
     if settings.mask == "none":
-        return jax.tree.map(jnp.ones_like, params)
+        return jax.tree.map(jnp.ones_like, at.params)
     task_key, remain_key = jax.random.split(rng_key)
     shape = (settings.saliency_batches, settings.task_batch_size)
-    statistic = STATISTICS[settings.saliency]
     task_statistic, remain_statistic = (
-        statistic(apply_fn, params, model_state, batches, axis_name=axis_name)
+        STATISTICS[settings.saliency](at.apply_fn, at.params, at.model_state, batches, axis_name=at.axis_name)
         for batches in (
-            from_task(task_key, task, shape, axis_name=axis_name),
-            from_buffer(remain_key, buffer, shape, axis_name=axis_name),
+            from_task(task_key, task, shape, axis_name=at.axis_name),
+            from_buffer(remain_key, buffer, shape, axis_name=at.axis_name),
         )
     )
     return make_mask(settings.mask, task_statistic, remain_statistic, hyper.saliency_threshold, hyper.mask_temperature)
 
 
+class _Start(NamedTuple):
+    """What the network at the start of a request says of buffer and task, where the settings ask it."""
+
+    targets: Array | None  # [M, C] that teach the inner steps
+    unlearned: Array | None  # [P, C] that stand in for the labels of what is to be removed
+    known: Known
+
+
+def _ask_the_start(at: At, hyper: UGCLUHyper, task: Examples, buffer: Buffer, settings: UGCLUSettings) -> _Start:
+    ask = functools.partial(predict, at.apply_fn, at.params, at.model_state)
+    targets, levels, unlearned = None, None, None
+    if settings.distillation or settings.unlearn_loss == "bounded":
+        logits = ask(buffer.inputs, batch_size=settings.remain_batch_size)
+        if settings.distillation:
+            targets = targets_of(logits, task, buffer, hyper.distillation_weight)
+        if settings.unlearn_loss == "bounded":
+            levels = held_levels(logits, buffer)
+    if settings.unlearn_loss == "target":
+        size = settings.task_batch_size
+        unlearned = task_targets(ask(take(task.inputs, task.ids), batch_size=size), task, buffer, batch_size=size)
+    shares = data_shares(buffer.count, task.count) if settings.manifold == "euclidean" else None
+    return _Start(targets, unlearned, Known(levels, shares))
+
+
+def _update(apply_fn: ApplyFn, num_classes: int, kind: RequestKind, settings: UGCLUSettings) -> UpdateFn:
+    """How UG-CLU serves one kind of request."""
+    task_shape, inner_shape = (settings.task_batch_size,), (settings.inner_steps, settings.remain_batch_size)
+
+    def serve(
+        rng_key: Array,
+        state: MethodState,
+        hyper: UGCLUHyper,
+        task: Examples,
+        buffer: Buffer,
+        *,
+        where: Execution = ONE_DEVICE_SILENTLY,
+    ) -> tuple[MethodState, Info]:
+        saliency_key, loop_key = jax.random.split(rng_key)
+        at = At(apply_fn, state.params, state.model_state, axis_name=where.axis_name)
+        at = at._replace(mask=saliency_mask(saliency_key, at, hyper, task, buffer, settings))
+        mixed = mixed_weights(task, buffer, num_classes) if settings.inner_data == "mixed" else None
+        start = _ask_the_start(at, hyper, task, buffer, settings)
+
+        def draw(task_key: Array, remain_key: Array) -> TaskAndRemain:
+            if mixed is None:
+                remain = from_buffer(remain_key, buffer, inner_shape, targets=start.targets, axis_name=where.axis_name)
+            else:
+                remain = from_mix(remain_key, task, buffer, mixed, inner_shape, axis_name=where.axis_name)
+            drawn = from_task(task_key, task, task_shape, targets=start.unlearned, axis_name=where.axis_name)
+            return TaskAndRemain(drawn, remain)
+
+        def outer_step(
+            key: Array, params: Params, model_state: ModelState, batches: TaskAndRemain, moment: Moment
+        ) -> tuple[Params, ModelState, StepInfo]:
+            here = at._replace(params=params, model_state=model_state, rng_key=key, moment=moment, known=start.known)
+            return step(here, batches, hyper, kind, settings)
+
+        params, model_state, steps = request_loop(
+            draw,
+            outer_step,
+            state.params,
+            state.model_state,
+            loop_key,
+            settings.outer_steps,
+            keys=3,
+            rematerialise=settings.rematerialise,
+            on_step=where.on_step,
+        )
+        spent = gradient_evaluations(settings, buffer.ids.shape[0], task.ids.shape[0])
+        info = Info(
+            task_losses=steps.task_loss,
+            remain_losses=steps.update.remain_losses,
+            fast_norms=steps.update.fast_norm,
+            clipped=steps.update.clipped,
+            displacement_norms=steps.update.displacement_norm,
+            mask_density=density(at.mask),
+            gradient_evaluations=jnp.asarray(spent, jnp.float32),
+        )
+        return MethodState(params, model_state, state.extra), info
+
+    return serve
+
+
 def ug_clu(
     apply_fn: ApplyFn,
-    learn_settings: UGCLUSettings,
-    unlearn_settings: UGCLUSettings,
+    learn_settings: UGCLUSettings = UGCLUSettings(),
+    unlearn_settings: UGCLUSettings = UGCLUSettings(),
     *,
     num_classes: int,
-    on_step: Callable[[Array, int, PyTree], None] | None = None,
 ) -> Method:
     """UG-CLU as a method: the same update for learning and unlearning, with static settings for each.
 
@@ -269,7 +370,6 @@ def ug_clu(
         learn_settings, unlearn_settings: static settings; `inner_data` of an unlearn request must be "buffer",
             `unlearn_loss` of a learn request "ascent".
         num_classes: C, for the class-balanced mix of `inner_data = "mixed"`.
-        on_step: progress function called with `(steps done, K, StepInfo)`, see `fast_slow.request_loop`.
 
     Raises:
         ValueError: `num_classes` below 2, inner steps of an unlearn request that would see what is to be removed, or
@@ -293,102 +393,10 @@ def ug_clu(
             f"unlearn_loss of a learn request must be 'ascent', got {learn_settings.unlearn_loss!r}: "
             "learning does not read it"
         )
+    settings: dict[RequestKind, UGCLUSettings] = {"learn": learn_settings, "unlearn": unlearn_settings}
 
-    def request(
-        kind: RequestKind,
-        settings: UGCLUSettings,
-        rng_key: Array,
-        state: MethodState,
-        hyper: Hyper,
-        task: Examples,
-        buffer: Buffer,
-        *,
-        axis_name: str | None = None,
-    ) -> tuple[MethodState, Info]:
-        saliency_key, loop_key = jax.random.split(rng_key)
-        mask = saliency_mask(
-            saliency_key,
-            state.params,
-            state.model_state,
-            hyper,
-            task,
-            buffer,
-            apply_fn=apply_fn,
-            settings=settings,
-            axis_name=axis_name,
-        )
-        mixed = mixed_weights(task, buffer, num_classes) if settings.inner_data == "mixed" else None
-        start = functools.partial(evaluation_logits, apply_fn, state.params, state.model_state)
-        targets, levels, unlearned = None, None, None
-        if settings.distillation or settings.unlearn_loss == "bounded":
-            logits = start(buffer.inputs, batch_size=settings.remain_batch_size)
-            if settings.distillation:
-                targets = targets_of(logits, task, buffer, hyper.distillation_weight)
-            if settings.unlearn_loss == "bounded":
-                levels = held_levels(logits, buffer)
-        if settings.unlearn_loss == "target":
-            size = settings.task_batch_size
-            unlearned = task_targets(start(take(task.inputs, task.ids), batch_size=size), task, buffer, batch_size=size)
-        shares = data_shares(buffer.count, task.count) if settings.manifold == "euclidean" else None
-        inner_shape = (settings.inner_steps, settings.remain_batch_size)
+    def cost(kind: RequestKind, capacity: int, task_rows: int) -> float:
+        return gradient_evaluations(settings[kind], capacity, task_rows)
 
-        def draw(key: Array) -> tuple[Batch, Batch]:
-            task_key, remain_key, _ = jax.random.split(key, 3)
-            if mixed is None:
-                remain_batches = from_buffer(remain_key, buffer, inner_shape, targets=targets, axis_name=axis_name)
-            else:
-                remain_batches = from_mix(remain_key, task, buffer, mixed, inner_shape, axis_name=axis_name)
-            shape = (settings.task_batch_size,)
-            return from_task(task_key, task, shape, targets=unlearned, axis_name=axis_name), remain_batches
-
-        def outer_step(
-            key: Array, params: Params, model_state: ModelState, batches: tuple[Batch, Batch], remaining_share: Array
-        ) -> tuple[Params, ModelState, StepInfo]:
-            _, _, model_key = jax.random.split(key, 3)
-            return step(
-                params,
-                model_state,
-                *batches,
-                hyper,
-                kind=kind,
-                apply_fn=apply_fn,
-                mask=mask,
-                remaining_share=remaining_share,
-                coefficient_decay=settings.coefficient_decay,
-                remain_decay=settings.remain_decay,
-                keep_fast_statistics=settings.keep_fast_statistics,
-                unlearn_loss=settings.unlearn_loss,
-                levels=levels,
-                shares=shares,
-                rng_key=model_key,
-                axis_name=axis_name,
-            )
-
-        params, model_state, steps = request_loop(
-            draw,
-            outer_step,
-            state.params,
-            state.model_state,
-            loop_key,
-            settings.outer_steps,
-            rematerialise=settings.rematerialise,
-            on_step=on_step,
-        )
-        info = Info(
-            task_losses=steps.task_loss,
-            remain_losses=steps.update.remain_losses,
-            fast_norms=steps.update.fast_norm,
-            clipped=steps.update.clipped,
-            displacement_norms=steps.update.displacement_norm,
-            mask_density=density(mask),
-            gradient_evaluations=jnp.asarray(
-                gradient_evaluations(settings, buffer.ids.shape[0], task.ids.shape[0]), jnp.float32
-            ),
-        )
-        return MethodState(params, model_state, state.extra), info
-
-    return Method(
-        MethodState,
-        functools.partial(request, "learn", learn_settings),
-        functools.partial(request, "unlearn", unlearn_settings),
-    )
+    learn, unlearn = (_update(apply_fn, num_classes, kind, each) for kind, each in settings.items())
+    return Method("ug_clu", learn, unlearn, {kind: UGCLUHyper() for kind in settings}, cost)

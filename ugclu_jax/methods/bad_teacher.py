@@ -13,40 +13,26 @@ mode. With `distillation` the good teacher is that of `ugclu_jax.distillation`: 
 labels, and without the classes that leave.
 """
 
-import functools
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ugclu_jax.buffer import Buffer
-from ugclu_jax.components import weighted_gradient
-from ugclu_jax.descent import (
-    Batches,
-    Carry,
-    DescentHyper,
-    DescentSettings,
-    Report,
-    cost,
-    descend_request,
-    pairs,
-    refuse,
-    update,
-)
+from ugclu_jax.at import At
+from ugclu_jax.descent import Batches, Direction, Prepared, Report, descent
 from ugclu_jax.losses import divergence, soft_cross_entropy
-from ugclu_jax.oracle import InitFn
-from ugclu_jax.ranges import POSITIVE, Interval
+from ugclu_jax.ranges import POSITIVE
+from ugclu_jax.stepping import DescentHyper, DescentSettings
 from ugclu_jax.types import (
     FORWARD_COST,
     ApplyFn,
     Array,
     Batch,
+    Buffer,
     Examples,
-    Info,
+    InitFn,
     Method,
-    MethodState,
     ModelState,
     Params,
     Scalar,
@@ -58,9 +44,7 @@ from ugclu_jax.types import (
 class BadTeacherHyper(DescentHyper):
     """Continuous settings."""
 
-    ranges: ClassVar[Mapping[str, Interval]] = {**DescentHyper.ranges, "temperature": POSITIVE}
-
-    temperature: Scalar = 1.0
+    temperature: Annotated[Scalar, POSITIVE] = 1.0
     """T > 0, of the divergences."""
 
 
@@ -71,50 +55,15 @@ class Teachers(NamedTuple):
     good: tuple[Params, ModelState]
 
 
-def gradient_evaluations(settings: DescentSettings, capacity: int) -> float:
-    """Cost of a request; every example passes forward through one teacher, with `distillation` only those to unlearn.
+def direction(at: At, batches: Batches, hyper: BadTeacherHyper) -> Direction:
+    """The gradient of one batch of both; `at.known` is `Teachers`.
 
-    >>> gradient_evaluations(DescentSettings(steps=3), capacity=100)
-    8.0
-    """
-    taught = settings.task_batch_size + (0 if settings.distillation else settings.remain_batch_size)
-    examples = settings.task_batch_size + settings.remain_batch_size
-    return cost(settings, capacity, a_step=examples + FORWARD_COST * taught)
-
-
-def step(
-    carry: Carry,
-    model_state: ModelState,
-    batches: Batches,
-    remaining_share: Array | float,
-    rng_key: Array | None,
-    hyper: BadTeacherHyper,
-    teachers: Teachers,
-    *,
-    apply_fn: ApplyFn,
-    settings: DescentSettings,
-    axis_name: str | None = None,
-) -> tuple[Carry, ModelState, Report]:
-    """One update on explicit batches.
-
-    >>> import jax.numpy as jnp
-    >>> from ugclu_jax import optimizer
-    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
-    >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
-    >>> theta, one_sided = jnp.zeros((1, 2)), jnp.array([[9e9, 0.0]])
-    >>> start, teachers = Carry(theta, optimizer.init("sgd", theta)), Teachers((one_sided, {}), (theta, {}))
-    >>> moved, _, _ = step(start, {}, Batches(batch, batch), 1.0, None, BadTeacherHyper(0.5), teachers,
-    ...                    apply_fn=linear, settings=DescentSettings())
-    >>> moved.params.tolist()
-    [[0.125, -0.125]]
+    `Report.task_loss` is the loss of the whole batch.
     """
     task, remain = batches
-
-    def teach(teacher: tuple[Params, ModelState], inputs: Array) -> Array:
-        return apply_fn(*teacher, inputs, train=False, rng_key=None)[0]
-
-    bad = teach(teachers.bad, task.inputs)
-    good = None if settings.distillation else teach(teachers.good, remain.inputs)
+    teachers: Teachers = at.known
+    bad = at.logits(teachers.bad, task.inputs)
+    good = at.logits(teachers.good, remain.inputs) if remain.targets is None else None
     size = task.labels.shape[0]
 
     def losses(logits: Array, batch: Batch) -> Array:
@@ -126,58 +75,37 @@ def step(
         return jnp.concatenate([divergence(logits[:size], bad, hyper.temperature), to_remain])
 
     both = Batch(*(jnp.concatenate(pair) for pair in zip(task[:3], remain[:3], strict=True)))
-    component = weighted_gradient(
-        apply_fn, carry.params, model_state, both, losses_fn=losses, rng_key=rng_key, axis_name=axis_name
-    )
-    carry = update(carry, component.gradient, hyper, settings, remaining_share)
-    return carry, component.model_state, Report(task_loss=component.loss)
+    found = at.gradient(both, losses_fn=losses)
+    return Direction(found.gradient, found.model_state, Report(task_loss=found.loss))
 
 
-def bad_teacher(
-    apply_fn: ApplyFn,
-    settings: DescentSettings,
-    *,
-    num_classes: int,
-    init_fn: InitFn,
-    on_step: Callable | None = None,
-) -> Method:
+def bad_teacher(apply_fn: ApplyFn, settings: DescentSettings = DescentSettings(), *, init_fn: InitFn) -> Method:
     """The method; it only unlearns.
+
+    Every example passes forward through one teacher, with `distillation` only those to unlearn.
 
     Args:
         apply_fn: the model.
         settings: static settings of an unlearn request.
-        num_classes: C; every factory takes it, this method has no use for it.
         init_fn: `rng_key -> (params, model_state)`, makes the incompetent teacher of every request anew.
-        on_step: progress function, see `fast_slow.request_loop`.
 
-    `Info.task_losses` holds the loss of whole batches.
-
-    >>> fresh = lambda rng_key: ({}, {})
-    >>> method = bad_teacher(lambda *a, **k: None, DescentSettings(steps=1), num_classes=2, init_fn=fresh)
-    >>> method.init({"w": 1.0}, {}).params
-    {'w': 1.0}
+    >>> method = bad_teacher(lambda *a, **k: None, DescentSettings(steps=3), init_fn=lambda rng_key: ({}, {}))
+    >>> method.cost("unlearn", 100, 64)
+    8.0
     """
 
-    def unlearn(
-        rng_key: Array,
-        state: MethodState,
-        hyper: BadTeacherHyper,
-        task: Examples,
-        buffer: Buffer,
-        *,
-        axis_name: str | None = None,
-    ) -> tuple[MethodState, Info]:
-        teacher_key, loop_key = jax.random.split(rng_key)
-        draw = pairs(apply_fn, state, hyper, settings, task, buffer, axis_name=axis_name)
-        bound = functools.partial(
-            step,
-            hyper=hyper,
-            teachers=Teachers(init_fn(teacher_key), (state.params, state.model_state)),
-            apply_fn=apply_fn,
-            settings=settings,
-            axis_name=axis_name,
-        )
-        evaluations = gradient_evaluations(settings, buffer.ids.shape[0])
-        return descend_request(draw, bound, loop_key, state, settings, evaluations, on_step=on_step)
+    def prepare(at: At, hyper: BadTeacherHyper, task: Examples, buffer: Buffer, rng_key: Array) -> Prepared:
+        return Prepared(task, Teachers(init_fn(rng_key), (at.params, at.model_state)))
 
-    return Method(MethodState, refuse("bad_teacher", "learn"), unlearn)
+    taught = settings.task_batch_size + (0 if settings.distillation else settings.remain_batch_size)
+    examples = settings.task_batch_size + settings.remain_batch_size
+    return descent(
+        "bad_teacher",
+        apply_fn,
+        settings,
+        unlearn=direction,
+        hyper=BadTeacherHyper(),
+        prepare=prepare,
+        prepare_keys=1,
+        a_step=examples + FORWARD_COST * taught,
+    )

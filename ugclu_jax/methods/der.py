@@ -19,43 +19,32 @@ Differences to the paper:
 - With `distillation` the network at the start of the request stands in for a part of the labels of DER++ (ours).
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ugclu_jax import buffer as buffer_lib
+from ugclu_jax.at import At
 from ugclu_jax.batches import from_buffer, from_task, rows_of_buffer
-from ugclu_jax.buffer import Buffer
-from ugclu_jax.components import learning_gradient, preserving_gradient, weighted_gradient
-from ugclu_jax.descent import (
-    Carry,
-    DescentHyper,
-    DescentSettings,
-    Report,
-    cost,
-    descend_request,
-    refuse,
-    refuse_distillation,
-    teacher_targets,
-    update,
-)
-from ugclu_jax.distillation import evaluation_logits
+from ugclu_jax.descent import Direction, Draws, Report, descent
+from ugclu_jax.prediction import predict
+from ugclu_jax.stepping import DescentHyper, DescentSettings, StepHyper
 from ugclu_jax.types import (
     FORWARD_COST,
     ApplyFn,
     Array,
     Batch,
+    Buffer,
     Examples,
-    Info,
+    Memory,
     Method,
     MethodState,
     ModelState,
     Params,
-    PyTree,
     RequestKind,
     Scalar,
 )
@@ -63,7 +52,7 @@ from ugclu_jax.types import (
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class DERHyper(DescentHyper):
+class DERHyper(StepHyper):
     """Continuous settings of DER, traced."""
 
     logit_weight: Scalar = 0.5
@@ -72,9 +61,11 @@ class DERHyper(DescentHyper):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class DERPPHyper(DERHyper):
+class DERPPHyper(DescentHyper):
     """Continuous settings of DER++, traced."""
 
+    logit_weight: Scalar = 0.5
+    """α ≥ 0, weight of the distance to the stored logits."""
     label_weight: Scalar = 0.5
     """β ≥ 0, weight of the cross-entropy of buffer data."""
 
@@ -93,19 +84,6 @@ class DERBatches(NamedTuple):
     replay: Batch  # [B] examples of the buffer; weight 0 where no logits are stored
     stored_logits: Array  # [B, C] of `replay`
     labelled: Batch | None  # [B] more examples of the buffer, for DER++
-
-
-def gradient_evaluations(settings: DescentSettings, capacity: int, *, plus_plus: bool = False) -> float:
-    """Cost of a request; `plus_plus` where it is DER++.
-
-    At its end every row of the buffer passes forward once: M examples, though only the logits of newcomers are used.
-
-    >>> gradient_evaluations(DescentSettings(steps=10), capacity=192), FORWARD_COST
-    (21.0, 0.3333333333333333)
-    """
-    buffer_batches = 2 if plus_plus else 1
-    a_step = settings.task_batch_size + buffer_batches * settings.remain_batch_size
-    return cost(settings, capacity, a_step=a_step, once=FORWARD_COST * capacity)
 
 
 def lookup(stored: StoredLogits, ids: Array) -> tuple[Array, Array]:
@@ -129,12 +107,12 @@ def lookup(stored: StoredLogits, ids: Array) -> tuple[Array, Array]:
     return jnp.where(known[:, None], stored.logits[entries], 0.0), known
 
 
-def store(stored: StoredLogits, buffer: Buffer, logits: Array) -> StoredLogits:
+def with_newcomers(stored: StoredLogits, buffer: Buffer, logits: Array) -> StoredLogits:
     """Logits of what a buffer holds: those already stored, and `logits [M, C]` for the newcomers.
 
     >>> buffer = buffer_lib.init(2, (), jnp.float32, jax.random.key(0))._replace(ids=jnp.array([3, 5]))
     >>> stored = StoredLogits(jnp.array([5, 4]), jnp.array([[1.0], [2.0]]))
-    >>> store(stored, buffer._replace(count=jnp.array(2)), jnp.array([[8.0], [9.0]])).logits.tolist()
+    >>> with_newcomers(stored, buffer._replace(count=jnp.array(2)), jnp.array([[8.0], [9.0]])).logits.tolist()
     [[8.0], [1.0]]
     """
     kept, known = lookup(stored, buffer.ids)
@@ -142,70 +120,83 @@ def store(stored: StoredLogits, buffer: Buffer, logits: Array) -> StoredLogits:
     return StoredLogits(buffer.ids, jnp.where(known[:, None], kept, fresh))
 
 
-def track_stored(
-    kind: RequestKind, extra: dict[str, PyTree], task: Examples, *, name: str = "der"
-) -> dict[str, PyTree]:
-    """Blank the logits of examples to unlearn; `name` is that of the method.
+def track(kind: RequestKind, stored: StoredLogits, task: Examples) -> StoredLogits:
+    """Blank the logits of examples to unlearn.
 
     >>> task = Examples(jnp.zeros(8), jnp.zeros(8, int), jnp.array([7, -1]), jnp.array(1))
-    >>> stored = StoredLogits(jnp.array([3, 7]), jnp.array([[1.0], [2.0]]))
-    >>> track_stored("unlearn", {"der": stored}, task)["der"].ids.tolist()
+    >>> track("unlearn", StoredLogits(jnp.array([3, 7]), jnp.array([[1.0], [2.0]])), task).ids.tolist()
     [3, -1]
     """
-    if name not in extra or kind == "learn":
-        return extra
-    ids, logits = extra[name]
+    if kind == "learn":
+        return stored
+    ids, logits = stored
     gone = jnp.isin(ids, task.ids)
-    return extra | {name: StoredLogits(jnp.where(gone, -1, ids), jnp.where(gone[:, None], 0.0, logits))}
+    return StoredLogits(jnp.where(gone, -1, ids), jnp.where(gone[:, None], 0.0, logits))
 
 
-def step(
-    carry: Carry,
-    model_state: ModelState,
-    batches: DERBatches,
-    remaining_share: Array | float,
-    rng_key: Array | None,
-    hyper: DERHyper,
-    *,
-    apply_fn: ApplyFn,
-    settings: DescentSettings,
-    axis_name: str | None = None,
-) -> tuple[Carry, ModelState, Report]:
-    """One update on explicit batches: DER++ where there is a labelled batch, and then `hyper` is a `DERPPHyper`.
+def direction(at: At, batches: DERBatches, hyper: DERHyper | DERPPHyper) -> Direction:
+    """The gradient of L: of DER++ where there is a labelled batch, and then `hyper` is a `DERPPHyper`.
 
     The reported loss of the buffer is the cross-entropy of the labelled batch, or for DER the distance of the logits.
 
-    >>> from ugclu_jax import optimizer
-    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
-    >>> new, kept = (Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.full(1, weight)) for weight in (0.0, 1.0))
-    >>> batches = DERBatches(new, kept, jnp.array([[2.0, -2.0]]), None)
-    >>> start = Carry(jnp.zeros((1, 2)), optimizer.init("sgd", jnp.zeros((1, 2))))
-    >>> hyper, settings = DERHyper(0.5, logit_weight=1.0), DescentSettings()
-    >>> step(start, {}, batches, 1.0, None, hyper, apply_fn=linear, settings=settings)[0].params.tolist()
-    [[1.0, -1.0]]
-
     References: arXiv 2004.07211, equations 5 and 6.
     """
-    task_key, replay_key, label_key = (None,) * 3 if rng_key is None else jax.random.split(rng_key, 3)
-    task = learning_gradient(apply_fn, carry.params, model_state, batches.task, rng_key=task_key, axis_name=axis_name)
-    replay = weighted_gradient(
-        apply_fn,
-        carry.params,
-        task.model_state,
-        batches.replay,
-        losses_fn=lambda logits, _: jnp.mean((logits - batches.stored_logits) ** 2, axis=-1),
-        rng_key=replay_key,
-        axis_name=axis_name,
+    for_task, for_replay, for_labels = at.split(3)
+    task = for_task.gradient(batches.task)
+    last = for_replay._replace(model_state=task.model_state).gradient(
+        batches.replay, losses_fn=lambda logits, _: jnp.mean((logits - batches.stored_logits) ** 2, axis=-1)
     )
-    gradient = jax.tree.map(lambda g, r: g + hyper.logit_weight * r, task.gradient, replay.gradient)
-    last = replay
-    if batches.labelled is not None:
-        last = preserving_gradient(
-            apply_fn, carry.params, replay.model_state, batches.labelled, rng_key=label_key, axis_name=axis_name
-        )
-        gradient = jax.tree.map(lambda g, r: g + hyper.label_weight * r, gradient, last.gradient)
-    carry = update(carry, gradient, hyper, settings, remaining_share)
-    return carry, last.model_state, Report(task.loss, last.loss)
+    gradient = optax.tree.add_scale(task.gradient, hyper.logit_weight, last.gradient)
+    if batches.labelled is not None and isinstance(hyper, DERPPHyper):
+        last = for_labels._replace(model_state=last.model_state).gradient(batches.labelled)
+        gradient = optax.tree.add_scale(gradient, hyper.label_weight, last.gradient)
+    return Direction(gradient, last.model_state, Report(task.loss, last.loss))
+
+
+def _memory(name: str, apply_fn: ApplyFn, settings: DescentSettings, num_classes: int, capacity: int) -> Memory:
+    def init(params: Params, model_state: ModelState) -> StoredLogits:
+        logits = jnp.zeros((capacity, num_classes), jnp.result_type(*jax.tree.leaves(params)))
+        return StoredLogits(jnp.full(capacity, -1, jnp.int32), logits)
+
+    def store(
+        kind: RequestKind, stored: StoredLogits, state: MethodState, buffer: Buffer, task: Examples
+    ) -> StoredLogits:
+        if kind == "unlearn":
+            return stored
+        size = settings.remain_batch_size
+        logits = predict(apply_fn, state.params, state.model_state, buffer.inputs, batch_size=size)
+        return with_newcomers(stored, buffer, logits)
+
+    return Memory(name, init, track, store)
+
+
+def _draws(name: str, settings: DescentSettings, capacity: int) -> Draws:
+    shape = (settings.remain_batch_size,)
+
+    def draws(at: At, task: Examples, buffer: Buffer, targets: Array | None) -> Callable[[Array], DERBatches]:
+        if buffer.ids.shape[0] != capacity:
+            raise ValueError(
+                f"capacity is {capacity}, but the buffer has {buffer.ids.shape[0]} rows: make {name} with their number"
+            )
+        logits, known = lookup(at.memory, buffer.ids)
+
+        def draw(key: Array) -> DERBatches:
+            task_key, replay_key, label_key = jax.random.split(key, 3)
+            rows = rows_of_buffer(replay_key, buffer, shape, axis_name=at.axis_name)
+            replay = buffer_lib.at_rows(buffer, rows)
+            labelled = None
+            if name == "der_pp":
+                labelled = from_buffer(label_key, buffer, shape, targets=targets, axis_name=at.axis_name)
+            return DERBatches(
+                from_task(task_key, task, (settings.task_batch_size,), axis_name=at.axis_name),
+                replay._replace(weights=replay.weights * known[rows]),
+                logits[rows],
+                labelled,
+            )
+
+        return draw
+
+    return draws
 
 
 def _dark_replay(
@@ -214,57 +205,25 @@ def _dark_replay(
     settings: DescentSettings,
     num_classes: int,
     capacity: int,
-    on_step: Callable | None,
+    hyper: DERHyper | DERPPHyper,
 ) -> Method:
-    plus_plus = name == "der_pp"
-
-    def init(params: Params, model_state: ModelState) -> MethodState:
-        logits = jnp.zeros((capacity, num_classes), jnp.result_type(*jax.tree.leaves(params)))
-        return MethodState(params, model_state, {name: StoredLogits(jnp.full(capacity, -1, jnp.int32), logits)})
-
-    def learn(
-        rng_key: Array,
-        state: MethodState,
-        hyper: DERHyper,
-        task: Examples,
-        buffer: Buffer,
-        *,
-        axis_name: str | None = None,
-    ) -> tuple[MethodState, Info]:
-        if buffer.ids.shape[0] != capacity:
-            raise ValueError(
-                f"capacity is {capacity}, but the buffer has {buffer.ids.shape[0]} rows: make {name} with their number"
-            )
-        logits, known = lookup(state.extra[name], buffer.ids)
-        targets = teacher_targets(apply_fn, state, hyper, settings, task, buffer)
-        shape = (settings.remain_batch_size,)
-
-        def draw(key: Array) -> DERBatches:
-            task_key, replay_key, label_key = jax.random.split(key, 3)
-            rows = rows_of_buffer(replay_key, buffer, shape, axis_name=axis_name)
-            replay = buffer_lib.at_rows(buffer, rows)
-            return DERBatches(
-                from_task(task_key, task, (settings.task_batch_size,), axis_name=axis_name),
-                replay._replace(weights=replay.weights * known[rows]),
-                logits[rows],
-                from_buffer(label_key, buffer, shape, targets=targets, axis_name=axis_name) if plus_plus else None,
-            )
-
-        bound = functools.partial(step, hyper=hyper, apply_fn=apply_fn, settings=settings, axis_name=axis_name)
-        evaluations = gradient_evaluations(settings, capacity, plus_plus=plus_plus)
-        end, info = descend_request(draw, bound, rng_key, state, settings, evaluations, on_step=on_step)
-        after = buffer_lib.insert(buffer, task)  # what the learner will hold; the compiler sees that it is the same
-        fresh = evaluation_logits(
-            apply_fn, end.params, end.model_state, after.inputs, batch_size=settings.remain_batch_size
-        )
-        return end._replace(extra=end.extra | {name: store(state.extra[name], after, fresh)}), info
-
-    return Method(init, learn, refuse(name, "unlearn"), functools.partial(track_stored, name=name))
+    buffer_batches = 2 if name == "der_pp" else 1
+    return descent(
+        name,
+        apply_fn,
+        settings,
+        learn=direction,
+        hyper=hyper,
+        draws=_draws(name, settings, capacity),
+        memory=_memory(name, apply_fn, settings, num_classes, capacity),
+        distils=name == "der_pp",
+        a_step=settings.task_batch_size + buffer_batches * settings.remain_batch_size,
+        # At its end every row of the buffer passes forward, though only the logits of newcomers are used.
+        once=FORWARD_COST * capacity,
+    )
 
 
-def der(
-    apply_fn: ApplyFn, settings: DescentSettings, *, num_classes: int, capacity: int, on_step: Callable | None = None
-) -> Method:
+def der(apply_fn: ApplyFn, settings: DescentSettings = DescentSettings(), *, num_classes: int, capacity: int) -> Method:
     """DER; it only learns, and keeps its logits as `extra["der"]`.
 
     Args:
@@ -272,30 +231,28 @@ def der(
         settings: static settings.
         num_classes: C.
         capacity: M, of the learner's buffer.
-        on_step: progress function, see `fast_slow.request_loop`.
 
     Raises:
         ValueError: `settings.distillation`, for no label of the buffer enters the loss; when a request is traced, a
             buffer of another capacity.
 
-    >>> method = der(lambda *a, **k: None, DescentSettings(steps=1), num_classes=2, capacity=3)
-    >>> method.init({"w": 1.0}, {}).extra["der"].ids.tolist()
-    [-1, -1, -1]
+    >>> method = der(lambda *a, **k: None, DescentSettings(steps=10), num_classes=2, capacity=192)
+    >>> method.kinds, method.cost("learn", 192, 64)
+    (('learn',), 21.0)
     """
-    refuse_distillation("der", settings)
-    return _dark_replay("der", apply_fn, settings, num_classes, capacity, on_step)
+    return _dark_replay("der", apply_fn, settings, num_classes, capacity, DERHyper())
 
 
 def der_pp(
-    apply_fn: ApplyFn, settings: DescentSettings, *, num_classes: int, capacity: int, on_step: Callable | None = None
+    apply_fn: ApplyFn, settings: DescentSettings = DescentSettings(), *, num_classes: int, capacity: int
 ) -> Method:
     """DER++; it only learns, and keeps its logits as `extra["der_pp"]`. Arguments as in `der`.
 
     Raises:
         ValueError: when a request is traced, a buffer of another capacity.
 
-    >>> method = der_pp(lambda *a, **k: None, DescentSettings(steps=1), num_classes=2, capacity=3)
+    >>> method = der_pp(lambda *a, **k: None, num_classes=2, capacity=3)
     >>> method.init({"w": 1.0}, {}).extra["der_pp"].logits.shape
     (3, 2)
     """
-    return _dark_replay("der_pp", apply_fn, settings, num_classes, capacity, on_step)
+    return _dark_replay("der_pp", apply_fn, settings, num_classes, capacity, DERPPHyper())

@@ -3,8 +3,29 @@
 import jax
 import jax.numpy as jnp
 
-from ugclu_jax.buffer import Buffer
-from ugclu_jax.types import Array, Examples, Info, Method, MethodState, PyTree
+from ugclu_jax.types import (
+    ONE_DEVICE_SILENTLY,
+    AnyHyper,
+    Array,
+    Buffer,
+    Examples,
+    Execution,
+    Info,
+    Method,
+    MethodState,
+)
+
+
+def _request(
+    rng_key: Array,
+    state: MethodState,
+    hyper: AnyHyper,
+    task: Examples,
+    buffer: Buffer,
+    *,
+    where: Execution = ONE_DEVICE_SILENTLY,
+) -> tuple[MethodState, Info]:
+    return state, Info(mask_density=jax.tree.map(lambda _: jnp.zeros(()), state.params))
 
 
 def do_nothing() -> Method:
@@ -12,22 +33,9 @@ def do_nothing() -> Method:
 
     >>> import jax
     >>> method = do_nothing()
-    >>> state, info = method.unlearn(jax.random.key(0), method.init({"w": 1.0}, {}), None, None, None)
+    >>> state, info = method.unlearn(jax.random.key(0), method.init({"w": 1.0}, {}), (), None, None)
     >>> state.params, float(info.gradient_evaluations)
     ({'w': 1.0}, 0.0)
     """
-
-    def request(
-        rng_key: Array,
-        state: MethodState,
-        hyper: PyTree,
-        task: Examples,
-        buffer: Buffer,
-        *,
-        axis_name: str | None = None,
-    ) -> tuple[MethodState, Info]:
-        empty = jnp.zeros((0,))
-        density = jax.tree.map(lambda _: jnp.zeros(()), state.params)
-        return state, Info(empty, jnp.zeros((0, 0)), empty, empty > 0, empty, density, jnp.zeros(()))
-
-    return Method(MethodState, request, request)
+    hyper = {"learn": (), "unlearn": ()}
+    return Method("do_nothing", _request, _request, hyper, lambda kind, capacity, task_rows: 0.0)

@@ -17,60 +17,34 @@ Differences to the papers:
   θ* is a network that knew it. A learn request after an unlearn request is drawn back towards that network.
 """
 
-import functools
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import optax
 
+from ugclu_jax.at import At
 from ugclu_jax.batches import from_task
-from ugclu_jax.buffer import Buffer
-from ugclu_jax.components import learning_gradient
-from ugclu_jax.descent import (
-    Carry,
-    DescentHyper,
-    DescentSettings,
-    Report,
-    cost,
-    descend_request,
-    refuse,
-    refuse_distillation,
-    update,
-)
-from ugclu_jax.ranges import SHARE, Interval
+from ugclu_jax.descent import Batches, Direction, Report, descent
+from ugclu_jax.ranges import SHARE
 from ugclu_jax.saliency import fisher
-from ugclu_jax.types import (
-    ApplyFn,
-    Array,
-    Batch,
-    Examples,
-    Info,
-    Method,
-    MethodState,
-    ModelState,
-    Params,
-    PyTree,
-    Scalar,
-)
+from ugclu_jax.stepping import StepHyper, TaskSettings, check_settings
+from ugclu_jax.types import ApplyFn, Array, Examples, Memory, Method, ModelState, Params, PyTree, Scalar
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class EWCHyper(DescentHyper):
+class EWCHyper(StepHyper):
     """Continuous settings of online EWC, traced."""
-
-    ranges: ClassVar[Mapping[str, Interval]] = {**DescentHyper.ranges, "fisher_decay": SHARE}
 
     penalty_weight: Scalar = 10.0
     """λ ≥ 0, weight of the penalty; SGD is stable while η λ F < 2."""
-    fisher_decay: Scalar = 0.9
+    fisher_decay: Annotated[Scalar, SHARE] = 0.9
     """γ in [0, 1], what is left of the Fisher of earlier requests after another one."""
 
 
-@dataclass(frozen=True)
-class EWCSettings(DescentSettings):
+@dataclass(frozen=True, kw_only=True)
+class EWCSettings(TaskSettings):
     """Static settings of online EWC.
 
     Raises:
@@ -87,25 +61,14 @@ class EWCSettings(DescentSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.fisher_batches < 1:
-            raise ValueError(f"fisher_batches must be at least 1, got {self.fisher_batches}")
+        check_settings(self, {"fisher_batches": 1}, {})
 
 
 class Consolidation(NamedTuple):
-    """What EWC keeps."""
+    """What EWC keeps, as `extra["ewc"]`."""
 
     fisher: PyTree  # F, like params
     anchor: Params  # θ*
-
-
-def gradient_evaluations(settings: EWCSettings, capacity: int) -> float:
-    """Cost of a request, the Fisher included: an example of it passes forward and backward.
-
-    >>> gradient_evaluations(EWCSettings(steps=10, fisher_batches=8), capacity=100)
-    18.0
-    """
-    size = settings.task_batch_size
-    return cost(settings, capacity, a_step=size, once=settings.fisher_batches * size)
 
 
 def penalty_gradient(params: Params, kept: Consolidation, penalty_weight: Array | float) -> Params:
@@ -120,83 +83,43 @@ def penalty_gradient(params: Params, kept: Consolidation, penalty_weight: Array 
     )
 
 
-def step(
-    carry: Carry,
-    model_state: ModelState,
-    task_batch: Batch,
-    remaining_share: Array | float,
-    rng_key: Array | None,
-    hyper: EWCHyper,
-    *,
-    kept: Consolidation,
-    apply_fn: ApplyFn,
-    settings: DescentSettings,
-    axis_name: str | None = None,
-) -> tuple[Carry, ModelState, Report]:
-    """One update along `g_L + λ F ⊙ (θ − θ*)` of an explicit batch; the reported loss is without the penalty.
-
-    >>> from ugclu_jax import optimizer
-    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
-    >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
-    >>> kept = Consolidation(jnp.ones((1, 2)), jnp.array([[-1.0, 0.0]]))
-    >>> start = Carry(jnp.zeros((1, 2)), optimizer.init("sgd", jnp.zeros((1, 2))))
-    >>> hyper, settings = EWCHyper(0.5, penalty_weight=2.0), EWCSettings()
-    >>> step(start, {}, batch, 1.0, None, hyper, kept=kept, apply_fn=linear, settings=settings)[0].params.tolist()
-    [[-0.75, -0.25]]
+def direction(at: At, batches: Batches, hyper: EWCHyper) -> Direction:
+    """`g_L + λ F ⊙ (θ − θ*)` of a batch of new data; the reported loss is without the penalty.
 
     References: arXiv 1805.06370, section 4.
     """
-    task = learning_gradient(apply_fn, carry.params, model_state, task_batch, rng_key=rng_key, axis_name=axis_name)
-    gradient = jax.tree.map(jnp.add, task.gradient, penalty_gradient(carry.params, kept, hyper.penalty_weight))
-    return update(carry, gradient, hyper, settings, remaining_share), task.model_state, Report(task.loss)
+    task = at.gradient(batches.task)
+    gradient = optax.tree.add(task.gradient, penalty_gradient(at.params, at.memory, hyper.penalty_weight))
+    return Direction(gradient, task.model_state, Report(task.loss))
 
 
-def ewc(apply_fn: ApplyFn, settings: EWCSettings, *, num_classes: int, on_step: Callable | None = None) -> Method:
-    """The method; it only learns, and keeps `F` and `θ*` as `extra["ewc"]`.
+def _nothing_held(params: Params, model_state: ModelState) -> Consolidation:
+    return Consolidation(optax.tree.zeros_like(params), params)
 
-    Args:
-        apply_fn: the model.
-        settings: static settings.
-        num_classes: C, an argument of every factory; not read.
-        on_step: progress function, see `fast_slow.request_loop`.
 
-    Raises:
-        ValueError: `settings.distillation`, for no step is taken on the buffer.
+def ewc(apply_fn: ApplyFn, settings: EWCSettings = EWCSettings()) -> Method:
+    """The method; it only learns.
 
-    >>> method = ewc(lambda *a, **k: None, EWCSettings(steps=1), num_classes=2)
-    >>> method.init({"w": jnp.ones(())}, {}).extra["ewc"].fisher["w"].item()
+    >>> ewc(lambda *a, **k: None).init({"w": jnp.ones(())}, {}).extra["ewc"].fisher["w"].item()
     0.0
     """
-    refuse_distillation("ewc", settings)
+    size, batches = settings.task_batch_size, settings.fisher_batches
 
-    def init(params: Params, model_state: ModelState) -> MethodState:
-        return MethodState(params, model_state, {"ewc": Consolidation(jax.tree.map(jnp.zeros_like, params), params)})
-
-    def learn(
-        rng_key: Array,
-        state: MethodState,
-        hyper: EWCHyper,
-        task: Examples,
-        buffer: Buffer,
-        *,
-        axis_name: str | None = None,
-    ) -> tuple[MethodState, Info]:
-        loop_key, fisher_key = jax.random.split(rng_key)
-        kept = state.extra["ewc"]
-
-        def draw(key: Array) -> Batch:
-            return from_task(key, task, (settings.task_batch_size,), axis_name=axis_name)
-
-        bound = functools.partial(
-            step, hyper=hyper, kept=kept, apply_fn=apply_fn, settings=settings, axis_name=axis_name
-        )
-        evaluations = gradient_evaluations(settings, buffer.ids.shape[0])
-        end, info = descend_request(draw, bound, loop_key, state, settings, evaluations, on_step=on_step)
-
-        shape = (settings.fisher_batches, settings.task_batch_size)
-        batches = from_task(fisher_key, task, shape, axis_name=axis_name)
-        new = fisher(apply_fn, end.params, end.model_state, batches, axis_name=axis_name)
+    def consolidate(at: At, task: Examples, hyper: EWCHyper, rng_key: Array) -> Consolidation:
+        drawn = from_task(rng_key, task, (batches, size), axis_name=at.axis_name)
+        new = fisher(apply_fn, at.params, at.model_state, drawn, axis_name=at.axis_name)
+        kept: Consolidation = at.memory
         total = jax.tree.map(lambda old, f: (hyper.fisher_decay * old + f).astype(old.dtype), kept.fisher, new)
-        return end._replace(extra=end.extra | {"ewc": Consolidation(total, end.params)}), info
+        return Consolidation(total, at.params)
 
-    return Method(init, learn, refuse("ewc", "unlearn"))
+    return descent(
+        "ewc",
+        apply_fn,
+        settings,
+        learn=direction,
+        hyper=EWCHyper(),
+        reads="task",
+        finish=consolidate,
+        memory=Memory("ewc", _nothing_held),
+        once=batches * size,
+    )

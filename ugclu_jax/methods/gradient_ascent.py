@@ -11,124 +11,43 @@ mode, as in the published experiments of arXiv 2409.19732: the model's statistic
 buffer is not read, so `remain_batch_size` and `distillation` have no effect.
 """
 
-import functools
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
-from ugclu_jax.batches import from_task
-from ugclu_jax.buffer import Buffer
-from ugclu_jax.components import weighted_gradient
-from ugclu_jax.descent import (
-    Carry,
-    DescentHyper,
-    DescentSettings,
-    Report,
-    clip,
-    descend_request,
-    refuse,
-    update,
-)
-from ugclu_jax.ranges import NORM_BOUND, Interval
-from ugclu_jax.types import (
-    EVALUATION_EXAMPLES,
-    ApplyFn,
-    Array,
-    Batch,
-    Examples,
-    Info,
-    Method,
-    MethodState,
-    ModelState,
-    Scalar,
-)
+from ugclu_jax.at import At
+from ugclu_jax.descent import Batches, Direction, Report, descent
+from ugclu_jax.ranges import NORM_BOUND
+from ugclu_jax.stepping import StepHyper, TaskSettings
+from ugclu_jax.trees import clip
+from ugclu_jax.types import ApplyFn, Method, Scalar
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class GradientAscentHyper(DescentHyper):
+class GradientAscentHyper(StepHyper):
     """Continuous settings of gradient ascent, traced."""
-
-    ranges: ClassVar[Mapping[str, Interval]] = {**DescentHyper.ranges, "clip_norm": NORM_BOUND}
 
     learning_rate: Scalar = 0.01
     """η ≥ 0, learning rate at the start of the request."""
-    clip_norm: Scalar = 1.0
+    clip_norm: Annotated[Scalar, NORM_BOUND] = 1.0
     """> 0, largest global norm of the ascent; inf = no clipping."""
 
 
-def gradient_evaluations(settings: DescentSettings, capacity: int) -> float:
-    """Cost of a request; nothing distils, for nothing is taken from the buffer.
-
-    >>> gradient_evaluations(DescentSettings(steps=10, distillation=True), capacity=100)
-    10.0
-    """
-    return settings.steps * settings.task_batch_size / EVALUATION_EXAMPLES
-
-
-def step(
-    carry: Carry,
-    model_state: ModelState,
-    task_batch: Batch,
-    remaining_share: Array | float,
-    rng_key: Array | None,
-    hyper: GradientAscentHyper,
-    *,
-    apply_fn: ApplyFn,
-    settings: DescentSettings,
-    axis_name: str | None = None,
-) -> tuple[Carry, ModelState, Report]:
-    """One update against the descent of an explicit batch; `rng_key` is not needed in evaluation mode.
-
-    >>> import jax.numpy as jnp
-    >>> from ugclu_jax import optimizer
-    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
-    >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
-    >>> start = Carry(jnp.zeros((1, 2)), optimizer.init("sgd", jnp.zeros((1, 2))))
-    >>> hyper, settings = GradientAscentHyper(0.5, clip_norm=jnp.inf), DescentSettings()
-    >>> step(start, {}, batch, 1.0, None, hyper, apply_fn=linear, settings=settings)[0].params.tolist()
-    [[-0.25, 0.25]]
-    """
-    task = weighted_gradient(apply_fn, carry.params, model_state, task_batch, train=False, axis_name=axis_name)
+def direction(at: At, batches: Batches, hyper: GradientAscentHyper) -> Direction:
+    """`clip(−∇L)` of a batch to remove, in evaluation mode."""
+    task = at.gradient(batches.task, train=False)
     ascent = clip(jax.tree.map(jnp.negative, task.gradient), hyper.clip_norm)
-    carry = update(carry, ascent.gradient, hyper, settings, remaining_share)
-    return carry, model_state, Report(task_loss=task.loss, task_norm=ascent.norm, clipped=ascent.active)
+    report = Report(task_loss=task.loss, task_norm=ascent.norm, clipped=ascent.active)
+    return Direction(ascent.gradient, at.model_state, report)
 
 
-def gradient_ascent(
-    apply_fn: ApplyFn, settings: DescentSettings, *, num_classes: int, on_step: Callable | None = None
-) -> Method:
+def gradient_ascent(apply_fn: ApplyFn, settings: TaskSettings = TaskSettings()) -> Method:
     """The method; it does not learn.
 
-    Args:
-        apply_fn: the model.
-        settings: static settings.
-        num_classes: C; every factory takes it, this method has no use for it.
-        on_step: progress function, see `fast_slow.request_loop`.
-
-    >>> gradient_ascent(lambda *a, **k: None, DescentSettings(), num_classes=2).learn()
-    Traceback (most recent call last):
-        ...
-    ValueError: gradient_ascent does not learn: combine it with a method that does, see ugclu_jax.learner.combine
+    >>> gradient_ascent(lambda *a, **k: None).kinds
+    ('unlearn',)
     """
-
-    def unlearn(
-        rng_key: Array,
-        state: MethodState,
-        hyper: GradientAscentHyper,
-        task: Examples,
-        buffer: Buffer,
-        *,
-        axis_name: str | None = None,
-    ) -> tuple[MethodState, Info]:
-        def draw(key: Array) -> Batch:
-            return from_task(key, task, (settings.task_batch_size,), axis_name=axis_name)
-
-        bound = functools.partial(step, hyper=hyper, apply_fn=apply_fn, settings=settings, axis_name=axis_name)
-        evaluations = gradient_evaluations(settings, buffer.ids.shape[0])
-        return descend_request(draw, bound, rng_key, state, settings, evaluations, on_step=on_step)
-
-    return Method(MethodState, refuse("gradient_ascent", "learn"), unlearn)
+    return descent("gradient_ascent", apply_fn, settings, unlearn=direction, hyper=GradientAscentHyper(), reads="task")

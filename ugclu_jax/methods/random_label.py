@@ -15,28 +15,16 @@ label is any other of its C classes, be it not yet learned or also to be removed
 mode, but only the remaining batch's statistics are kept. The task loss reported is that to the wrong labels.
 """
 
-import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
+import optax
 
+from ugclu_jax.at import At
 from ugclu_jax.batches import with_random_labels
-from ugclu_jax.buffer import Buffer
-from ugclu_jax.components import Shares, euclidean_direction, learning_gradient, preserving_gradient
-from ugclu_jax.descent import (
-    Batches,
-    Carry,
-    DescentHyper,
-    DescentSettings,
-    Report,
-    cost,
-    descend_request,
-    pairs,
-    refuse,
-    update,
-)
-from ugclu_jax.types import ApplyFn, Array, Examples, Info, Method, MethodState, ModelState, Scalar
+from ugclu_jax.descent import Batches, Direction, Prepared, Report, descent
+from ugclu_jax.stepping import DescentHyper, DescentSettings
+from ugclu_jax.types import ApplyFn, Array, Buffer, Examples, Method, Scalar
 
 
 @jax.tree_util.register_dataclass
@@ -48,80 +36,34 @@ class RandomLabelHyper(DescentHyper):
     """α ≥ 0, weight of the descent on remaining data; the task under wrong labels has 1."""
 
 
-def gradient_evaluations(settings: DescentSettings, capacity: int) -> float:
-    """Cost of a request.
-
-    >>> gradient_evaluations(DescentSettings(steps=10), capacity=100)
-    20.0
-    """
-    return cost(settings, capacity, a_step=settings.task_batch_size + settings.remain_batch_size)
+def direction(at: At, batches: Batches, hyper: RandomLabelHyper) -> Direction:
+    """`g_U' + α g_R` of a batch of each; the labels of the task batch are the wrong ones already."""
+    task, remain = (here.gradient(batch) for here, batch in zip(at.split(2), batches, strict=True))
+    gradient = optax.tree.add_scale(task.gradient, hyper.remain_weight, remain.gradient)
+    return Direction(gradient, remain.model_state, Report(task.loss, remain.loss))
 
 
-def step(
-    carry: Carry,
-    model_state: ModelState,
-    batches: Batches,
-    remaining_share: Array | float,
-    rng_key: Array | None,
-    hyper: RandomLabelHyper,
-    *,
-    apply_fn: ApplyFn,
-    settings: DescentSettings,
-    axis_name: str | None = None,
-) -> tuple[Carry, ModelState, Report]:
-    """One update on explicit batches; the labels of the task batch are the wrong ones already.
-
-    >>> import jax.numpy as jnp
-    >>> from ugclu_jax import optimizer
-    >>> from ugclu_jax.types import Batch
-    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
-    >>> task, remain = (Batch(jnp.ones((1, 1)), jnp.array([y]), jnp.ones(1)) for y in (0, 1))
-    >>> start = Carry(jnp.zeros((1, 2)), optimizer.init("sgd", jnp.zeros((1, 2))))
-    >>> hyper, settings = RandomLabelHyper(0.5, remain_weight=3.0), DescentSettings()
-    >>> step(start, {}, Batches(task, remain), 1.0, None, hyper, apply_fn=linear, settings=settings)[0].params.tolist()
-    [[-0.5, 0.5]]
-    """
-    task_key, remain_key = (None, None) if rng_key is None else jax.random.split(rng_key)
-    at = (apply_fn, carry.params, model_state)
-    task = learning_gradient(*at, batches.task, rng_key=task_key, axis_name=axis_name)
-    remain = preserving_gradient(*at, batches.remain, rng_key=remain_key, axis_name=axis_name)
-    shares = Shares(remain=hyper.remain_weight, learn=1.0)
-    direction = euclidean_direction(shares, remain=remain.gradient, learn=task.gradient)
-    carry = update(carry, direction, hyper, settings, remaining_share)
-    return carry, remain.model_state, Report(task_loss=task.loss, remain_loss=remain.loss)
-
-
-def random_label(
-    apply_fn: ApplyFn, settings: DescentSettings, *, num_classes: int, on_step: Callable | None = None
-) -> Method:
+def random_label(apply_fn: ApplyFn, settings: DescentSettings = DescentSettings(), *, num_classes: int) -> Method:
     """The method; it does not learn.
 
     Args:
         apply_fn: the model.
         settings: static settings.
         num_classes: C ≥ 2, of the head.
-        on_step: progress function, see `fast_slow.request_loop`.
 
-    >>> random_label(lambda *a, **k: None, DescentSettings(), num_classes=2).learn()
-    Traceback (most recent call last):
-        ...
-    ValueError: random_label does not learn: combine it with a method that does, see ugclu_jax.learner.combine
+    >>> random_label(lambda *a, **k: None, num_classes=2).kinds
+    ('unlearn',)
     """
 
-    def unlearn(
-        rng_key: Array,
-        state: MethodState,
-        hyper: RandomLabelHyper,
-        task: Examples,
-        buffer: Buffer,
-        *,
-        axis_name: str | None = None,
-    ) -> tuple[MethodState, Info]:
-        label_key, loop_key = jax.random.split(rng_key)
-        mislabelled = with_random_labels(label_key, task, num_classes)
-        draw = pairs(apply_fn, state, hyper, settings, task, buffer, relabelled=mislabelled, axis_name=axis_name)
-        bound = functools.partial(step, hyper=hyper, apply_fn=apply_fn, settings=settings, axis_name=axis_name)
-        evaluations = gradient_evaluations(settings, buffer.ids.shape[0])
-        return descend_request(draw, bound, loop_key, state, settings, evaluations, on_step=on_step)
+    def mislabel(at: At, hyper: RandomLabelHyper, task: Examples, buffer: Buffer, rng_key: Array) -> Prepared:
+        return Prepared(with_random_labels(rng_key, task, num_classes))
 
-    return Method(MethodState, refuse("random_label", "learn"), unlearn)
+    return descent(
+        "random_label",
+        apply_fn,
+        settings,
+        unlearn=direction,
+        hyper=RandomLabelHyper(),
+        prepare=mislabel,
+        prepare_keys=1,
+    )

@@ -13,55 +13,31 @@ the published code. The rewinding of SCRUB+R, which picks a checkpoint by the er
 With `distillation` the cross-entropy of the min step is to the targets of `ugclu_jax.distillation`.
 """
 
-import functools
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.buffer import Buffer
-from ugclu_jax.components import batch_losses, weighted_gradient
-from ugclu_jax.descent import (
-    Batches,
-    Carry,
-    DescentHyper,
-    DescentSettings,
-    Report,
-    cost,
-    descend_request,
-    pairs,
-    refuse,
-    update,
-)
-from ugclu_jax.fast_slow import global_norm
+from ugclu_jax.at import At
+from ugclu_jax.components import batch_losses
+from ugclu_jax.descent import Batches, OwnStep, Prepared, Report, StepFn, descent
 from ugclu_jax.losses import divergence
-from ugclu_jax.ranges import POSITIVE, Interval
-from ugclu_jax.types import (
-    FORWARD_COST,
-    ApplyFn,
-    Array,
-    Batch,
-    Examples,
-    Info,
-    Method,
-    MethodState,
-    ModelState,
-    Params,
-    Scalar,
-)
+from ugclu_jax.ranges import POSITIVE
+from ugclu_jax.stepping import Carry, DescentHyper, DescentSettings, update
+from ugclu_jax.trees import global_norm
+from ugclu_jax.types import FORWARD_COST, ApplyFn, Array, Batch, Buffer, Examples, Method, ModelState, Scalar
 
 
-@dataclass(frozen=True)
-class ScrubSettings(DescentSettings):
+@dataclass(frozen=True, kw_only=True)
+class SCRUBSettings(DescentSettings):
     """Static settings: those of every optimizer-based method, and how long the max steps last.
 
     Raises:
         ValueError: a setting out of its range.
 
-    >>> ScrubSettings(max_share=1.5)
+    >>> SCRUBSettings(max_share=1.5)
     Traceback (most recent call last):
         ...
     ValueError: max_share must be in [0, 1], got 1.5
@@ -78,135 +54,83 @@ class ScrubSettings(DescentSettings):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class ScrubHyper(DescentHyper):
+class SCRUBHyper(DescentHyper):
     """Continuous settings; α, γ and T default to those of the published code."""
-
-    ranges: ClassVar[Mapping[str, Interval]] = {**DescentHyper.ranges, "temperature": POSITIVE}
 
     remain_divergence_weight: Scalar = 0.001
     """α ≥ 0, weight of the divergence from the teacher on remaining data."""
     remain_label_weight: Scalar = 0.99
     """γ ≥ 0, weight of the cross-entropy on remaining data."""
-    temperature: Scalar = 4.0
+    temperature: Annotated[Scalar, POSITIVE] = 4.0
     """T > 0, of the divergences."""
 
 
-def gradient_evaluations(settings: ScrubSettings, capacity: int) -> float:
-    """Cost of a request, the teacher's forward passes included.
+def step_with(settings: SCRUBSettings) -> StepFn:
+    """A max step, if it is still time for one, and a min step; `at.known` is the teacher, `(params, model_state)`.
 
-    Affine in `steps`: exact where `max_share · steps` is whole; else the last, begun max step counts in part.
-
-    >>> gradient_evaluations(ScrubSettings(steps=6, max_share=0.5), capacity=100)
-    12.0
-    """
-    examples = settings.max_share * settings.task_batch_size + settings.remain_batch_size
-    return cost(settings, capacity, a_step=(1 + FORWARD_COST) * examples)
-
-
-def step(
-    carry: Carry,
-    model_state: ModelState,
-    batches: Batches,
-    remaining_share: Array | float,
-    rng_key: Array | None,
-    hyper: ScrubHyper,
-    teacher: tuple[Params, ModelState],
-    *,
-    apply_fn: ApplyFn,
-    settings: ScrubSettings,
-    axis_name: str | None = None,
-) -> tuple[Carry, ModelState, Report]:
-    """A max step, if it is still time for one, and a min step on explicit batches.
-
-    >>> import jax.numpy as jnp
-    >>> from ugclu_jax import optimizer
+    >>> from ugclu_jax.stepping import start
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
     >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
-    >>> theta = jnp.zeros((1, 2))
-    >>> start, hyper = Carry(theta, optimizer.init("sgd", theta)), ScrubHyper(0.5, remain_label_weight=1.0)
-    >>> moved, _, _ = step(start, {}, Batches(batch, batch), 1.0, None, hyper, (theta, {}), apply_fn=linear,
-    ...                    settings=ScrubSettings())
+    >>> theta, settings = jnp.zeros((1, 2)), SCRUBSettings()
+    >>> at, hyper = At(linear, theta, {}, known=(theta, {})), SCRUBHyper(0.5, remain_label_weight=1.0)
+    >>> moved, _, _ = step_with(settings)(at, start(theta, settings), Batches(batch, batch), hyper)
     >>> moved.params.tolist()  # at θ_0 the divergences have no gradient: the labels alone move it
     [[0.25, -0.25]]
     """
-    max_key, min_key = (None, None) if rng_key is None else jax.random.split(rng_key)
 
-    def teach(inputs: Array) -> Array:
-        return apply_fn(*teacher, inputs, train=False, rng_key=None)[0]
+    def step(at: At, carry: Carry, batches: Batches, hyper: SCRUBHyper) -> tuple[Carry, ModelState, Report]:
+        for_max, for_min = at.split(2)
+        share = at.moment.remaining_share
 
-    def max_step(carry: Carry, model_state: ModelState) -> tuple[Carry, ModelState, Array, Array]:
-        known = teach(batches.task.inputs)
-        away = weighted_gradient(
-            apply_fn,
-            carry.params,
-            model_state,
-            batches.task,
-            losses_fn=lambda logits, batch: divergence(logits, known, hyper.temperature),
-            rng_key=max_key,
-            axis_name=axis_name,
+        def max_step(carry: Carry, model_state: ModelState) -> tuple[Carry, ModelState, Array, Array]:
+            known = at.logits(at.known, batches.task.inputs)
+            away = for_max.gradient(
+                batches.task, losses_fn=lambda logits, batch: divergence(logits, known, hyper.temperature)
+            )
+            ascent = jax.tree.map(jnp.negative, away.gradient)
+            return update(carry, ascent, hyper, settings, share), away.model_state, away.loss, global_norm(ascent)
+
+        def no_step(carry: Carry, model_state: ModelState) -> tuple[Carry, ModelState, Array, Array]:
+            loss, norm = jax.eval_shape(max_step, carry, model_state)[2:]
+            return carry, model_state, jnp.zeros((), loss.dtype), jnp.zeros((), norm.dtype)
+
+        carry, model_state, task_loss, task_norm = lax.cond(
+            1.0 - share < settings.max_share, max_step, no_step, carry, at.model_state
         )
-        ascent = jax.tree.map(jnp.negative, away.gradient)
-        moved = update(carry, ascent, hyper, settings, remaining_share)
-        return moved, away.model_state, away.loss, global_norm(ascent)
+        known = at.logits(at.known, batches.remain.inputs)
 
-    def no_step(carry: Carry, model_state: ModelState) -> tuple[Carry, ModelState, Array, Array]:
-        loss, norm = jax.eval_shape(max_step, carry, model_state)[2:]
-        return carry, model_state, jnp.zeros((), loss.dtype), jnp.zeros((), norm.dtype)
+        def remain_losses(logits: Array, batch: Batch) -> Array:
+            apart = divergence(logits, known, hyper.temperature)
+            return hyper.remain_divergence_weight * apart + hyper.remain_label_weight * batch_losses(logits, batch)
 
-    carry, model_state, task_loss, task_norm = lax.cond(
-        1.0 - remaining_share < settings.max_share, max_step, no_step, carry, model_state
-    )
-    known = teach(batches.remain.inputs)
+        here = for_min._replace(params=carry.params, model_state=model_state)
+        remain = here.gradient(batches.remain, losses_fn=remain_losses)
+        carry = update(carry, remain.gradient, hyper, settings, share)
+        return carry, remain.model_state, Report(task_loss, remain.loss, task_norm)
 
-    def remain_losses(logits: Array, batch: Batch) -> Array:
-        apart = divergence(logits, known, hyper.temperature)
-        return hyper.remain_divergence_weight * apart + hyper.remain_label_weight * batch_losses(logits, batch)
-
-    remain = weighted_gradient(
-        apply_fn,
-        carry.params,
-        model_state,
-        batches.remain,
-        losses_fn=remain_losses,
-        rng_key=min_key,
-        axis_name=axis_name,
-    )
-    carry = update(carry, remain.gradient, hyper, settings, remaining_share)
-    return carry, remain.model_state, Report(task_loss, remain.loss, task_norm)
+    return step
 
 
-def scrub(apply_fn: ApplyFn, settings: ScrubSettings, *, num_classes: int, on_step: Callable | None = None) -> Method:
+def _teacher(at: At, hyper: SCRUBHyper, task: Examples, buffer: Buffer) -> Prepared:
+    return Prepared(task, (at.params, at.model_state))
+
+
+def scrub(apply_fn: ApplyFn, settings: SCRUBSettings = SCRUBSettings()) -> Method:
     """The method; it only unlearns.
 
-    Args:
-        apply_fn: the model.
-        settings: static settings of an unlearn request.
-        num_classes: C; every factory takes it, this method has no use for it.
-        on_step: progress function, see `fast_slow.request_loop`.
+    Its cost is affine in `steps`: exact where `max_share · steps` is whole; else the last, begun max step counts in
+    part.
 
-    >>> scrub(lambda *a, **k: None, ScrubSettings(steps=1), num_classes=2).init({"w": 1.0}, {}).params
-    {'w': 1.0}
+    >>> scrub(lambda *a, **k: None, SCRUBSettings(steps=6, max_share=0.5)).cost("unlearn", 100, 64)
+    12.0
     """
-
-    def unlearn(
-        rng_key: Array,
-        state: MethodState,
-        hyper: ScrubHyper,
-        task: Examples,
-        buffer: Buffer,
-        *,
-        axis_name: str | None = None,
-    ) -> tuple[MethodState, Info]:
-        draw = pairs(apply_fn, state, hyper, settings, task, buffer, axis_name=axis_name)
-        bound = functools.partial(
-            step,
-            hyper=hyper,
-            teacher=(state.params, state.model_state),
-            apply_fn=apply_fn,
-            settings=settings,
-            axis_name=axis_name,
-        )
-        evaluations = gradient_evaluations(settings, buffer.ids.shape[0])
-        return descend_request(draw, bound, rng_key, state, settings, evaluations, on_step=on_step)
-
-    return Method(MethodState, refuse("scrub", "learn"), unlearn)
+    examples = settings.max_share * settings.task_batch_size + settings.remain_batch_size
+    return descent(
+        "scrub",
+        apply_fn,
+        settings,
+        unlearn=OwnStep(step_with(settings)),
+        hyper=SCRUBHyper(),
+        prepare=_teacher,
+        a_step=(1 + FORWARD_COST) * examples,
+    )

@@ -25,53 +25,58 @@ as that of a memorised one is in 32 bits, takes all the weight of its batch and 
 data are drawn from the bounded buffer, every batch with replacement. Clipping divides by the norm, not norm + 10⁻⁶.
 """
 
-import functools
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ugclu_jax.at import At
 from ugclu_jax.batches import from_buffer, from_task
-from ugclu_jax.buffer import Buffer
 from ugclu_jax.coefficients import LOSS_FLOOR, CoefficientFn
-from ugclu_jax.components import modulate, preserving_gradient, unlearning_gradient
-from ugclu_jax.descent import (
-    Batches,
+from ugclu_jax.components import modulate
+from ugclu_jax.descent import Batches, OwnStep, Prepared, Report, StepFn, descent
+from ugclu_jax.optimizer import MaskScope
+from ugclu_jax.ranges import MOMENTUM, NORM_BOUND
+from ugclu_jax.saliency import batch_fisher, hard_mask
+from ugclu_jax.stepping import (
     Carry,
     DescentHyper,
     DescentSettings,
-    Report,
     Schedule,
     check_settings,
-    clip,
-    cost,
-    descend_request,
-    pairs,
-    rate,
-    refuse,
+    schedule_factor,
     update,
 )
-from ugclu_jax.optimizer import MaskScope
-from ugclu_jax.ranges import NORM_BOUND, Interval
-from ugclu_jax.saliency import batch_fisher, density, hard_mask
-from ugclu_jax.types import ApplyFn, Array, Batch, Examples, Info, Method, MethodState, ModelState, PyTree, Scalar
+from ugclu_jax.trees import clip
+from ugclu_jax.types import (
+    ApplyFn,
+    Array,
+    Batch,
+    Buffer,
+    Examples,
+    Execution,
+    Info,
+    Method,
+    MethodState,
+    ModelState,
+    PyTree,
+    Scalar,
+    UpdateFn,
+)
 
 _TINY = 1e-15
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class SfronHyper(DescentHyper):
+class SFRonHyper(DescentHyper):
     """Continuous settings of SFR-on, traced."""
-
-    ranges: ClassVar[Mapping[str, Interval]] = {**DescentHyper.ranges, "clip_norm": NORM_BOUND}
 
     learning_rate: Scalar = 0.03
     """η ≥ 0, learning rate at the start of the request."""
-    momentum: Scalar = 0.9
+    momentum: Annotated[Scalar, MOMENTUM] = 0.9
     """μ in [0, 1)."""
     weight_decay: Scalar = 5e-4
     """w ≥ 0, weight decay of both steps."""
@@ -83,18 +88,18 @@ class SfronHyper(DescentHyper):
     """ℓ_min ≥ 0, smallest loss that still tells examples apart; 0 is the published code."""
     saliency_threshold: Scalar = 1.0
     """γ ≥ 0, threshold of the mask; 0 frees every weight."""
-    clip_norm: Scalar = 0.5
+    clip_norm: Annotated[Scalar, NORM_BOUND] = 0.5
     """> 0, largest global norm of the masked ascent; inf = no clipping."""
 
 
-@dataclass(frozen=True)
-class SfronSettings(DescentSettings):
+@dataclass(frozen=True, kw_only=True)
+class SFRonSettings(DescentSettings):
     """Static settings of SFR-on.
 
     Raises:
         ValueError: a size below its bound, or an unknown choice.
 
-    >>> SfronSettings(forget_every=0)
+    >>> SFRonSettings(forget_every=0)
     Traceback (most recent call last):
         ...
     ValueError: forget_every must be at least 1, got 0
@@ -112,17 +117,6 @@ class SfronSettings(DescentSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_settings(self, {"forget_every": 1, "saliency_batches": 1}, {"mask_applies_to": MaskScope})
-
-
-def gradient_evaluations(settings: SfronSettings, capacity: int) -> float:
-    """Cost of a request; the ascent counts in equal parts in every step, which is exact after whole rounds.
-
-    >>> gradient_evaluations(SfronSettings(steps=10, forget_every=5, saliency_batches=8), capacity=100)
-    28.0
-    """
-    saliency = 2 * settings.saliency_batches * settings.task_batch_size
-    a_step = settings.task_batch_size / settings.forget_every + settings.remain_batch_size
-    return cost(settings, capacity, a_step=a_step, once=saliency)
 
 
 def adaptive_weights(
@@ -149,22 +143,14 @@ def adaptive_weights(
 
 
 def saliency_mask(
-    rng_key: Array,
-    state: MethodState,
-    hyper: SfronHyper,
-    task: Examples,
-    buffer: Buffer,
-    *,
-    apply_fn: ApplyFn,
-    settings: SfronSettings,
-    axis_name: str | None = None,
+    rng_key: Array, at: At, hyper: SFRonHyper, task: Examples, buffer: Buffer, settings: SFRonSettings
 ) -> PyTree:
     """The mask of a request, from batches drawn from task and buffer at θ_0; a tree like params of 0 and 1."""
     task_key, remain_key = jax.random.split(rng_key)
-    shape = (settings.saliency_batches, settings.task_batch_size)
+    shape, axis_name = (settings.saliency_batches, settings.task_batch_size), at.axis_name
 
     def statistic(batches: Batch) -> PyTree:
-        fisher = batch_fisher(apply_fn, state.params, state.model_state, batches, axis_name=axis_name)
+        fisher = batch_fisher(at.apply_fn, at.params, at.model_state, batches, axis_name=axis_name)
         return jax.tree.map(lambda f: f + _TINY, fisher)
 
     return hard_mask(
@@ -174,132 +160,101 @@ def saliency_mask(
     )
 
 
-def forget_step(
-    carry: Carry,
-    model_state: ModelState,
-    task_batch: Batch,
-    remaining_share: Array | float,
-    rng_key: Array | None,
-    hyper: SfronHyper,
-    *,
-    apply_fn: ApplyFn,
-    settings: SfronSettings,
-    mask: PyTree | None = None,
-    axis_name: str | None = None,
-) -> tuple[Carry, ModelState, Report]:
-    """The ascent step on an explicit batch. No mask = ones.
+def forget_step_with(settings: SFRonSettings) -> StepFn:
+    """The ascent step, on the task batch alone.
 
-    >>> from ugclu_jax import optimizer
+    >>> from ugclu_jax.stepping import start
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
     >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
-    >>> start = Carry(jnp.zeros((1, 2)), optimizer.init("sgd", jnp.zeros((1, 2))))
-    >>> hyper = SfronHyper(0.5, clip_norm=1.0)
-    >>> at = {"apply_fn": linear, "settings": SfronSettings(), "mask": jnp.array([[0.0, 1.0]])}
-    >>> forget_step(start, {}, batch, 1.0, None, hyper, **at)[0].params.tolist()  # clipped after the mask
+    >>> theta, settings = jnp.zeros((1, 2)), SFRonSettings()
+    >>> at = At(linear, theta, {}, mask=jnp.array([[0.0, 1.0]]))
+    >>> hyper, step = SFRonHyper(0.5, clip_norm=1.0), forget_step_with(settings)
+    >>> step(at, start(theta, settings), Batches(batch, None), hyper)[0].params.tolist()  # clipped after the mask
     [[0.0, 0.5]]
     """
-    scale = hyper.forget_weight * rate("cosine", remaining_share)
-    task = unlearning_gradient(
-        apply_fn,
-        carry.params,
-        model_state,
-        task_batch,
-        adaptive_weights(scale, hyper.loss_exponent, hyper.loss_floor, axis_name=axis_name),
-        rng_key=rng_key,
-        axis_name=axis_name,
-    )
-    ascent = clip(modulate(mask, task.gradient), hyper.clip_norm)
-    # The gradient is masked already, as it must be before it is clipped; what is left to mask is the update.
-    left = mask if settings.mask_applies_to == "update" else None
-    carry = update(carry, ascent.gradient, hyper, settings, remaining_share, mask=left, mask_applies_to="update")
-    return carry, task.model_state, Report(task_loss=task.loss, task_norm=ascent.norm, clipped=ascent.active)
+
+    def step(at: At, carry: Carry, batches: Batches, hyper: SFRonHyper) -> tuple[Carry, ModelState, Report]:
+        share = at.moment.remaining_share
+        scale = hyper.forget_weight * schedule_factor("cosine", share)
+        weights = adaptive_weights(scale, hyper.loss_exponent, hyper.loss_floor, axis_name=at.axis_name)
+        task = at.gradient(batches.task, weights)
+        ascent = clip(modulate(at.mask, jax.tree.map(jnp.negative, task.gradient)), hyper.clip_norm)
+        # The gradient is masked already, as it must be before it is clipped; what is left to mask is the update.
+        left = at.mask if settings.mask_applies_to == "update" else None
+        carry = update(carry, ascent.gradient, hyper, settings, share, mask=left, mask_applies_to="update")
+        return carry, task.model_state, Report(task_loss=task.loss, task_norm=ascent.norm, clipped=ascent.active)
+
+    return step
 
 
-def step(
-    carry: Carry,
-    model_state: ModelState,
-    batches: Batches,
-    remaining_share: Array | float,
-    rng_key: Array | None,
-    hyper: SfronHyper,
-    *,
-    apply_fn: ApplyFn,
-    settings: SfronSettings,
-    mask: PyTree | None = None,
-    axis_name: str | None = None,
-) -> tuple[Carry, ModelState, Report]:
-    """One step of K on explicit batches: the ascent step where it is due, then the step on remaining data.
+def step_with(settings: SFRonSettings) -> StepFn:
+    """One step of K: the ascent step where it is due, then the step on remaining data.
 
-    Returns:
-        `(carry, model_state, report)`; what the report tells of the task is 0 where no ascent was due.
+    What its report tells of the task is 0 where no ascent was due.
 
-    >>> from ugclu_jax import optimizer
+    >>> from ugclu_jax.loop import Moment
+    >>> from ugclu_jax.stepping import start
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
     >>> batches = Batches(*(Batch(jnp.ones((1, 1)), jnp.array([y]), jnp.ones(1)) for y in (0, 1)))
-    >>> start, hyper = Carry(jnp.zeros((1, 2)), optimizer.init("sgd", jnp.zeros((1, 2)))), SfronHyper(weight_decay=0.0)
-    >>> at = {"apply_fn": linear, "settings": SfronSettings(steps=10, forget_every=2)}
-    >>> [bool(step(start, {}, batches, share, None, hyper, **at)[2].clipped) for share in (1.0, 0.9, 0.8)]
+    >>> theta, settings = jnp.zeros((1, 2)), SFRonSettings(steps=10, forget_every=2)
+    >>> ats = [At(linear, theta, {}, moment=Moment(jnp.array(k), 1 - k / 10)) for k in range(3)]
+    >>> [bool(step_with(settings)(at, start(theta, settings), batches, SFRonHyper())[2].clipped) for at in ats]
     [True, False, True]
     """
-    forget_key, remain_key = (None, None) if rng_key is None else jax.random.split(rng_key)
-    at = {"apply_fn": apply_fn, "axis_name": axis_name}
+    forget_step = forget_step_with(settings)
 
-    def forget(carry: Carry, model_state: ModelState) -> tuple[Carry, ModelState, Report]:
-        return forget_step(
-            carry, model_state, batches.task, remaining_share, forget_key, hyper, settings=settings, mask=mask, **at
+    def step(at: At, carry: Carry, batches: Batches, hyper: SFRonHyper) -> tuple[Carry, ModelState, Report]:
+        for_forget, for_remain = at.split(2)
+
+        def forget(carry: Carry) -> tuple[Carry, ModelState, Report]:
+            return forget_step(for_forget, carry, batches, hyper)
+
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(forget, carry)[2])
+        carry, model_state, report = lax.cond(
+            at.moment.k % settings.forget_every == 0, forget, lambda carry: (carry, at.model_state, nothing), carry
         )
+        remain = for_remain._replace(params=carry.params, model_state=model_state).gradient(batches.remain)
+        carry = update(carry, remain.gradient, hyper, settings, at.moment.remaining_share)
+        return carry, remain.model_state, report._replace(remain_loss=remain.loss)
 
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(forget, carry, model_state)[2])
-    k = jnp.round((1.0 - remaining_share) * settings.steps).astype(jnp.int32)
-    carry, model_state, report = lax.cond(
-        k % settings.forget_every == 0, forget, lambda carry, state: (carry, state, nothing), carry, model_state
-    )
-    remain = preserving_gradient(
-        params=carry.params, model_state=model_state, batch=batches.remain, rng_key=remain_key, **at
-    )
-    carry = update(carry, remain.gradient, hyper, settings, remaining_share)
-    return carry, remain.model_state, report._replace(remain_loss=remain.loss)
+    return step
 
 
-def sfron(apply_fn: ApplyFn, settings: SfronSettings, *, num_classes: int, on_step: Callable | None = None) -> Method:
+def sfron(apply_fn: ApplyFn, settings: SFRonSettings = SFRonSettings()) -> Method:
     """The method; it does not learn.
 
-    In `Info`, what is told of the task is that of the last ascent step.
+    In `Info`, what is told of the task is that of the last ascent step. The ascent counts in equal parts in the cost of
+    every step, which is exact after whole rounds.
 
-    Args:
-        apply_fn: the model.
-        settings: static settings.
-        num_classes: C; every factory takes it, this method has no use for it.
-        on_step: progress function, see `fast_slow.request_loop`.
-
-    >>> sfron(lambda *a, **k: None, SfronSettings(), num_classes=2).learn()
-    Traceback (most recent call last):
-        ...
-    ValueError: sfron does not learn: combine it with a method that does, see ugclu_jax.learner.combine
+    >>> sfron(lambda *a, **k: None, SFRonSettings(steps=10, forget_every=5)).cost("unlearn", 100, 64)
+    28.0
     """
 
+    def prepare(at: At, hyper: SFRonHyper, task: Examples, buffer: Buffer, rng_key: Array) -> Prepared:
+        return Prepared(task, mask=saliency_mask(rng_key, at, hyper, task, buffer, settings))
+
+    method = descent(
+        "sfron",
+        apply_fn,
+        settings,
+        unlearn=OwnStep(step_with(settings)),
+        hyper=SFRonHyper(),
+        prepare=prepare,
+        prepare_keys=1,
+        a_step=settings.task_batch_size / settings.forget_every + settings.remain_batch_size,
+        once=2 * settings.saliency_batches * settings.task_batch_size,
+    )
+    return method._replace(unlearn=_telling_the_last(method.update("unlearn"), settings))
+
+
+def _telling_the_last(unlearn: UpdateFn, settings: SFRonSettings) -> UpdateFn:
     def last(per_step: Array) -> Array:
         return jnp.repeat(per_step[:: settings.forget_every], settings.forget_every)[: settings.steps]
 
-    def unlearn(
-        rng_key: Array,
-        state: MethodState,
-        hyper: SfronHyper,
-        task: Examples,
-        buffer: Buffer,
-        *,
-        axis_name: str | None = None,
-    ) -> tuple[MethodState, Info]:
-        saliency_key, loop_key = jax.random.split(rng_key)
-        at = {"apply_fn": apply_fn, "settings": settings, "axis_name": axis_name}
-        mask = saliency_mask(saliency_key, state, hyper, task, buffer, **at)
-        draw = pairs(apply_fn, state, hyper, settings, task, buffer, axis_name=axis_name)
-        bound = functools.partial(step, hyper=hyper, mask=mask, **at)
-        evaluations = gradient_evaluations(settings, buffer.ids.shape[0])
-        new_state, info = descend_request(
-            draw, bound, loop_key, state, settings, evaluations, mask_density=density(mask), on_step=on_step
+    def told(*request: PyTree, **where: Execution) -> tuple[MethodState, Info]:
+        state, info = unlearn(*request, **where)
+        return state, info._replace(
+            task_losses=last(info.task_losses), fast_norms=last(info.fast_norms), clipped=last(info.clipped)
         )
-        told = {name: last(getattr(info, name)) for name in ("task_losses", "fast_norms", "clipped")}
-        return new_state, info._replace(**told)
 
-    return Method(MethodState, refuse("sfron", "learn"), unlearn)
+    return told

@@ -22,42 +22,31 @@ its own pace; nothing of single examples is kept. With `distillation` CE on the 
 `ugclu_jax.distillation`.
 """
 
-import functools
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ugclu_jax.buffer import Buffer
-from ugclu_jax.components import batch_losses, weighted_gradient
-from ugclu_jax.descent import (
-    Batches,
-    Carry,
-    DescentHyper,
-    DescentSettings,
-    Report,
-    cost,
-    descend_request,
-    pairs,
-    update,
-)
+from ugclu_jax.at import At
+from ugclu_jax.combination import combine
+from ugclu_jax.components import batch_losses
+from ugclu_jax.descent import Batches, OwnStep, Prepared, Report, StepFn, descent
 from ugclu_jax.losses import divergence
-from ugclu_jax.oracle import InitFn
-from ugclu_jax.ranges import SHARE, Interval
+from ugclu_jax.ranges import SHARE
+from ugclu_jax.stepping import Carry, DescentHyper, DescentSettings, update
 from ugclu_jax.types import (
     FORWARD_COST,
     ApplyFn,
     Array,
     Batch,
+    Buffer,
     Examples,
-    Info,
+    InitFn,
+    Memory,
     Method,
-    MethodState,
     ModelState,
     Params,
-    RequestKind,
     Scalar,
 )
 
@@ -66,25 +55,18 @@ NAME = "uniclun"
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class UniclunHyper(DescentHyper):
+class UniCLUNHyper(DescentHyper):
     """Continuous settings; the defaults are those of the published code."""
-
-    ranges: ClassVar[Mapping[str, Interval]] = {
-        **DescentHyper.ranges,
-        "retention": SHARE,
-        "update_probability": SHARE,
-        "largest_momentum": SHARE,
-    }
 
     replay_weight: Scalar = 1.0
     """ω ≥ 0, weight of the cross-entropy on the buffer."""
     output_weight: Scalar = 0.1
     """ρ ≥ 0, weight of the distance to the learning teacher's logits."""
-    retention: Scalar = 0.5
+    retention: Annotated[Scalar, SHARE] = 0.5
     """γ in [0, 1], weight of the buffer against the unlearning teacher."""
-    update_probability: Scalar = 0.7
+    update_probability: Annotated[Scalar, SHARE] = 0.7
     """π in [0, 1], how often the learning teacher follows the student."""
-    largest_momentum: Scalar = 0.999
+    largest_momentum: Annotated[Scalar, SHARE] = 0.999
     """m_max in [0, 1], how slowly it follows at most."""
 
 
@@ -97,12 +79,12 @@ class Teacher(NamedTuple):
 
 
 def follow(
-    rng_key: Array | None, teacher: Teacher, params: Params, model_state: ModelState, hyper: UniclunHyper
+    rng_key: Array | None, teacher: Teacher, params: Params, model_state: ModelState, hyper: UniCLUNHyper
 ) -> Teacher:
     """`θ^T ← m θ^T + (1 − m) θ` with probability π; without a key always.
 
     >>> import jax.numpy as jnp
-    >>> follow(None, Teacher(jnp.zeros(1), {}, jnp.array(0)), jnp.ones(1), {}, UniclunHyper()).params.tolist()
+    >>> follow(None, Teacher(jnp.zeros(1), {}, jnp.array(0)), jnp.ones(1), {}, UniCLUNHyper()).params.tolist()
     [0.5]
     """
     steps = teacher.steps + 1
@@ -116,141 +98,94 @@ def follow(
     return Teacher(*jax.tree.map(average, (teacher.params, teacher.model_state), (params, model_state)), steps)
 
 
-def gradient_evaluations(settings: DescentSettings, capacity: int, kind: RequestKind = "unlearn") -> float:
-    """Cost of a request, the teachers' forward passes included.
+def step_with(settings: DescentSettings) -> StepFn:
+    """One update of the student, and of its learning teacher, the carry's memory.
 
-    >>> [gradient_evaluations(DescentSettings(steps=3), 100, kind) for kind in ("learn", "unlearn")]
-    [7.0, 8.0]
-    """
-    taught = settings.remain_batch_size + (settings.task_batch_size if kind == "unlearn" else 0)
-    examples = settings.task_batch_size + settings.remain_batch_size
-    return cost(settings, capacity, a_step=examples + FORWARD_COST * taught)
+    `at.known` is the unlearning teacher, `(params, model_state)`, or None for a step that learns.
 
-
-def step(
-    carry: Carry,
-    model_state: ModelState,
-    teacher: Teacher,
-    batches: Batches,
-    remaining_share: Array | float,
-    rng_key: Array | None,
-    hyper: UniclunHyper,
-    bad_teacher: tuple[Params, ModelState] | None,
-    *,
-    apply_fn: ApplyFn,
-    settings: DescentSettings,
-    axis_name: str | None = None,
-) -> tuple[Carry, ModelState, Teacher, Report]:
-    """One update of the student, and of its learning teacher, on explicit batches.
-
-    Args:
-        bad_teacher: the unlearning teacher, or None for a step that learns.
-
-    >>> import jax.numpy as jnp
-    >>> from ugclu_jax import optimizer
+    >>> from ugclu_jax.stepping import start
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
     >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
-    >>> theta = jnp.zeros((1, 2))
-    >>> carry, _, teacher, _ = step(Carry(theta, optimizer.init("sgd", theta)), {}, Teacher(theta, {}, jnp.array(0)),
-    ...                             Batches(batch, batch), 1.0, None, UniclunHyper(0.5), None, apply_fn=linear,
-    ...                             settings=DescentSettings())
-    >>> carry.params.tolist(), teacher.params.tolist()
+    >>> theta, settings = jnp.zeros((1, 2)), DescentSettings()
+    >>> teacher = Teacher(theta, {}, jnp.array(0))
+    >>> at, carry = At(linear, theta, {}, memory=teacher), start(theta, settings, teacher)
+    >>> carry, _, _ = step_with(settings)(at, carry, Batches(batch, batch), UniCLUNHyper(0.5))
+    >>> carry.params.tolist(), carry.memory.params.tolist()
     ([[0.5, -0.5]], [[0.25, -0.25]])
     """
-    task_key, remain_key, teacher_key = (None,) * 3 if rng_key is None else jax.random.split(rng_key, 3)
-    task, remain = batches
-    task_losses, task_weight, remain_weight = batch_losses, 1.0, 1.0
-    if bad_teacher is not None:
-        ignorant, _ = apply_fn(*bad_teacher, task.inputs, train=False, rng_key=None)
-        task_losses = lambda logits, batch: divergence(logits, ignorant)  # noqa: E731, one of two losses
-        task_weight, remain_weight = 1.0 - hyper.retention, hyper.retention
-    known, _ = apply_fn(teacher.params, teacher.model_state, remain.inputs, train=False, rng_key=None)
-    trust = jnp.take_along_axis(jax.nn.softmax(known), remain.labels[:, None], axis=1)[:, 0]
 
-    def remain_losses(logits: Array, batch: Batch) -> Array:
-        distance = jnp.mean(jnp.square(logits - known), axis=1)
-        return hyper.replay_weight * batch_losses(logits, batch) + hyper.output_weight * trust * distance
+    def step(at: At, carry: Carry, batches: Batches, hyper: UniCLUNHyper) -> tuple[Carry, ModelState, Report]:
+        for_task, for_remain, for_teacher = at.split(3)
+        task, remain = batches
+        task_losses, task_weight, remain_weight = batch_losses, 1.0, 1.0
+        if at.known is not None:
+            ignorant = at.logits(at.known, task.inputs)
 
-    on_task = weighted_gradient(
-        apply_fn, carry.params, model_state, task, losses_fn=task_losses, rng_key=task_key, axis_name=axis_name
-    )
-    on_remain = weighted_gradient(
-        apply_fn,
-        carry.params,
-        on_task.model_state,
-        remain,
-        losses_fn=remain_losses,
-        rng_key=remain_key,
-        axis_name=axis_name,
-    )
-    gradient = jax.tree.map(lambda a, b: task_weight * a + remain_weight * b, on_task.gradient, on_remain.gradient)
-    carry = update(carry, gradient, hyper, settings, remaining_share)
-    model_state = on_remain.model_state
-    teacher = follow(teacher_key, teacher, carry.params, model_state, hyper)
-    return carry, model_state, teacher, Report(on_task.loss, on_remain.loss)
+            def task_losses(logits: Array, batch: Batch) -> Array:
+                return divergence(logits, ignorant)
+
+            task_weight, remain_weight = 1.0 - hyper.retention, hyper.retention
+        teacher: Teacher = carry.memory
+        known = at.logits((teacher.params, teacher.model_state), remain.inputs)
+        trust = jnp.take_along_axis(jax.nn.softmax(known), remain.labels[:, None], axis=1)[:, 0]
+
+        def remain_losses(logits: Array, batch: Batch) -> Array:
+            distance = jnp.mean(jnp.square(logits - known), axis=1)
+            return hyper.replay_weight * batch_losses(logits, batch) + hyper.output_weight * trust * distance
+
+        on_task = for_task.gradient(task, losses_fn=task_losses)
+        here = for_remain._replace(model_state=on_task.model_state)
+        on_remain = here.gradient(remain, losses_fn=remain_losses)
+        gradient = jax.tree.map(lambda a, b: task_weight * a + remain_weight * b, on_task.gradient, on_remain.gradient)
+        carry = update(carry, gradient, hyper, settings, at.moment.remaining_share)
+        teacher = follow(for_teacher.rng_key, teacher, carry.params, on_remain.model_state, hyper)
+        return carry._replace(memory=teacher), on_remain.model_state, Report(on_task.loss, on_remain.loss)
+
+    return step
 
 
-def uniclun(
-    apply_fn: ApplyFn,
-    settings: DescentSettings,
-    *,
-    num_classes: int,
-    init_fn: InitFn,
-    on_step: Callable | None = None,
-) -> Method:
+def uniclun(apply_fn: ApplyFn, settings: DescentSettings = DescentSettings(), *, init_fn: InitFn) -> Method:
     """The method.
 
     Args:
         apply_fn: the model.
         settings: static settings of both kinds of request.
-        num_classes: C; every factory takes it, this method has no use for it.
         init_fn: `rng_key -> (params, model_state)`, makes the unlearning teacher of every request anew.
-        on_step: progress function, see `fast_slow.request_loop`.
 
-    >>> method = uniclun(lambda *a, **k: None, DescentSettings(steps=1), num_classes=2, init_fn=lambda key: ({}, {}))
-    >>> method.init({"w": 1.0}, {}).extra["uniclun"].params
-    {'w': 1.0}
+    >>> method = uniclun(lambda *a, **k: None, DescentSettings(steps=3), init_fn=lambda key: ({}, {}))
+    >>> [method.cost(kind, 100, 64) for kind in ("learn", "unlearn")]
+    [7.0, 8.0]
     """
+    both = settings.task_batch_size + settings.remain_batch_size
+    step = OwnStep(step_with(settings))
+    memory = Memory(NAME, lambda params, model_state: Teacher(params, model_state, jnp.int32(0)))
 
-    def init(params: Params, model_state: ModelState) -> MethodState:
-        return MethodState(params, model_state, {NAME: Teacher(params, model_state, jnp.int32(0))})
+    def ignorance(at: At, hyper: UniCLUNHyper, task: Examples, buffer: Buffer, rng_key: Array) -> Prepared:
+        return Prepared(task, init_fn(rng_key))
 
-    def request(
-        kind: RequestKind,
-        rng_key: Array,
-        state: MethodState,
-        hyper: UniclunHyper,
-        task: Examples,
-        buffer: Buffer,
-        *,
-        axis_name: str | None = None,
-    ) -> tuple[MethodState, Info]:
-        teacher_key, loop_key = jax.random.split(rng_key)
-        bad = None if kind == "learn" else init_fn(teacher_key)
-        draw = pairs(apply_fn, state, hyper, settings, task, buffer, axis_name=axis_name)
+    def none(at: At, hyper: UniCLUNHyper, task: Examples, buffer: Buffer, rng_key: Array) -> Prepared:
+        return Prepared(task)
 
-        def bound(
-            carry: Carry, states: tuple[ModelState, Teacher], batches: Batches, share: Array, key: Array
-        ) -> tuple[Carry, tuple[ModelState, Teacher], Report]:
-            carry, *states, report = step(
-                carry,
-                *states,
-                batches,
-                share,
-                key,
-                hyper,
-                bad,
-                apply_fn=apply_fn,
-                settings=settings,
-                axis_name=axis_name,
-            )
-            return carry, tuple(states), report
-
-        # The teacher rides with the mutable statistics: updated by every step, without a gradient.
-        start = state._replace(model_state=(state.model_state, state.extra[NAME]))
-        evaluations = gradient_evaluations(settings, buffer.ids.shape[0], kind)
-        end, info = descend_request(draw, bound, loop_key, start, settings, evaluations, on_step=on_step)
-        model_state, teacher = end.model_state
-        return MethodState(end.params, model_state, state.extra | {NAME: teacher}), info
-
-    return Method(init, functools.partial(request, "learn"), functools.partial(request, "unlearn"))
+    learns = descent(
+        NAME,
+        apply_fn,
+        settings,
+        learn=step,
+        hyper=UniCLUNHyper(),
+        prepare=none,
+        prepare_keys=1,
+        memory=memory,
+        a_step=both + FORWARD_COST * settings.remain_batch_size,
+    )
+    unlearns = descent(
+        NAME,
+        apply_fn,
+        settings,
+        unlearn=step,
+        hyper=UniCLUNHyper(),
+        prepare=ignorance,
+        prepare_keys=1,
+        memory=memory,
+        a_step=both + FORWARD_COST * both,
+    )
+    return combine(learn=learns, unlearn=unlearns)

@@ -51,7 +51,7 @@ def hypergradient(
         ValueError: an unknown mode, or a problem that does not fit the kinds.
 
     >>> import jax, jax.numpy as jnp
-    >>> from ugclu_jax import Hyper, ug_clu, UGCLUSettings, Examples, buffer
+    >>> from ugclu_jax import UGCLUHyper, ug_clu, UGCLUSettings, Examples, buffer
     >>> from ugclu_jax.learner import CLUState
     >>> from ugclu_jax.tuning import expected_accuracy
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
@@ -60,7 +60,8 @@ def hypergradient(
     >>> task = Examples(jnp.eye(2), jnp.array([0, 1]), jnp.array([0, -1]), jnp.array(1))
     >>> state = CLUState(method.init(jnp.zeros((2, 2)), {}), buffer.init(2, (2,), jnp.float32, jax.random.key(0)))
     >>> problem = Problem(state, jax.random.split(jax.random.key(1), 1), (task,), (jnp.eye(2)[:1], jnp.array([0])))
-    >>> value, gradient = hypergradient(expected_accuracy(linear), method, ["unlearn"], problem, {"unlearn": Hyper()})
+    >>> hyper = {"unlearn": UGCLUHyper()}
+    >>> value, gradient = hypergradient(expected_accuracy(linear), method, ["unlearn"], problem, hyper)
     >>> bool(gradient["unlearn"].fast_learning_rate < 0)  # a larger fast step forgets more
     True
 

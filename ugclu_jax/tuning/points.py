@@ -85,8 +85,8 @@ def at(hyper: Hypers, point: Mapping[str, Any]) -> Hypers:
     Raises:
         ValueError: no such hyperparameter; all names are given.
 
-    >>> from ugclu_jax.types import Hyper
-    >>> at({"unlearn": Hyper()}, {"unlearn.clip_norm": 2.0})["unlearn"].clip_norm
+    >>> from ugclu_jax.ugclu import UGCLUHyper
+    >>> at({"unlearn": UGCLUHyper()}, {"unlearn.clip_norm": 2.0})["unlearn"].clip_norm
     2.0
     """
     result = dict(hyper)
@@ -103,8 +103,8 @@ def value_at(hyper: Hypers, name: str) -> Any:
     Raises:
         ValueError: no such hyperparameter; all names are given.
 
-    >>> from ugclu_jax.types import Hyper
-    >>> value_at({"unlearn": Hyper(clip_norm=3.0)}, "unlearn.clip_norm")
+    >>> from ugclu_jax.ugclu import UGCLUHyper
+    >>> value_at({"unlearn": UGCLUHyper(clip_norm=3.0)}, "unlearn.clip_norm")
     3.0
     """
     names = {f"{kind}.{field.name}": (kind, field.name) for kind in hyper for field in dataclasses.fields(hyper[kind])}

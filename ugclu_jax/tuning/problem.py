@@ -10,7 +10,7 @@ from ugclu_jax.learner import CLUState, apply_request
 from ugclu_jax.types import Array, Examples, Method, PyTree, RequestKind
 
 Hypers = Mapping[RequestKind, PyTree]
-"""The hyperparameters of each kind of request, e.g. `{"learn": Hyper(), "unlearn": Hyper()}`."""
+"""The hyperparameters of each kind of request, e.g. `{"learn": UGCLUHyper(), "unlearn": UGCLUHyper()}`."""
 
 
 class Problem(NamedTuple):

@@ -89,7 +89,7 @@ def sweep(
             `at_once` below 1.
 
     >>> from ugclu_jax.learner import CLUState
-    >>> from ugclu_jax.types import Examples, Hyper, MethodState
+    >>> from ugclu_jax.types import Examples, MethodState
     >>> from ugclu_jax import buffer
     >>> from ugclu_jax.tuning import grid
     >>> from ugclu_jax.methods.do_nothing import do_nothing
@@ -98,7 +98,7 @@ def sweep(
     >>> problem = Problem(state, jax.random.split(jax.random.key(1), 1), (task,))
     >>> norm = lambda state, reference: jnp.sum(state.method.params)
     >>> points = grid({"unlearn.clip_norm": [1.0]})
-    >>> found = sweep(norm, do_nothing(), ["unlearn"], [problem], {"unlearn": Hyper()}, points)
+    >>> found = sweep(norm, do_nothing(), ["unlearn"], [problem], {"unlearn": UGCLUHyper()}, points)
     >>> found.values.tolist()
     [[2.0]]
     """

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from ugclu_jax.learner import ONE_DEVICE
-from ugclu_jax.ranges import NON_NEGATIVE
+from ugclu_jax.ranges import range_of
 from ugclu_jax.tuning.hypergradients import HyperGradient, Mode, hypergradient
 from ugclu_jax.tuning.objectives import Objective
 from ugclu_jax.tuning.points import Point, at, value_at
@@ -72,7 +72,7 @@ def tune(
         ValueError: no problem, no name, fewer than one step, or a hyperparameter that has no logarithm.
 
     >>> import jax, jax.numpy as jnp
-    >>> from ugclu_jax import Hyper, ug_clu, UGCLUSettings, Examples, buffer
+    >>> from ugclu_jax import UGCLUHyper, ug_clu, UGCLUSettings, Examples, buffer
     >>> from ugclu_jax.learner import CLUState
     >>> from ugclu_jax.tuning import expected_accuracy
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
@@ -80,9 +80,9 @@ def tune(
     >>> task = Examples(jnp.eye(2), jnp.array([0, 1]), jnp.array([0, -1]), jnp.array(1))
     >>> state = CLUState(method.init(jnp.zeros((2, 2)), {}), buffer.init(2, (2,), jnp.float32, jax.random.key(0)))
     >>> problem = Problem(state, jax.random.split(jax.random.key(1), 1), (task,), (jnp.eye(2)[:1], jnp.array([0])))
-    >>> tuned = tune(expected_accuracy(linear), method, ["unlearn"], [problem], {"unlearn": Hyper()},
+    >>> tuned = tune(expected_accuracy(linear), method, ["unlearn"], [problem], {"unlearn": UGCLUHyper()},
     ...              ["unlearn.fast_learning_rate"], steps=3)
-    >>> tuned.point["unlearn.fast_learning_rate"] > Hyper().fast_learning_rate  # forgets more
+    >>> tuned.point["unlearn.fast_learning_rate"] > UGCLUHyper().fast_learning_rate  # forgets more
     True
 
     References: Franceschi et al., arXiv 1703.01785.
@@ -130,4 +130,4 @@ def tune(
 
 def _highest(hyper: Hypers, name: str) -> float:
     kind, field = name.split(".")
-    return hyper[kind].ranges.get(field, NON_NEGATIVE).highest
+    return range_of(type(hyper[kind]), field).highest
