@@ -266,7 +266,7 @@ def run_scenario(case: dict, methods: list[str] | None = None) -> list[dict]:
 
 
 def differences(found: Any, expected: Any, where: str = "") -> list[tuple[str, float]]:
-    """Where two results differ, relative to 1 or to the number, if that is larger; infinite where they are not alike."""
+    """Where two results differ, relative to 1 or to the number if it is larger; infinite where they are not alike."""
     if isinstance(expected, dict) and isinstance(found, dict) and set(found) == set(expected):
         keys = [key for key in expected if key != "digest"]
         return [d for key in keys for d in differences(found[key], expected[key], f"{where}.{key}")]
