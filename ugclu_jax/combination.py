@@ -36,4 +36,6 @@ def combine(*, learn: Method, unlearn: Method) -> Method:
         hyper={"learn": learn.hyper["learn"], "unlearn": unlearn.hyper["unlearn"]},
         cost=cost,
         memories=tuple(memories.values()),
+        apply_fn=learn.apply_fn or unlearn.apply_fn,
+        rehearses=tuple(kind for kind, each in (("learn", learn), ("unlearn", unlearn)) if kind in each.rehearses),
     )

@@ -13,15 +13,16 @@ The sums of the paper are means over the mini-batch here, padding excluded: a ch
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from ugclu_jax.coefficients import CoefficientFn, uniform
 from ugclu_jax.losses import cross_entropy, soft_cross_entropy
-from ugclu_jax.types import ApplyFn, Array, Batch, ModelState, Params, PyTree
+from ugclu_jax.types import ApplyFn, Array, Batch, ModelState, Params, PyTree, Rows
 
 LossesFn = Callable[[Array, Batch], Array]
 """`(logits [B, C], batch) -> losses [B]`: what an example costs."""
@@ -89,6 +90,9 @@ def weighted_gradient(
     >>> weighted_gradient(linear, jnp.zeros((2, 2)), {}, batch).gradient.tolist()
     [[-0.25, 0.25], [0.25, -0.25]]
 
+    Raises:
+        ValueError: `apply_fn` or `losses_fn` returns something of another form or shape than it must.
+
     References: arXiv 2505.15178, Proposition 1.
     """
     count = jnp.sum(batch.weights)
@@ -98,8 +102,11 @@ def weighted_gradient(
     safe_count = jnp.maximum(count, 1.0)
 
     def losses_of(params: Params) -> tuple[Array, ModelState]:
-        logits, new_state = apply_fn(params, model_state, batch.inputs, train=train, rng_key=rng_key)
-        return losses_fn(logits, batch), new_state
+        returned = apply_fn(params, model_state, batch.inputs, train=train, rng_key=rng_key)
+        logits, new_state = _checked_outputs(returned, model_state, batch)
+        losses = losses_fn(logits, batch)
+        _assert_shape(losses, batch.labels.shape, "losses_fn must return one loss an example, [B]")
+        return losses, new_state
 
     losses, pull_back, new_state = jax.vjp(losses_of, params, has_aux=True)
     # The coefficients enter as the cotangent: constants of this gradient, and yet a hypergradient of what is made of it
@@ -113,6 +120,53 @@ def weighted_gradient(
         new_state = lax.pmean(new_state, axis_name)
     new_state = jax.tree.map(lambda new, old: jnp.where(count > 0, new, old), new_state, model_state)
     return Component(gradient, new_state, loss)
+
+
+def _assert_shape(array: Array, shape: tuple[int | None, ...], rule: str) -> None:
+    chex.assert_shape(array, shape, custom_message=rule, exception_type=ValueError)
+
+
+def _checked_outputs(returned: Any, model_state: ModelState, batch: Batch) -> tuple[Array, ModelState]:
+    """What a user's model returned, right after it did: later a wrong form would surface far from its cause."""
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise ValueError(f"apply_fn must return (logits [B, C], new_model_state), got {type(returned).__name__}")
+    logits, new_state = returned
+    _assert_shape(logits, (*batch.labels.shape, None), "apply_fn must return logits [B, C]")
+    if jax.tree.structure(new_state) != jax.tree.structure(model_state):
+        raise ValueError(
+            "apply_fn must return a model_state of the structure that it was given, "
+            f"{jax.tree.structure(model_state)}, got {jax.tree.structure(new_state)}"
+        )
+    return logits, new_state
+
+
+def number_of_classes(apply_fn: ApplyFn, params: Params, model_state: ModelState, inputs: Rows) -> int:
+    """C, of the logits that a model gives; nothing is computed.
+
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> number_of_classes(linear, jnp.ones((4, 3)), {}, jnp.ones((9, 4)))
+    3
+    """
+    one = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), inputs.dtype)
+
+    def outputs(params: Params, model_state: ModelState, inputs: Array) -> Any:
+        return apply_fn(params, model_state, inputs, train=False, rng_key=None)
+
+    returned = jax.eval_shape(outputs, params, model_state, one)
+    return _checked_outputs(returned, model_state, Batch(one, jax.ShapeDtypeStruct((1,), jnp.int32), one))[0].shape[-1]
+
+
+def check_num_classes(
+    num_classes: int, apply_fn: ApplyFn, params: Params, model_state: ModelState, inputs: Rows
+) -> None:
+    """Refuse a method made for another number of classes than its model has.
+
+    Raises:
+        ValueError: naming both.
+    """
+    found = number_of_classes(apply_fn, params, model_state, inputs)
+    if found != num_classes:
+        raise ValueError(f"num_classes is {num_classes}, and the model gives logits of {found} classes: make both one")
 
 
 def learning_gradient(

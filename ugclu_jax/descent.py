@@ -19,6 +19,7 @@ import optax
 
 from ugclu_jax.at import At
 from ugclu_jax.batches import from_buffer, from_task
+from ugclu_jax.components import check_num_classes
 from ugclu_jax.distillation import remain_targets
 from ugclu_jax.loop import Moment, request_loop
 from ugclu_jax.optimizer import MaskScope
@@ -234,6 +235,7 @@ def descent(
     a_step: float | None = None,
     once: float = 0.0,
     mask_applies_to: MaskScope = "gradient",
+    num_classes: int | None = None,
 ) -> Method:
     """A method that takes `settings.steps` optimizer steps along a direction.
 
@@ -254,9 +256,11 @@ def descent(
         a_step: examples that pass forward and backward in a step, see `evaluations`; None = what is read.
         once: the same, once a request.
         mask_applies_to: what `Prepared.mask` multiplies, see `ugclu_jax.optimizer`.
+        num_classes: C, where the method was made for it; compared with the model's.
 
     Raises:
-        ValueError: settings of what is not read, or `distillation` where no label of the buffer enters the loss.
+        ValueError: settings of what is not read, or `distillation` where no label of the buffer enters the loss; when a
+            request is traced, a model of another number of classes.
 
     >>> import jax, jax.numpy as jnp
     >>> def follow_the_task(at, batches, hyper):
@@ -287,6 +291,8 @@ def descent(
         *,
         where: Execution = ONE_DEVICE_SILENTLY,
     ) -> tuple[MethodState, Info]:
+        if num_classes is not None:
+            check_num_classes(num_classes, apply_fn, state.params, state.model_state, task.inputs)
         own = state.extra[memory.name] if memory is not None else None
         at = At(apply_fn, state.params, state.model_state, memory=own, axis_name=where.axis_name)
         keys, loop_key, finish_key = [], rng_key, rng_key
@@ -320,7 +326,8 @@ def descent(
     serves: dict[RequestKind, Any] = {"learn": learn, "unlearn": unlearn}
     hypers = {kind: default for kind, direction in serves.items() if direction is not None}
     memories = () if memory is None else (memory,)
-    return Method(name, of("learn", learn), of("unlearn", unlearn), hypers, cost, memories)
+    rehearses = ("unlearn",) if unlearn is not None and reads != "task" and draws is None else ()
+    return Method(name, of("learn", learn), of("unlearn", unlearn), hypers, cost, memories, apply_fn, rehearses)
 
 
 def _check_reads(name: str, settings: StepSettings, reads: Reads, distils: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax.prediction import predict
@@ -146,7 +147,8 @@ def request_program(layout: Layout = ONE_DEVICE, on_step: OnStep | None = None) 
     Returns:
         `run(method, kind, rng_key, state, hyper, task) -> (state, info, cost)`. Another key, another value in `hyper`,
         another task of the same bucket: the same program. Methods that share a `learn` or an `unlearn` share its
-        program. The result is ready on the device when `run` returns. It refuses what `check_request` refuses.
+        program. The result is ready on the device when `run` returns. It refuses what `check_request` and `check_task`
+        refuse.
 
     >>> from ugclu_jax.methods.do_nothing import do_nothing
     >>> run = request_program()
@@ -163,6 +165,7 @@ def request_program(layout: Layout = ONE_DEVICE, on_step: OnStep | None = None) 
         method: Method, kind: RequestKind, rng_key: Array, state: CLUState, hyper: AnyHyper, task: Examples
     ) -> tuple[CLUState, Info, RequestCost]:
         update = check_request(method, kind, hyper)
+        check_task(task)
         # Python numbers become arrays of one type, so that 1 and 1.0 are one program.
         hyper = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), hyper)
         arguments = layout.place((rng_key, state, hyper, task))
@@ -176,6 +179,24 @@ def request_program(layout: Layout = ONE_DEVICE, on_step: OnStep | None = None) 
         return new_state, info, RequestCost(time.perf_counter() - ready, ready - start)
 
     return run
+
+
+def check_task(task: Examples) -> None:
+    """Refuse ids that are no rows of the task's arrays: inside of a program they would read other rows.
+
+    Raises:
+        ValueError: naming them.
+
+    >>> check_task(Examples(jnp.zeros((4, 1)), jnp.zeros(4, int), jnp.array([1, 7, -1]), jnp.array(2)))
+    Traceback (most recent call last):
+        ...
+    ValueError: ids [7] are not rows of the data, which are 0 … 3
+    """
+    rows, ids = task.labels.shape[0], np.asarray(task.ids)[: int(task.count)]
+    outside = ids[(ids < 0) | (ids >= rows)]
+    if outside.size:
+        shown = ", ".join(map(str, outside[:5])) + (", …" if outside.size > 5 else "")
+        raise ValueError(f"ids [{shown}] are not rows of the data, which are 0 … {rows - 1}")
 
 
 def check_request(method: Method, kind: RequestKind, hyper: AnyHyper) -> UpdateFn:
@@ -200,6 +221,10 @@ def check_request(method: Method, kind: RequestKind, hyper: AnyHyper) -> UpdateF
         raise ValueError(f"hyper of {method.name} to {kind} must be {wanted}, got {type(hyper).__name__}")
     check_hyper(hyper)
     return update
+
+
+insert = jax.jit(buffer_lib.insert)
+"""`buffer.insert`, compiled."""
 
 
 def predict_program(

@@ -212,6 +212,8 @@ class Method(NamedTuple):
         hyper: its default hyperparameters by the kind of request.
         cost: of a request; see `CostFn`.
         memories: what it keeps between requests beside the network.
+        apply_fn: the model that it was made for; None where it asks nothing of one.
+        rehearses: the kinds of request that make no sense with an empty buffer: they step on what it holds.
     """
 
     name: str
@@ -220,6 +222,8 @@ class Method(NamedTuple):
     hyper: Mapping[RequestKind, AnyHyper]
     cost: CostFn
     memories: tuple[Memory, ...] = ()
+    apply_fn: ApplyFn | None = None
+    rehearses: tuple[RequestKind, ...] = ()
 
     @property
     def kinds(self) -> tuple[RequestKind, ...]:

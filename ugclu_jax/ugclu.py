@@ -11,7 +11,7 @@ from ugclu_jax.at import At
 from ugclu_jax.batches import from_buffer, from_mix, from_task, mixed_weights
 from ugclu_jax.bounded import bounded_coefficients, held_levels, task_targets
 from ugclu_jax.coefficients import adaptive
-from ugclu_jax.components import learning_gradient, unlearning_gradient
+from ugclu_jax.components import check_num_classes, learning_gradient, unlearning_gradient
 from ugclu_jax.distillation import targets_of
 from ugclu_jax.euclidean import data_shares, euclidean_step
 from ugclu_jax.fast_slow import FastSlowStep, fast_slow_step
@@ -310,6 +310,7 @@ def _update(apply_fn: ApplyFn, num_classes: int, kind: RequestKind, settings: UG
         *,
         where: Execution = ONE_DEVICE_SILENTLY,
     ) -> tuple[MethodState, Info]:
+        check_num_classes(num_classes, apply_fn, state.params, state.model_state, task.inputs)
         saliency_key, loop_key = jax.random.split(rng_key)
         at = At(apply_fn, state.params, state.model_state, axis_name=where.axis_name)
         at = at._replace(mask=saliency_mask(saliency_key, at, hyper, task, buffer, settings))
@@ -399,4 +400,6 @@ def ug_clu(
         return gradient_evaluations(settings[kind], capacity, task_rows)
 
     learn, unlearn = (_update(apply_fn, num_classes, kind, each) for kind, each in settings.items())
-    return Method("ug_clu", learn, unlearn, {kind: UGCLUHyper() for kind in settings}, cost)
+    hypers = {kind: UGCLUHyper() for kind in settings}
+    steps_on_buffer = tuple(kind for kind, each in settings.items() if kind == "unlearn" and each.inner_steps > 0)
+    return Method("ug_clu", learn, unlearn, hypers, cost, apply_fn=apply_fn, rehearses=steps_on_buffer)

@@ -36,6 +36,7 @@ import optax
 from ugclu_jax.at import At
 from ugclu_jax.batches import from_buffer, from_task, valid_rows
 from ugclu_jax.buffer import filled
+from ugclu_jax.components import check_num_classes
 from ugclu_jax.descent import Batches, Direction, Report, along, descend_request, evaluations
 from ugclu_jax.losses import cross_entropy
 from ugclu_jax.prediction import predict
@@ -239,6 +240,7 @@ def clpu_der_pp(
         *,
         where: Execution = ONE_DEVICE_SILENTLY,
     ) -> tuple[MethodState, Info]:
+        check_num_classes(num_classes, apply_fn, state.params, state.model_state, task.inputs)
         init_key, isolated_key, merge_key = jax.random.split(rng_key, 3)
         kept: Kept = state.extra[NAME]
 
@@ -302,4 +304,5 @@ def clpu_der_pp(
 
     hyper = CLPUHyper()
     memory = Memory(NAME, init, track, store)
-    return Method(NAME, learn, unlearn, {"learn": hyper, "unlearn": hyper}, cost, (memory,))
+    hypers: dict[RequestKind, CLPUHyper] = {"learn": hyper, "unlearn": hyper}
+    return Method(NAME, learn, unlearn, hypers, cost, (memory,), apply_fn, rehearses=("unlearn",))

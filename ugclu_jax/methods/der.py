@@ -220,6 +220,7 @@ def _dark_replay(
         a_step=settings.task_batch_size + buffer_batches * settings.remain_batch_size,
         # At its end every row of the buffer passes forward, though only the logits of newcomers are used.
         once=FORWARD_COST * capacity,
+        num_classes=num_classes,
     )
 
 

@@ -43,5 +43,7 @@ def finetune_remain(apply_fn: ApplyFn, settings: BufferSettings = BufferSettings
     unlearns = descent("finetune_remain", apply_fn, settings, unlearn=direction, reads="buffer")
     if settings.distillation:
         return unlearns
-    learns = descent("finetune_remain", apply_fn, settings, learn=direction, reads="buffer", draws=mixing)
+    learns = descent(
+        "finetune_remain", apply_fn, settings, learn=direction, reads="buffer", draws=mixing, num_classes=num_classes
+    )
     return combine(learn=learns, unlearn=unlearns)

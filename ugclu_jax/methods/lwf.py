@@ -119,5 +119,6 @@ def lwf(apply_fn: ApplyFn, settings: TaskSettings = TaskSettings(), *, num_class
         hyper=LwFHyper(),
         reads="task",
         prepare=prepare,
+        num_classes=num_classes,
         a_step=settings.task_batch_size * (1 + FORWARD_COST),
     )

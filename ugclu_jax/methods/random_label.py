@@ -66,4 +66,5 @@ def random_label(apply_fn: ApplyFn, settings: DescentSettings = DescentSettings(
         hyper=RandomLabelHyper(),
         prepare=mislabel,
         prepare_keys=1,
+        num_classes=num_classes,
     )

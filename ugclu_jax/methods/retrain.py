@@ -68,4 +68,5 @@ def retrain(
         """At most: as if all examples were retained."""
         return float(oracle.gradient_evaluations(num_examples, settings))
 
-    return Method(NAME, request, request, {"learn": (), "unlearn": ()}, cost, (retained.memory(NAME, num_examples),))
+    memory = retained.memory(NAME, num_examples)
+    return Method(NAME, request, request, {"learn": (), "unlearn": ()}, cost, (memory,), apply_fn)

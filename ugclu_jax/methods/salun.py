@@ -103,4 +103,5 @@ def salun(apply_fn: ApplyFn, settings: SalUnSettings = SalUnSettings(), *, num_c
         prepare_keys=2,
         once=settings.saliency_batches * settings.task_batch_size,
         mask_applies_to=settings.mask_applies_to,
+        num_classes=num_classes,
     )

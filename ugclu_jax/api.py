@@ -1,0 +1,279 @@
+"""The front door: what a notebook needs in one screen, refused early and plainly.
+
+data   = Data(images, labels)
+method = ug_clu(apply_fn, num_classes=10)
+state  = init(key, method, params, data, capacity=500, remember=range(len(labels)))
+state, info = unlearn(key, method, state, data[labels == 3])
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ugclu_jax import buffer as buffer_lib
+from ugclu_jax.coefficients import adaptive
+from ugclu_jax.components import learning_gradient, number_of_classes, preserving_gradient, unlearning_gradient
+from ugclu_jax.examples import bucket_size, pad_ids
+from ugclu_jax.learner import CLUState, check_request, insert, request_program
+from ugclu_jax.saliency import STATISTICS, MaskKind, SaliencyKind, make_mask
+from ugclu_jax.streaming import HostArray
+from ugclu_jax.types import (
+    AnyHyper,
+    ApplyFn,
+    Array,
+    Batch,
+    Examples,
+    Info,
+    Method,
+    ModelState,
+    Params,
+    PyTree,
+    RequestKind,
+    Rows,
+)
+
+_SHOWN = 5  # ids that a message names
+
+
+class Data:
+    """Inputs and labels of all examples, checked once; `data[ids]` are some of them as a request takes them.
+
+    Args:
+        inputs: `[N, ...]` as stored, e.g. uint8 images; a `streaming.HostArray` stays in host memory.
+        labels: `[N]` integers, 0 or more.
+
+    Raises:
+        ValueError: no examples, another number of labels than of inputs, or labels that are no class numbers.
+
+    >>> data = Data(np.zeros((5, 8, 8, 1), np.uint8), np.array([0, 1, 2, 1, 0]))
+    >>> len(data), int(data[data.labels == 1].count), data[[4, 0]].ids[:3].tolist()
+    (5, 2, [0, 4, -1])
+    >>> data[[7]]
+    Traceback (most recent call last):
+        ...
+    ValueError: ids [7] are not rows of the data, which are 0 … 4
+    """
+
+    def __init__(self, inputs: Any, labels: Any) -> None:
+        self.inputs: Rows = inputs if isinstance(inputs, HostArray) else jnp.asarray(inputs)
+        found = np.asarray(labels)
+        if self.inputs.ndim < 1 or found.shape != self.inputs.shape[:1] or not len(found):
+            raise ValueError(
+                f"inputs and labels must be one or more examples each, [N, ...] and [N], got shapes "
+                f"{tuple(self.inputs.shape)} and {found.shape}"
+            )
+        if found.dtype.kind not in "iu" or found.min() < 0 or found.max() > np.iinfo(np.int32).max:
+            bad = f"{found.dtype} from {found.min()} to {found.max()}"
+            raise ValueError(f"labels must be integers of 0 or more, one class number an example, got {bad}")
+        self.labels = found.astype(np.int32)
+        self.num_classes = int(found.max()) + 1
+        """Of the labels; the model may have more."""
+        self._device_labels = jnp.asarray(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, ids: Any) -> Examples:
+        """The examples of some rows: integers, a slice, or a mask `[N]` of truth values.
+
+        Raises:
+            ValueError: no such rows, a mask of another length, or something else.
+        """
+        rows = self._rows(ids)
+        padded = pad_ids(rows, bucket_size(len(rows)))
+        return Examples(self.inputs, self._device_labels, jnp.asarray(padded), jnp.int32(len(rows)))
+
+    def _rows(self, ids: Any) -> np.ndarray:
+        if isinstance(ids, slice):
+            return np.arange(len(self), dtype=np.int32)[ids]
+        found = np.atleast_1d(np.asarray(ids))
+        if found.dtype == bool:
+            if found.shape != (len(self),):
+                raise ValueError(f"a mask of examples must have shape ({len(self)},), got {found.shape}")
+            return np.flatnonzero(found).astype(np.int32)
+        if found.size and (found.ndim != 1 or found.dtype.kind not in "iu"):
+            raise ValueError(f"ids must be one flat list of integers, got {found.dtype} of shape {found.shape}")
+        outside = found[(found < 0) | (found >= len(self))]
+        if outside.size:
+            shown = ", ".join(map(str, outside[:_SHOWN])) + (", …" if outside.size > _SHOWN else "")
+            raise ValueError(f"ids [{shown}] are not rows of the data, which are 0 … {len(self) - 1}")
+        return np.unique(found).astype(np.int32)
+
+
+def init(
+    rng_key: Array,
+    method: Method,
+    params: Params,
+    data: Data,
+    *,
+    capacity: int,
+    model_state: ModelState | None = None,
+    remember: Sequence[int] | np.ndarray | None = None,
+) -> CLUState:
+    """The state before the first request.
+
+    Args:
+        rng_key: decides which examples the buffer keeps.
+        method: the method.
+        params: parameters of the model, trained or fresh.
+        data: all examples.
+        capacity: M ≥ 1, examples that the buffer holds.
+        model_state: mutable statistics of the model; None = it has none.
+        remember: rows that the model has learned already; the buffer keeps a uniform sample of them.
+
+    Raises:
+        ValueError: a bad key or capacity, rows that the data lack, labels beyond the model's classes.
+
+    >>> from ugclu_jax import ug_clu
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> data = Data(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]))
+    >>> method = ug_clu(linear, num_classes=2)
+    >>> state = init(jax.random.key(0), method, jnp.zeros((4, 2)), data, capacity=3, remember=range(4))
+    >>> int(state.buffer.count)
+    3
+    """
+    _check_key(rng_key)
+    statistics = {} if model_state is None else model_state
+    if method.apply_fn is not None:
+        classes = number_of_classes(method.apply_fn, params, statistics, data.inputs)
+        if classes < data.num_classes:
+            raise ValueError(
+                f"labels go up to {data.num_classes - 1}, and the model gives logits of {classes} classes: "
+                f"they must be 0 … {classes - 1}"
+            )
+    buffer = buffer_lib.init(capacity, data.inputs.shape[1:], data.inputs.dtype, rng_key)
+    if remember is not None:
+        buffer = insert(buffer, data[np.asarray(remember)])
+    return CLUState(method.init(params, statistics), buffer)
+
+
+def learn(
+    rng_key: Array, method: Method, state: CLUState, task: Examples, hyper: AnyHyper | None = None
+) -> tuple[CLUState, Info]:
+    """Learn examples: one compiled program, used again for every request of the same bucket.
+
+    Args:
+        rng_key: of this request.
+        method: the method.
+        state: from `init` or the request before.
+        task: `data[ids]`.
+        hyper: the method's hyperparameters; None = its defaults.
+
+    Returns:
+        `(state, info)`.
+
+    Raises:
+        ValueError: a request that cannot mean what it says, naming what was given, the rule and the fix.
+
+    >>> from ugclu_jax import do_nothing
+    >>> data = Data(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]))
+    >>> state = init(jax.random.key(0), do_nothing(), jnp.zeros(1), data, capacity=3)
+    >>> state, info = learn(jax.random.key(1), do_nothing(), state, data[:2])
+    >>> int(state.buffer.count)
+    2
+    """
+    return _serve("learn", rng_key, method, state, task, hyper)
+
+
+def unlearn(
+    rng_key: Array, method: Method, state: CLUState, task: Examples, hyper: AnyHyper | None = None
+) -> tuple[CLUState, Info]:
+    """Unlearn examples. Arguments, result and errors as in `learn`.
+
+    >>> from ugclu_jax import ug_clu
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> data = Data(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]))
+    >>> method = ug_clu(linear, num_classes=2)
+    >>> empty = init(jax.random.key(0), method, jnp.zeros((4, 2)), data, capacity=3)
+    >>> unlearn(jax.random.key(1), method, empty, data[:2])
+    Traceback (most recent call last):
+        ...
+    ValueError: the buffer is empty, and ug_clu steps on what it holds: give init what was learned, remember=ids
+    """
+    return _serve("unlearn", rng_key, method, state, task, hyper)
+
+
+_run = request_program()
+
+
+def _serve(
+    kind: RequestKind, rng_key: Array, method: Method, state: CLUState, task: Examples, hyper: AnyHyper | None
+) -> tuple[CLUState, Info]:
+    _check_key(rng_key)
+    method.update(kind)
+    hyper = method.hyper[kind] if hyper is None else hyper
+    check_request(method, kind, hyper)
+    if not isinstance(state, CLUState):
+        raise ValueError(f"state must be what init or the request before returned, got {type(state).__name__}")
+    if not isinstance(task, Examples):
+        raise ValueError(f"task must be examples of the data, data[ids], got {type(task).__name__}")
+    if kind in method.rehearses and int(state.buffer.count) == 0:
+        raise ValueError(
+            f"the buffer is empty, and {method.name} steps on what it holds: give init what was learned, remember=ids"
+        )
+    state, info, _ = _run(method, kind, rng_key, state, hyper, task)
+    return state, info
+
+
+def _check_key(rng_key: Array) -> None:
+    if not isinstance(rng_key, jax.Array) or not jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key):
+        raise ValueError("rng_key must be a key: jax.random.key(seed)")
+
+
+class Components(NamedTuple):
+    """The four gradient components, and the saliency mask; trees like params."""
+
+    learning: Params | None  # g_L; None without new data
+    unlearning: Params | None  # g_U, an ascent; None without data to remove
+    preserving: Params  # g_R
+    mask: PyTree | None  # modulation; of the data to remove, or else of the new data
+
+
+def components(
+    apply_fn: ApplyFn,
+    params: Params,
+    model_state: ModelState | None = None,
+    *,
+    remain: Batch,
+    learn: Batch | None = None,
+    unlearn: Batch | None = None,
+    loss_exponent: Array | float = 0.5,
+    mask: MaskKind = "hard",
+    saliency: SaliencyKind = "fisher",
+    saliency_threshold: Array | float = 1.0,
+) -> Components:
+    """All components of the steepest descent direction at once, on explicit batches; pure.
+
+    Args:
+        apply_fn: the model.
+        params, model_state: the network; None = it has no mutable statistics.
+        remain, learn, unlearn: batches `[B]` of remaining data, new data, data to remove.
+        loss_exponent: λ ≥ 0 of the adaptive coefficients.
+        mask, saliency, saliency_threshold: kind of mask, the statistic behind it, γ.
+
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
+    >>> parts = components(linear, jnp.zeros((1, 2)), remain=batch, unlearn=batch)
+    >>> parts.unlearning.tolist(), parts.preserving.tolist(), parts.mask.tolist(), parts.learning
+    ([[0.5, -0.5]], [[-0.5, 0.5]], [[1.0, 1.0]], None)
+
+    References: arXiv 2505.15178, Proposition 1.
+    """
+    at = (apply_fn, params, {} if model_state is None else model_state)
+    task = unlearn if unlearn is not None else learn
+    if task is None:
+        modulation = None
+    else:
+        statistics = (STATISTICS[saliency](*at, jax.tree.map(lambda x: x[None], each)) for each in (task, remain))
+        modulation = make_mask(mask, *statistics, saliency_threshold, 1.0)
+    return Components(
+        learning=None if learn is None else learning_gradient(*at, learn, adaptive("learn", loss_exponent)).gradient,
+        unlearning=None
+        if unlearn is None
+        else unlearning_gradient(*at, unlearn, adaptive("unlearn", loss_exponent)).gradient,
+        preserving=preserving_gradient(*at, remain).gradient,
+        mask=modulation,
+    )
