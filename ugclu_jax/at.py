@@ -67,7 +67,7 @@ class At(NamedTuple):
             coefficient_fn,
             losses_fn=losses_fn,
             train=train,
-            rng_key=self.rng_key,
+            rng_key=self.rng_key if train else None,  # in evaluation mode a model draws nothing
             axis_name=self.axis_name,
         )
 
