@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from benchmarks import cases, document, timing
 from benchmarks.document import Section, Table
 from ugclu_jax import buffer as buffer_lib
+from ugclu_jax.examples import bucket_size
 from ugclu_jax.learner import CLUState, Layout, request_program
 from ugclu_jax.models import ModelOptions
-from ugclu_jax.requests import bucket_size
 from ugclu_jax.types import MethodState, PyTree
 from ugclu_jax.ugclu import UGCLUSettings, saliency_mask
 

@@ -21,8 +21,6 @@ Scalar = float
 """A number where it is written down, a traced scalar array inside a compiled program."""
 RequestKind = Literal["learn", "unlearn"]
 REQUEST_KINDS: tuple[RequestKind, ...] = ("learn", "unlearn")
-FIRST_TEST_ID = 2**40
-"""Stable ids of training examples are their positions; those of test examples begin here."""
 
 
 Augment = Callable[[Array, Array], Array]
