@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from ugclu_jax.batches import share, valid_rows
-from ugclu_jax.buffer import Buffer, draw_rows
+from ugclu_jax.batches import draw_rows, share, valid_rows
+from ugclu_jax.buffer import Buffer
 from ugclu_jax.components import preserving_gradient
 from ugclu_jax.descent import (
     Carry,
