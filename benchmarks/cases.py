@@ -12,11 +12,11 @@ from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import data, models
 from ugclu_jax.data.dataset import Dataset, from_arrays
 from ugclu_jax.devices import AXIS
+from ugclu_jax.examples import bucket_size, pad_ids
 from ugclu_jax.learner import CLUState
 from ugclu_jax.models import ModelOptions
 from ugclu_jax.models.adapters import linen_apply_fn, normalise
 from ugclu_jax.oracle import InitFn
-from ugclu_jax.requests import bucket_size, pad_ids
 from ugclu_jax.types import ApplyFn, Array, Examples, Hyper, Method, MethodState, ModelState, Params, PyTree
 from ugclu_jax.ugclu import UGCLUSettings, ug_clu
 

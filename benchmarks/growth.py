@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from benchmarks import cases, document, timing
 from benchmarks.document import Section, Table
 from ugclu_jax import buffer as buffer_lib
-from ugclu_jax.learner import CLUState, Layout, request_program
+from ugclu_jax.examples import bucket_size
+from ugclu_jax.learner import CLUState, request_program
 from ugclu_jax.models import ModelOptions
-from ugclu_jax.requests import bucket_size
+from ugclu_jax.programs import Layout, Program, compiled
 from ugclu_jax.types import MethodState, PyTree
 from ugclu_jax.ugclu import UGCLUSettings, saliency_mask
 
@@ -27,11 +28,11 @@ def counting() -> tuple[Layout, list[Callable]]:
     """A layout on one device, and the functions that it was asked to compile."""
     asked: list[Callable] = []
 
-    def wrap(function: Callable) -> Callable:
+    def compile_for(function: Callable, *arguments: PyTree) -> Program:
         asked.append(function)
-        return jax.jit(function)
+        return compiled(function, *arguments)
 
-    return Layout(wrap), asked
+    return Layout(compile_for), asked
 
 
 def sizes_of(requests: int, largest: int) -> list[int]:

@@ -18,8 +18,9 @@ from benchmarks import document, process, timing
 from benchmarks.cases import Case, digits_mlp
 from benchmarks.document import Section, Table
 from ugclu_jax import devices
-from ugclu_jax.learner import CLUState, Layout, apply_request
+from ugclu_jax.learner import CLUState, apply_request
 from ugclu_jax.oracle import OracleSettings, oracle_program
+from ugclu_jax.programs import ONE_DEVICE, Layout, Program, compiled
 from ugclu_jax.types import MethodState, PyTree
 
 MEASURE, ORACLES = "benchmarks.many_at_once:measure", "benchmarks.many_at_once:oracles"
@@ -34,15 +35,19 @@ def at_once(devices_there: int) -> dict[str, Layout]:
     """Ways to run a function of a point and of what all points share, for all points in one program."""
     if devices_there > 1:
         return {"pmap": devices.spread(devices.select(devices_there))}
-    return {
-        "vmap": Layout(lambda one: jax.jit(jax.vmap(one, in_axes=(0, None)))),
-        "lax.map": Layout(lambda one: jax.jit(lambda points, shared: lax.map(lambda p: one(p, shared), points))),
-    }
+
+    def by_vmap(one: Callable, *arguments: PyTree) -> Program:
+        return compiled(jax.vmap(one, in_axes=(0, None)), *arguments)
+
+    def by_map(one: Callable, *arguments: PyTree) -> Program:
+        return compiled(lambda points, shared: lax.map(lambda p: one(p, shared), points), *arguments)
+
+    return {"vmap": Layout(by_vmap), "lax.map": Layout(by_map)}
 
 
 def separately(one: Callable[[PyTree, PyTree], PyTree], shared: PyTree) -> RunAll:
     """One compiled program, called for one point after another."""
-    program = Layout().program(one)
+    program = ONE_DEVICE.program(one)
 
     def run_all(points: PyTree) -> PyTree:
         count = len(jax.tree.leaves(points)[0])

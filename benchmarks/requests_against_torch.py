@@ -18,7 +18,8 @@ from benchmarks import document, process, timing
 from benchmarks.cases import CASES, Case, in_float64
 from benchmarks.document import Section, Table
 from ugclu_jax import devices
-from ugclu_jax.learner import ONE_DEVICE, CLUState, request_program
+from ugclu_jax.learner import CLUState, request_program
+from ugclu_jax.programs import ONE_DEVICE
 
 MEASURE = "benchmarks.requests_against_torch:measure"
 AGREEMENT = "benchmarks.requests_against_torch:agreement"

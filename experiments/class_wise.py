@@ -10,7 +10,6 @@ import sys
 from dataclasses import dataclass
 
 from experiments.config import ExperimentConfig
-from experiments.evaluation import Groups
 from experiments.plan import Scenario
 from experiments.runner import main
 from ugclu_jax import requests
@@ -34,7 +33,7 @@ def build_scenario(config: ClassWiseConfig, dataset: Dataset) -> Scenario:
     """The stream of a configuration; accuracies are averaged over classes."""
     tasks = requests.split_classes(dataset.num_classes, config.tasks)
     stream = requests.class_wise(dataset.train_labels, tasks, config.unlearn_classes)
-    return Scenario(dataset, stream, Groups({name: (c,) for c, name in enumerate(dataset.class_names)}))
+    return Scenario(dataset, stream, requests.Groups({name: (c,) for c, name in enumerate(dataset.class_names)}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """From the logits of a model and its oracles to the metrics of one request. Definitions live in `ugclu_jax.metrics`."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from ugclu_jax import membership, metrics
 from ugclu_jax.data.dataset import Dataset
-from ugclu_jax.requests import Stream
+from ugclu_jax.requests.situations import Situation, sides
 
 
 @dataclass(frozen=True)
@@ -18,125 +17,6 @@ class Logits:
 
     train: np.ndarray
     test: np.ndarray
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What is retained, learned and unlearned after one request, as ids; None where there is nothing."""
-
-    retained: np.ndarray
-    learned: np.ndarray | None
-    unlearned: np.ndarray | None  # all that is unlearned so far and was not learned again
-    test: np.ndarray  # test examples of the retained groups
-    unlearned_test: np.ndarray | None  # test examples of the groups of which nothing is retained any more
-    groups: Mapping[str, np.ndarray]  # test examples of every group learned so far
-    retained_groups: tuple[str, ...]
-    learned_at: Mapping[str, int]  # latest learning of each group
-    past_unlearned: Mapping[int, np.ndarray]  # what each unlearn request removed and is still removed
-
-
-@dataclass(frozen=True)
-class Groups:
-    """The parts of the test split whose accuracies are averaged: tasks, or classes where no task is known."""
-
-    classes: Mapping[str, tuple[int, ...]]
-
-    def rows(self, name: str, labels: np.ndarray) -> np.ndarray:
-        """Rows whose label is one of the group's classes."""
-        return np.flatnonzero(np.isin(labels, self.classes[name]))
-
-
-def situations(stream: Stream, dataset: Dataset, groups: Groups) -> list[Situation]:
-    """Book-keeping of a valid stream: the situation after each request."""
-    group_of_class = {c: name for name, classes in groups.classes.items() for c in classes}
-    group_of = np.array([group_of_class.get(c, "") for c in range(dataset.num_classes)])[dataset.train_labels]
-    rows = {name: groups.rows(name, dataset.test_labels) for name in groups.classes}
-    retained = np.zeros(len(dataset.train_labels), bool)
-    seen = np.zeros(len(dataset.train_labels), bool)
-    learned_at: dict[str, int] = {}
-    past: dict[int, np.ndarray] = {}
-    found = []
-    for index, request in enumerate(stream):
-        before = set(group_of[retained])
-        retained[request.ids] = request.kind == "learn"
-        seen[request.ids] = True
-        if request.kind == "learn":
-            learned_at |= {name: index for name in set(group_of[request.ids]) - before}
-            past = {t: left for t, ids in past.items() if (left := np.setdiff1d(ids, request.ids)).size}
-        else:
-            past[index] = request.ids
-        present = set(group_of[retained])
-        retained_groups = tuple(name for name in groups.classes if name in present)
-        gone = [rows[name] for name in groups.classes if name in set(group_of[seen]) - present]
-        unlearned = np.flatnonzero(seen & ~retained)
-        found.append(
-            Situation(
-                retained=np.flatnonzero(retained),
-                learned=request.ids if request.kind == "learn" else None,
-                unlearned=unlearned if unlearned.size else None,
-                test=np.concatenate([rows[name] for name in retained_groups] or [np.zeros(0, int)]),
-                unlearned_test=np.concatenate(gone) if gone else None,
-                groups={name: rows[name] for name in groups.classes if name in set(group_of[seen])},
-                retained_groups=retained_groups,
-                learned_at=dict(learned_at),
-                past_unlearned=dict(past),
-            )
-        )
-    return found
-
-
-def drawn(found: Sequence[Situation], dataset: Dataset, limit: int) -> list[Situation]:
-    """The situations as they are measured on random examples: `limit` of each training set, `limit` test rows in all.
-
-    All examples stand in one random order and the first of each set are taken, so that two equal sets are measured on
-    equal examples, and what changes from one request to the next is the model.
-
-    Raises:
-        ValueError: a group has test rows and none of them is drawn.
-    """
-    rng = np.random.default_rng(0)
-    train_order, test_order = (rng.permutation(len(labels)) for labels in (dataset.train_labels, dataset.test_labels))
-
-    def draw(ids: np.ndarray | None) -> np.ndarray | None:
-        return None if ids is None else np.sort(ids[np.argsort(train_order[ids])[:limit]])
-
-    def shared(rows: np.ndarray | None) -> np.ndarray | None:
-        return None if rows is None else rows[test_order[rows] < limit]
-
-    for each in found:
-        for name, rows in each.groups.items():
-            if len(rows) and not (test_order[rows] < limit).any():
-                raise ValueError(f"evaluation_examples is {limit}: none of them is a test example of {name}; give more")
-    return [
-        dataclasses.replace(
-            each,
-            **{name: draw(getattr(each, name)) for name in ("retained", "learned", "unlearned")},
-            **{name: shared(getattr(each, name)) for name in ("test", "unlearned_test")},
-            groups={name: shared(rows) for name, rows in each.groups.items()},
-            past_unlearned={t: draw(ids) for t, ids in each.past_unlearned.items()},
-        )
-        for each in found
-    ]
-
-
-def rows_of(situation: Situation) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the training and of the test split that a situation's metrics read."""
-    sides = _sides(situation).values()
-    train, test = ([ids for split, ids in sides if split == wanted and ids is not None] for wanted in ("train", "test"))
-    return (
-        np.unique(np.concatenate([*train, *situation.past_unlearned.values()])),
-        np.unique(np.concatenate([*test, *situation.groups.values()])),
-    )
-
-
-def _sides(situation: Situation) -> dict[str, tuple[str, np.ndarray | None]]:
-    return {
-        "retained": ("train", situation.retained),
-        "learned": ("train", situation.learned),
-        "unlearned": ("train", situation.unlearned),
-        "test": ("test", situation.test),
-        "unlearned_test": ("test", situation.unlearned_test),
-    }
 
 
 def _accuracy(logits: Logits, dataset: Dataset, split: str, ids: np.ndarray | None) -> float | None:
@@ -181,7 +61,7 @@ def _mean(values: Sequence[Any]) -> Any:
 def _per_side(situation: Situation, value: Callable[[str, np.ndarray], float]) -> dict[str, float | None]:
     return {
         name: value(split, ids) if ids is not None and len(ids) else None
-        for name, (split, ids) in _sides(situation).items()
+        for name, (split, ids) in sides(situation).items()
     }
 
 

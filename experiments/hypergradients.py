@@ -44,8 +44,9 @@ from experiments.plan import Plan, RunFailed, load_dataset, prepare
 from experiments.registry import DECAY_RANGE, UG_CLU_RANGES, Range
 from experiments.search import shortened
 from experiments.serving import Run
-from ugclu_jax.learner import ONE_DEVICE, CLUState
+from ugclu_jax.learner import CLUState
 from ugclu_jax.oracle import DamagedCacheError
+from ugclu_jax.programs import ONE_DEVICE
 from ugclu_jax.tuning import Problem, Tuned, TuningStep, hypergradient, kl_to_oracle, random, serve, sweep, tune
 from ugclu_jax.tuning.points import Point
 from ugclu_jax.types import Array, PyTree

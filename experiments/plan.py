@@ -12,7 +12,6 @@ import jax
 from rich.console import Console
 
 from experiments.config import ExperimentConfig, to_dict
-from experiments.evaluation import Groups, Situation, drawn, situations
 from experiments.folder import RunFolder, check_writable
 from experiments.methods import Entry, build
 from experiments.network import Network, make_network
@@ -22,7 +21,8 @@ from ugclu_jax import data, devices
 from ugclu_jax.data.cuts import hold_out, subset
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.devices import Devices
-from ugclu_jax.requests import Stream, bucket_size, to_json, validate
+from ugclu_jax.examples import bucket_size
+from ugclu_jax.requests import Groups, Situation, Stream, drawn, situations, to_json, validate
 
 VALIDATION_SEED = 20_250_515
 """Of the split of the training data under `--evaluate-on validation`."""
@@ -117,8 +117,10 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     settings["data"] = {key: value for key, value in settings["data"].items() if key not in ("cache_dir", "download")}
     settings = {"experiment": name, **settings}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    found, limit = situations(scenario.stream, dataset, scenario.groups), config.evaluation_examples
-    measured = found if limit is None else drawn(found, dataset, limit)  # before the folder is made: it may refuse
+    labels, limit = (dataset.train_labels, dataset.test_labels), config.evaluation_examples
+    found = situations(scenario.stream, *labels, dataset.num_classes, scenario.groups)
+    # Before the folder is made: it may refuse.
+    measured = found if limit is None else drawn(found, *map(len, labels), limit)
     path = config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
     folder = RunFolder(path.absolute())
     lock = open_folder(folder, settings, to_json(scenario.stream, dataset.train_ids), config.cache_dir / "oracles")

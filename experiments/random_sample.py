@@ -19,7 +19,6 @@ from typing import Literal
 import numpy as np
 
 from experiments.config import ExperimentConfig
-from experiments.evaluation import Groups
 from experiments.plan import Scenario
 from experiments.runner import main
 from ugclu_jax import requests
@@ -42,7 +41,7 @@ class RandomSampleConfig(ExperimentConfig):
 def build_scenario(config: RandomSampleConfig, dataset: Dataset) -> Scenario:
     """The stream of a configuration; accuracies are averaged over classes."""
     tasks = requests.split_classes(dataset.num_classes, config.tasks)
-    groups = Groups({name: (c,) for c, name in enumerate(dataset.class_names)})
+    groups = requests.Groups({name: (c,) for c, name in enumerate(dataset.class_names)})
     stream = requests.random_sample(dataset.train_labels, tasks, config.fraction, config.sample_seed)
     if config.regime == "continual":
         return Scenario(dataset, stream, groups)

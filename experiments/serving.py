@@ -12,13 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.evaluation import Logits, measure_model, measure_oracles, rows_of
+from experiments.evaluation import Logits, measure_model, measure_oracles
 from experiments.plan import Plan, RunFailed
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import devices, oracle
-from ugclu_jax.learner import ONE_DEVICE, CLUState, RequestCost, predict_program, request_program
+from ugclu_jax.examples import bucket_size, pad_ids
+from ugclu_jax.learner import CLUState, RequestCost, predict_program, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
-from ugclu_jax.requests import bucket_size, pad_ids
+from ugclu_jax.programs import ONE_DEVICE
+from ugclu_jax.requests import rows_of
 from ugclu_jax.streaming import HostArray, ShardedArray
 from ugclu_jax.types import Array, Examples, Info, PyTree
 

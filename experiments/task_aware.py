@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.config import ExperimentConfig
-from experiments.evaluation import Groups
 from experiments.plan import Scenario
 from experiments.runner import main
 from ugclu_jax import requests
@@ -36,7 +35,7 @@ def build_scenario(config: TaskAwareConfig, dataset: Dataset) -> Scenario:
         stream = requests.from_json(config.stream.read_text(), dataset.train_labels, dataset.train_ids)
     else:
         stream = requests.task_aware(dataset.train_labels, tasks, config.sequence)
-    return Scenario(dataset, stream, Groups({f"task {i + 1}": classes for i, classes in enumerate(tasks)}))
+    return Scenario(dataset, stream, requests.Groups({f"task {i + 1}": classes for i, classes in enumerate(tasks)}))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
+from ugclu_jax import batches
 from ugclu_jax import buffer as reservoir
 from ugclu_jax.batches import from_buffer, from_mix, from_task, mixed_weights, rows_of_buffer, share, valid_rows
 from ugclu_jax.types import Examples
@@ -17,6 +20,9 @@ NUM_EXAMPLES, CAPACITY, CLASSES = 20, 8, 5
 INPUTS = jnp.stack([jnp.arange(NUM_EXAMPLES), 100 + jnp.arange(NUM_EXAMPLES)], axis=1)
 LABELS = jnp.arange(NUM_EXAMPLES) // 5
 insert = jax.jit(reservoir.insert)
+balanced_weights = jax.jit(batches.balanced_weights, static_argnums=2)
+cumulative_weights = jax.jit(batches.cumulative_weights)
+weighted_rows = jax.jit(batches.draw_rows, static_argnums=2)
 EMPTY_BUFFER = reservoir.init(CAPACITY, (2,), INPUTS.dtype, jax.random.key(0))
 
 
@@ -102,3 +108,63 @@ def test_rows_of_the_buffer_are_those_of_its_batch():
     np.testing.assert_array_equal(BUFFER.inputs[rows], draw("buffer", key, TASK, BUFFER, (2, 8)).inputs)
     split = jax.vmap(lambda _: rows_of_buffer(key, BUFFER, (2, 8), axis_name="device"), axis_name="device")
     np.testing.assert_array_equal(np.concatenate(list(split(jnp.zeros(2))), axis=1), rows)
+
+
+# --- weighted draws ------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=6, max_size=6))
+def test_balanced_weights_agree_with_a_loop(rows):
+    labels, valid = (np.array(column) for column in zip(*rows, strict=True))
+    weights = np.zeros(6)
+    for i in range(6):
+        if valid[i]:
+            weights[i] = 1 / sum(labels[j] == labels[i] and valid[j] for j in range(6))
+    computed = balanced_weights(jnp.asarray(labels), jnp.asarray(valid), 4)
+    assert computed.dtype == jnp.float32
+    np.testing.assert_allclose(computed, weights, rtol=1e-6)
+
+
+def test_balanced_draw_gives_every_class_its_share():
+    labels = jnp.array([0] * 50 + [1] * 5 + [2] * 1 + [4] * 8)
+    valid = jnp.arange(64) < 60  # class 4 has 4 valid rows, class 3 none
+    cumulative = cumulative_weights(balanced_weights(labels, valid, 5))
+    rows = np.asarray(weighted_rows(jax.random.key(0), cumulative, (20, 400)))
+    assert rows.shape == (20, 400) and rows.dtype == np.int32
+    assert rows.max() < 60
+    counts = np.bincount(rows.ravel(), minlength=60)
+    due = np.r_[np.full(50, 1 / 50), np.full(5, 1 / 5), 1.0, np.full(4, 1 / 4)] * rows.size / 4
+    assert stats.chisquare(counts, due).pvalue > 1e-3
+
+
+def test_cumulative_weights_keep_every_share_of_100_000_rows():
+    """Classes of 1, ten times 1,000, and 89,999 rows: in float32 sums, steps of 1e-5 at 12 are off by percents."""
+    labels = np.r_[0, 1 + np.arange(10_000) % 10, np.full(89_999, 11)]
+    weights = balanced_weights(jnp.asarray(labels), jnp.ones(100_000, bool), 12)
+    cumulative = np.asarray(cumulative_weights(weights)).astype(np.int64)
+    exact = 1 / np.bincount(labels)[labels] / 12
+    np.testing.assert_allclose(np.diff(cumulative, prepend=0) / cumulative[-1], exact, rtol=2e-3)
+    assert abs(cumulative[-1] - 2**31) < 2**31 * 1e-4
+    floats = np.diff(np.cumsum(np.asarray(weights), dtype=np.float32), prepend=np.float32(0)) / 12
+    assert np.abs(floats / exact - 1).max() > 2e-2
+
+
+def test_draws_at_both_ends_of_the_sums():
+    """Weight in two rows only, around them zeros: no draw may fall on a zero, nor past the end."""
+    for first, last in ((0, 63), (1, 62)):
+        weights = jnp.asarray(np.isin(np.arange(64), [first, last]), jnp.float32)
+        rows = np.asarray(weighted_rows(jax.random.key(1), cumulative_weights(weights), (20, 400)))
+        assert set(rows.ravel().tolist()) == {first, last}
+    # A total of 2 makes it certain that both ends of the range of u are drawn.
+    steps = jnp.asarray(np.cumsum(np.isin(np.arange(64), [2, 60])), jnp.uint32)
+    assert set(np.asarray(weighted_rows(jax.random.key(1), steps, (20, 400))).ravel().tolist()) == {2, 60}
+    nothing = cumulative_weights(jnp.zeros(64))
+    assert not np.asarray(nothing).any()
+    rows = np.asarray(weighted_rows(jax.random.key(1), nothing, (20, 400)))
+    assert ((rows >= 0) & (rows < 64)).all()
+
+
+def test_sums_of_another_type_are_refused():
+    with pytest.raises(ValueError, match=r"float32; .* cumulative_weights"):
+        batches.draw_rows(jax.random.key(0), jnp.ones(3), (1,))

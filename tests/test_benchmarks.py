@@ -10,7 +10,7 @@ from benchmarks import document
 from benchmarks.__main__ import NAMES
 from benchmarks.document import Section, Table
 from benchmarks.machine import operations
-from ugclu_jax.models.fast_conv import fast_conv
+from ugclu_jax.models.lowering.fast_conv import fast_conv
 
 
 @pytest.mark.parametrize("name", ["growth", "buffer_sizes", "whole_runs"])

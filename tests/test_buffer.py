@@ -20,19 +20,12 @@ LABELS = jnp.arange(NUM_EXAMPLES) % 5
 EMPTY = reservoir.init(CAPACITY, (2, 3), jnp.uint8, jax.random.key(7))
 
 insert = jax.jit(reservoir.insert)
-remove = jax.jit(reservoir.remove, static_argnames="refill")
-remove_classes = jax.jit(reservoir.remove_classes, static_argnames="refill")
-merge = jax.jit(reservoir.merge)
+remove = jax.jit(reservoir.remove)
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def sample(buffer, key, shape):
     return reservoir.at_rows(buffer, reservoir.sample_rows(buffer, key, shape))
-
-
-balanced_weights = jax.jit(reservoir.balanced_weights, static_argnums=2)
-cumulative_weights = jax.jit(reservoir.cumulative_weights)
-draw = jax.jit(reservoir.draw_rows, static_argnums=2)
 
 
 def padded(ids, size=PADDED):
@@ -112,10 +105,8 @@ class Reference:
             if len(self.rows) > self.capacity:
                 self.threshold = self.rows.pop()[0] - 1
 
-    def remove(self, ids, refill):
+    def remove(self, ids):
         self.rows = [entry for entry in self.rows if entry[1] not in ids]
-        if refill == "greedy":
-            self.threshold = LARGEST
 
     def assert_equals(self, buffer):
         count = len(self.rows)
@@ -132,14 +123,7 @@ class Reference:
 
 
 some_ids = st.lists(st.integers(0, NUM_EXAMPLES - 1), max_size=PADDED)  # may repeat
-operations = st.lists(
-    st.one_of(
-        st.tuples(st.just("insert"), some_ids),
-        st.tuples(st.sampled_from(["uniform", "greedy"]), some_ids),
-        st.tuples(st.just("classes"), st.lists(st.integers(0, 4), max_size=2)),
-    ),
-    max_size=8,
-)
+operations = st.lists(st.tuples(st.sampled_from(["insert", "remove"]), some_ids), max_size=8)
 
 
 @settings(max_examples=60, deadline=None)
@@ -150,30 +134,22 @@ def test_any_history_agrees_with_the_reference(history):
         if operation == "insert":
             buffer = insert(buffer, examples(values))
             reference.insert(values)
-        elif operation == "classes":
-            buffer = remove_classes(buffer, padded(values, 2), refill="uniform")
-            reference.remove([i for i in range(NUM_EXAMPLES) if i % 5 in values], "uniform")
         else:
-            buffer = remove(buffer, padded(values), refill=operation)
-            reference.remove(values, operation)
+            buffer = remove(buffer, padded(values))
+            reference.remove(values)
         reference.assert_equals(buffer)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.permutations(range(NUM_EXAMPLES)), st.lists(st.integers(0, NUM_EXAMPLES), min_size=3, max_size=3), st.data())
-def test_order_batching_and_shards_do_not_matter(order, cuts, data):
+@given(st.permutations(range(NUM_EXAMPLES)), st.lists(st.integers(0, NUM_EXAMPLES), min_size=3, max_size=3))
+def test_order_and_batching_do_not_matter(order, cuts):
     expected = inserted(EMPTY, range(NUM_EXAMPLES))
     parts = [part.tolist() for part in np.split(np.array(order), sorted(cuts))]
     buffer = EMPTY
     for part in parts:
         buffer = inserted(buffer, part)
     assert_same(buffer, expected)
-
-    split = data.draw(st.integers(0, len(parts)))
-    shards = [inserted(EMPTY, [i for part in half for i in part]) for half in (parts[:split], parts[split:])]
-    assert_same(merge(*shards), expected)
-    overlapping = inserted(shards[1], order[:PADDED])
-    assert_same(merge(shards[0], overlapping), expected)
+    assert_same(inserted(buffer, order[:PADDED]), expected)
 
 
 def test_scan_over_batches_is_a_loop():
@@ -186,21 +162,19 @@ def test_scan_over_batches_is_a_loop():
     assert_same(scanned, inserted(EMPTY, range(NUM_EXAMPLES)))
 
 
-def stream_with(insert, remove, remove_classes, merge):
-    """The same requests through whatever the four functions are wrapped in."""
+def stream_with(insert, remove):
+    """The same requests through whatever the two functions are wrapped in."""
 
     def stream(rng_key):
         buffer = insert(reservoir.init(CAPACITY, (2, 3), jnp.uint8, rng_key), examples(range(PADDED)))
-        buffer = remove(buffer, padded([1, 2, 3]), refill="uniform")
-        return merge(buffer, remove_classes(buffer, jnp.array([4, -1], jnp.int32), refill="uniform"))
+        return insert(remove(buffer, padded([1, 2, 3])), examples([2, *range(20, 30)]))
 
     return stream
 
 
 def test_vmap_over_seeds_is_a_loop_and_jit_changes_nothing():
     keys = jax.random.split(jax.random.key(0), 3)
-    plain = stream_with(reservoir.insert, reservoir.remove, reservoir.remove_classes, reservoir.merge)
-    jitted = stream_with(insert, remove, remove_classes, merge)
+    plain, jitted = stream_with(reservoir.insert, reservoir.remove), stream_with(insert, remove)
     batched = jax.jit(jax.vmap(plain))(keys)
     for seed in range(3):
         assert_same(jitted(keys[seed]), jax.tree.map(lambda leaf, seed=seed: leaf[seed], batched))
@@ -208,7 +182,7 @@ def test_vmap_over_seeds_is_a_loop_and_jit_changes_nothing():
     assert len({tuple(ids) for ids in batched.ids.tolist()}) == 3, "every seed keeps its own sample"
 
 
-# --- threshold, refill, capacity -----------------------------------------------------------------------------------
+# --- threshold, capacity -------------------------------------------------------------------------------------------
 
 
 def test_capacity_for_all_keeps_all():
@@ -232,28 +206,17 @@ def test_padding_is_ignored():
     assert_same(insert(EMPTY, beyond), inserted(EMPTY, [0, 1, 2]))
 
 
-def test_uniform_removal_leaves_the_threshold_and_greedy_lifts_it():
+def test_removal_leaves_the_threshold():
     full = inserted(EMPTY, range(NUM_EXAMPLES))
     gone = [int(i) for i in full.ids[:5]]
     above = [i for i in range(NUM_EXAMPLES) if reference_rank(i, full.hash_key) > int(full.threshold)]
-    uniform, greedy = (remove(full, padded(gone), refill=refill) for refill in ("uniform", "greedy"))
-    assert int(uniform.threshold) == int(full.threshold) < LARGEST
-    assert int(greedy.threshold) == LARGEST
-    assert_same(uniform._replace(threshold=greedy.threshold), greedy)
-    assert_same(inserted(uniform, above), uniform)
-    assert int(inserted(greedy, above).count) == CAPACITY
-    assert_same(inserted(uniform, gone), full)  # learned again, an example takes its old place
-
-
-def test_merge_obeys_the_lower_threshold():
-    """What one shard would have refused does not enter through the other."""
-    full = inserted(EMPTY, range(NUM_EXAMPLES))
-    shrunk = remove(full, full.ids, refill="uniform")
-    above = [i for i in range(NUM_EXAMPLES) if reference_rank(i, full.hash_key) > int(full.threshold)][:CAPACITY]
-    loose = inserted(EMPTY, above)
-    for merged in (merge(shrunk, loose), merge(loose, shrunk)):
-        assert int(merged.count) == 0 and not np.asarray(merged.inputs).any()
-        assert int(merged.threshold) == int(full.threshold)
+    left = remove(full, padded(gone))
+    assert int(left.threshold) == int(full.threshold) < LARGEST
+    assert_same(inserted(left, above), left)
+    assert int(inserted(left._replace(threshold=jnp.uint32(LARGEST)), above).count) == CAPACITY, (
+        "only it keeps them out"
+    )
+    assert_same(inserted(left, gone), full)  # learned again, an example takes its old place
 
 
 def test_the_largest_rank_is_a_rank_like_any_other():
@@ -293,20 +256,17 @@ def membership(ids):
 
 @pytest.fixture(scope="module")
 def samples():
-    """Ids in the buffer of each seed: before the deletion, after it and later arrivals, and so with greedy refill."""
+    """Ids in the buffer of each seed: before the deletion, after it and later arrivals, and if these fill the gap."""
     inputs, labels = jnp.zeros((MANY, 1), jnp.uint8), jnp.zeros(MANY, jnp.int32)
     early, deleted, late = (jnp.arange(ids.start, ids.stop, dtype=jnp.int32) for ids in (EARLY, DELETED, LATE))
 
     def stream(rng_key):
         buffer = reservoir.init(LARGE, (1,), jnp.uint8, rng_key)
         before = reservoir.insert(buffer, Examples(inputs, labels, early, jnp.int32(early.size)))
-        after = [
-            reservoir.insert(
-                reservoir.remove(before, deleted, refill=refill), Examples(inputs, labels, late, jnp.int32(late.size))
-            )
-            for refill in ("uniform", "greedy")
-        ]
-        return before.ids, after[0].ids, after[1].ids
+        left = reservoir.remove(before, deleted)
+        open_to_all = left._replace(threshold=jnp.full_like(left.threshold, LARGEST))
+        arrivals = Examples(inputs, labels, late, jnp.int32(late.size))
+        return before.ids, *(reservoir.insert(buffer, arrivals).ids for buffer in (left, open_to_all))
 
     keys = jax.random.split(jax.random.key(2025), SEEDS)
     return [membership(ids) for ids in jax.jit(jax.vmap(stream))(keys)]
@@ -372,18 +332,13 @@ def test_advantage_of_late_arrivals_is_the_documented_one():
 # --- privacy -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("refill", ["uniform", "greedy"])
-@pytest.mark.parametrize("by", ["id", "class"])
-def test_no_byte_of_a_removed_example_is_left(refill, by):
+def test_no_byte_of_a_removed_example_is_left():
     inputs = jnp.asarray(np.random.default_rng(1).integers(0, 256, (NUM_EXAMPLES, 2, 3)), jnp.uint8)
     data = Examples(inputs, LABELS, padded(range(NUM_EXAMPLES), 64), jnp.int32(NUM_EXAMPLES))
     full = insert(EMPTY, data)
     label = int(full.labels[0])
     gone = [i for i in range(NUM_EXAMPLES) if i % 5 == label]
-    if by == "id":
-        buffer = remove(full, padded(gone), refill=refill)
-    else:
-        buffer = remove_classes(full, jnp.array([label, -1]), refill=refill)
+    buffer = remove(full, padded(gone))
 
     def traces(buffer):
         image = b"".join(np.asarray(leaf).tobytes() for leaf in buffer)
@@ -412,80 +367,22 @@ def test_sample_is_uniform_over_filled_rows():
 
 def test_sample_of_an_empty_buffer_weighs_nothing():
     full = inserted(EMPTY, range(NUM_EXAMPLES))
-    buffer = remove(full, full.ids, refill="uniform")
+    buffer = remove(full, full.ids)
     batch = sample(buffer, jax.random.key(0), (3000,))
     assert batch.inputs.shape == (3000, 2, 3)
     for leaf in batch[:3]:
         assert not np.asarray(leaf).any()
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=6, max_size=6))
-def test_balanced_weights_agree_with_a_loop(rows):
-    labels, valid = (np.array(column) for column in zip(*rows, strict=True))
-    weights = np.zeros(6)
-    for i in range(6):
-        if valid[i]:
-            weights[i] = 1 / sum(labels[j] == labels[i] and valid[j] for j in range(6))
-    computed = balanced_weights(jnp.asarray(labels), jnp.asarray(valid), 4)
-    assert computed.dtype == jnp.float32
-    np.testing.assert_allclose(computed, weights, rtol=1e-6)
-
-
-def test_balanced_draw_gives_every_class_its_share():
-    labels = jnp.array([0] * 50 + [1] * 5 + [2] * 1 + [4] * 8)
-    valid = jnp.arange(64) < 60  # class 4 has 4 valid rows, class 3 none
-    cumulative = cumulative_weights(balanced_weights(labels, valid, 5))
-    rows = np.asarray(draw(jax.random.key(0), cumulative, (20, 400)))
-    assert rows.shape == (20, 400) and rows.dtype == np.int32
-    assert rows.max() < 60
-    counts = np.bincount(rows.ravel(), minlength=60)
-    due = np.r_[np.full(50, 1 / 50), np.full(5, 1 / 5), 1.0, np.full(4, 1 / 4)] * rows.size / 4
-    assert stats.chisquare(counts, due).pvalue > 1e-3
-
-
-def test_cumulative_weights_keep_every_share_of_100_000_rows():
-    """Classes of 1, ten times 1,000, and 89,999 rows: in float32 sums, steps of 1e-5 at 12 are off by percents."""
-    labels = np.r_[0, 1 + np.arange(10_000) % 10, np.full(89_999, 11)]
-    weights = balanced_weights(jnp.asarray(labels), jnp.ones(100_000, bool), 12)
-    cumulative = np.asarray(cumulative_weights(weights)).astype(np.int64)
-    exact = 1 / np.bincount(labels)[labels] / 12
-    np.testing.assert_allclose(np.diff(cumulative, prepend=0) / cumulative[-1], exact, rtol=2e-3)
-    assert abs(cumulative[-1] - 2**31) < 2**31 * 1e-4
-    floats = np.diff(np.cumsum(np.asarray(weights), dtype=np.float32), prepend=np.float32(0)) / 12
-    assert np.abs(floats / exact - 1).max() > 2e-2
-
-
-def test_draws_at_both_ends_of_the_sums():
-    """Weight in two rows only, around them zeros: no draw may fall on a zero, nor past the end."""
-    for first, last in ((0, 63), (1, 62)):
-        weights = jnp.asarray(np.isin(np.arange(64), [first, last]), jnp.float32)
-        rows = np.asarray(draw(jax.random.key(1), cumulative_weights(weights), (20, 400)))
-        assert set(rows.ravel().tolist()) == {first, last}
-    # A total of 2 makes it certain that both ends of the range of u are drawn.
-    steps = jnp.asarray(np.cumsum(np.isin(np.arange(64), [2, 60])), jnp.uint32)
-    assert set(np.asarray(draw(jax.random.key(1), steps, (20, 400))).ravel().tolist()) == {2, 60}
-    nothing = cumulative_weights(jnp.zeros(64))
-    assert not np.asarray(nothing).any()
-    rows = np.asarray(draw(jax.random.key(1), nothing, (20, 400)))
-    assert ((rows >= 0) & (rows < 64)).all()
-
-
 # --- refusals ------------------------------------------------------------------------------------------------------
-
-OTHER_KEY = reservoir.init(CAPACITY, (2, 3), jnp.uint8, jax.random.key(8))
 
 
 @pytest.mark.parametrize(
     "call, fragments",
     [
         (lambda: reservoir.init(0, (2,), jnp.uint8, jax.random.key(0)), ["0", "at least 1"]),
-        (lambda: reservoir.remove(EMPTY, padded([]), refill="gredy"), ["'gredy'", "did you mean 'greedy'"]),
-        (lambda: reservoir.remove_classes(EMPTY, padded([]), refill="x"), ["'x'", "'uniform'", "'greedy'"]),
         (lambda: reservoir.insert(EMPTY, examples([1])._replace(inputs=INPUTS[:, 0])), ["(3,)", "(2, 3)", "init"]),
         (lambda: reservoir.insert(EMPTY, examples([1])._replace(inputs=INPUTS * 1.0)), ["float32", "uint8"]),
-        (lambda: reservoir.merge(EMPTY, OTHER_KEY), ["hash keys differ", "same rng_key"]),
-        (lambda: reservoir.draw_rows(jax.random.key(0), jnp.ones(3), (1,)), ["float32", "cumulative_weights"]),
     ],
 )
 def test_bad_arguments(call, fragments):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from ugclu_jax.models import CNN, fast_conv, winograd
-from ugclu_jax.models.conv import LOWERINGS, conv_general_dilated
-from ugclu_jax.models.patches import spread_matmul
+from ugclu_jax.models import CNN
+from ugclu_jax.models.lowering import LOWERINGS, conv_general_dilated, fast_conv, winograd
+from ugclu_jax.models.lowering.patches import spread_matmul
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # each case runs once: compiling is the cost
 LAYOUT = ("NHWC", "HWIO", "NHWC")

@@ -12,10 +12,10 @@ import pytest
 from experiments import task_aware
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import devices, models
+from ugclu_jax.examples import bucket_size, pad_ids
 from ugclu_jax.learner import CLUState, apply_request, request_program
 from ugclu_jax.methods import er, ewc, salun
 from ugclu_jax.models.adapters import linen_apply_fn, linen_init
-from ugclu_jax.requests import bucket_size, pad_ids
 from ugclu_jax.streaming import take
 from ugclu_jax.types import Examples, Hyper
 from ugclu_jax.ugclu import UGCLUSettings, ug_clu

@@ -1,25 +1,13 @@
-"""Book-keeping of a stream against Python sets, and measurements against numbers worked out by hand."""
+"""Measurements against numbers worked out by hand."""
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from experiments.evaluation import (
-    MIA_LEAST,
-    Groups,
-    Logits,
-    drawn,
-    measure_model,
-    measure_oracles,
-    rows_of,
-    situations,
-)
+from experiments.evaluation import MIA_LEAST, Logits, measure_model, measure_oracles
 from ugclu_jax.data.dataset import from_arrays
-from ugclu_jax.requests import Request, task_aware, validate
+from ugclu_jax.requests import Groups, situations, task_aware
 
 TRAIN_LABELS = np.array([0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3])
 TEST_LABELS = np.array([0, 1, 2, 3, 3])
@@ -38,111 +26,6 @@ def make_dataset(train_labels, test_labels):
 
 DATASET = make_dataset(TRAIN_LABELS, TEST_LABELS)
 
-
-def group_of(label):
-    return next(name for name, classes in GROUPS.classes.items() if label in classes)
-
-
-# --- situations ------------------------------------------------------------------------------------------------------
-
-
-@st.composite
-def streams(draw):
-    """Valid streams of any subsets: re-learning, partial unlearning, and unlearning of everything included."""
-    retained, stream = set(), []
-    for index in range(draw(st.integers(1, 7))):
-        free = sorted(set(range(len(TRAIN_LABELS))) - retained)
-        kinds = ["learn"] * bool(free) + ["unlearn"] * bool(retained)
-        kind = draw(st.sampled_from(kinds))
-        ids = draw(st.sets(st.sampled_from(free if kind == "learn" else sorted(retained)), min_size=1))
-        retained = retained | ids if kind == "learn" else retained - ids
-        stream.append(Request(kind, f"request {index}", sorted(ids)))
-    return tuple(stream)
-
-
-def ids(array):
-    return None if array is None else set(array.tolist())
-
-
-@settings(max_examples=100, deadline=None)
-@given(streams())
-def test_situations_are_what_sets_say(stream):
-    validate(stream, len(TRAIN_LABELS))
-    retained, seen, learned_at, past = set(), set(), {}, {}
-    found = situations(stream, DATASET, GROUPS)
-    assert len(found) == len(stream)
-    for index, (request, situation) in enumerate(zip(stream, found, strict=True)):
-        asked = set(request.ids.tolist())
-        had = {group_of(TRAIN_LABELS[i]) for i in retained}
-        seen |= asked
-        if request.kind == "learn":
-            retained |= asked
-            for group in {group_of(TRAIN_LABELS[i]) for i in asked} - had:
-                learned_at[group] = index  # a group anew, for the first time or again
-            past = {t: left - asked for t, left in past.items() if left - asked}
-        else:
-            retained -= asked
-            past[index] = asked
-        has = {group_of(TRAIN_LABELS[i]) for i in retained}
-        learned_groups = {group_of(TRAIN_LABELS[i]) for i in seen}
-        test_rows = {name: {r for r, y in enumerate(TEST_LABELS) if group_of(y) == name} for name in GROUPS.classes}
-
-        assert ids(situation.retained) == retained
-        assert ids(situation.learned) == (asked if request.kind == "learn" else None)
-        assert ids(situation.unlearned) == ((seen - retained) or None)
-        assert ids(situation.test) == set().union(*(test_rows[name] for name in has))
-        gone = learned_groups - has
-        assert ids(situation.unlearned_test) == (set().union(*(test_rows[name] for name in gone)) if gone else None)
-        assert {name: ids(array) for name, array in situation.groups.items()} == {
-            n: test_rows[n] for n in learned_groups
-        }
-        assert set(situation.retained_groups) == has
-        assert situation.learned_at == learned_at
-        assert {t: ids(array) for t, array in situation.past_unlearned.items()} == past
-
-
-@settings(max_examples=50, deadline=None)
-@given(streams(), st.integers(1, 4))
-def test_drawn_situations_are_parts_of_the_whole_ones(stream, limit):
-    found = situations(stream, DATASET, GROUPS)
-    try:
-        parts = drawn(found, DATASET, limit)
-    except ValueError as error:
-        assert limit < len(TEST_LABELS) and f"evaluation_examples is {limit}: none of them is" in str(error)
-        return
-    by_set = {}
-    for whole, part in zip(found, parts, strict=True):
-        sets = [(getattr(whole, name), getattr(part, name)) for name in ("retained", "learned", "unlearned")]
-        sets += [(whole.past_unlearned[t], part.past_unlearned[t]) for t in whole.past_unlearned]
-        for every, some in sets:
-            assert (every is None) == (some is None)
-            if every is not None:
-                assert ids(some) <= ids(every) and len(some) == min(limit, len(every))
-                assert by_set.setdefault(tuple(every), tuple(some)) == tuple(some)  # equal sets, equal examples
-        of_groups = set().union(*map(ids, part.groups.values()))
-        assert len(of_groups) <= limit and ids(part.test) == ids(whole.test) & of_groups
-        train, test = rows_of(part)
-        assert ids(train) == set().union(*(ids(some) for _, some in sets if some is not None))
-        assert ids(part.test) <= ids(test)
-
-
-def test_a_draw_of_everything_is_the_whole():
-    stream = task_aware(TRAIN_LABELS, [(0, 1), (2, 3)], "L1 L2 U1 L1")
-    found = situations(stream, DATASET, GROUPS)
-    for whole, part in zip(found, drawn(found, DATASET, 1000), strict=True):
-        np.testing.assert_equal(dataclasses.asdict(part), dataclasses.asdict(whole))
-
-
-def test_a_task_learned_again_is_no_longer_unlearned():
-    stream = task_aware(TRAIN_LABELS, [(0, 1), (2, 3)], "L1 L2 U1 L1")
-    *_, unlearned, again = situations(stream, DATASET, GROUPS)
-    assert ids(unlearned.unlearned) == {0, 1, 4, 5, 8, 9} and list(unlearned.past_unlearned) == [2]
-    assert again.unlearned is None and again.unlearned_test is None and again.past_unlearned == {}
-    assert again.learned_at == {"low": 3, "high": 1}
-
-
-# --- measurements ----------------------------------------------------------------------------------------------------
-
 HALF, QUARTER = math.log(2), math.log(4)
 
 
@@ -152,7 +35,7 @@ def logits_of(predictions, sure=20.0):
 
 
 def after(sequence):
-    return situations(task_aware(TRAIN_LABELS, [(0, 1), (2, 3)], sequence), DATASET, GROUPS)
+    return situations(task_aware(TRAIN_LABELS, [(0, 1), (2, 3)], sequence), TRAIN_LABELS, TEST_LABELS, 4, GROUPS)
 
 
 def measure(train, test, oracles, situation, history=()):
@@ -255,7 +138,8 @@ def test_relapse_is_the_largest_rise_over_what_is_still_unlearned():
 
 def test_membership_is_attacked_where_there_are_enough():
     many = make_dataset(np.tile(TRAIN_LABELS, 10), np.tile(TEST_LABELS, 20))
-    situation = situations(task_aware(many.train_labels, [(0, 1), (2, 3)], "L1 L2 U1"), many, GROUPS)[-1]
+    labels = many.train_labels, many.test_labels
+    situation = situations(task_aware(labels[0], [(0, 1), (2, 3)], "L1 L2 U1"), *labels, 4, GROUPS)[-1]
     rng = np.random.default_rng(0)
     oracles = Logits(rng.normal(size=(2, 120, 4)), rng.normal(size=(2, 100, 4)))
     theirs = measure_oracles(oracles, many, situation, seed=0)["oracle"]

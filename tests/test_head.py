@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ugclu_jax.models.head import head_product
+from ugclu_jax.models.lowering import head_product
 
 BARRIER = "optimization_barrier"
 

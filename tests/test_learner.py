@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ugclu_jax import buffer as buffer_lib
+from ugclu_jax.examples import bucket_size, pad_ids
 from ugclu_jax.learner import CLUState, apply_request, combine, predict_program, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
-from ugclu_jax.requests import bucket_size, pad_ids
 from ugclu_jax.types import Examples, Hyper
 from ugclu_jax.ugclu import UGCLUSettings, ug_clu
 

@@ -8,11 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ugclu_jax import requests
-from ugclu_jax.requests import Request
+from ugclu_jax.requests import Groups, Ledger, Request
 
 NUM_EXAMPLES = 30
 LABELS = np.arange(NUM_EXAMPLES) % 6
 TASKS = ((0, 1), (2, 3), (4, 5))
+
+
+def after(stream, labels=LABELS):
+    """The situation at the end, of a test split without examples."""
+    groups = Groups({"all": tuple(range(10))})
+    return requests.situations(stream, labels, np.zeros(0, int), 10, groups)[-1]
 
 
 def ids_of(*classes):
@@ -36,9 +42,11 @@ def valid_streams(draw):
 def test_bookkeeping_agrees_with_sets(stream):
     requests.validate(stream, NUM_EXAMPLES)
     retained, unlearned = set(), set()
-    after = zip(stream, requests.retained_after(stream), requests.unlearned_after(stream), strict=True)
-    for request, retained_ids, unlearned_ids in after:
+    ledger = Ledger(NUM_EXAMPLES)
+    for request in stream:
         ids = set(request.ids.tolist())
+        ledger.enter(request)
+        retained_ids, unlearned_ids = ledger.retained(), ledger.unlearned()
         if request.kind == "learn":
             retained, unlearned = retained | ids, unlearned - ids
         else:
@@ -46,6 +54,7 @@ def test_bookkeeping_agrees_with_sets(stream):
         assert retained_ids.dtype == unlearned_ids.dtype == np.int32
         assert retained_ids.tolist() == sorted(retained)
         assert unlearned_ids.tolist() == sorted(unlearned)
+        assert ledger.seen().tolist() == sorted(retained | unlearned)
 
 
 @settings(max_examples=100, deadline=None)
@@ -85,10 +94,10 @@ def test_task_aware_defaults_and_relearning():
     assert [r.name for r in stream] == ["L1", "L2", "L3", "U2", "L4", "L5", "U4"]
     assert [r.kind for r in stream] == ["learn"] * 3 + ["unlearn"] + ["learn"] * 2 + ["unlearn"]
     assert stream[3].ids.tolist() == [i for i in range(50) if i % 5 == 1]
-    assert requests.retained_after(stream)[-1].tolist() == [i for i in range(50) if i % 5 in (0, 2, 4)]
+    assert after(stream, labels).retained.tolist() == [i for i in range(50) if i % 5 in (0, 2, 4)]
     again = requests.task_aware(LABELS, TASKS, "L2 L1 U2 L2")
-    assert requests.retained_after(again)[-1].tolist() == ids_of(0, 1, 2, 3)
-    assert requests.unlearned_after(again)[-1].size == 0
+    assert after(again).retained.tolist() == ids_of(0, 1, 2, 3)
+    assert after(again).unlearned is None
 
 
 def test_class_wise_unlearns_across_tasks():
@@ -106,7 +115,7 @@ def test_random_sample_takes_its_share_of_what_was_learned():
     assert stream == requests.random_sample(labels, [[0, 1], [2, 3], [4]], fraction=0.1, seed=3)
     assert sample != requests.random_sample(labels, [[0, 1], [2, 3], [4]], fraction=0.1, seed=4)[-1]
     whole = requests.random_sample(labels, [[0, 1]], fraction=1.0)
-    assert requests.retained_after(whole)[-1].size == 0
+    assert after(whole, labels).retained.size == 0
 
 
 def test_random_sample_draws_every_example_equally_often():
@@ -243,8 +252,6 @@ def test_malformed_json_names_the_place(case):
         (lambda: Request("learn", "a", [[1]]), ["'a'", "[[1]]", "flat list"]),
         (lambda: Request("learn", "a", [0.5]), ["'a'", "[0.5]"]),
         (lambda: Request("learn", "a", [2**31]), ["'a'", "2147483648", "32-bit"]),
-        (lambda: requests.bucket_size(-1), ["-1", "not be negative"]),
-        (lambda: requests.pad_ids(np.arange(70), 64), ["70 ids", "64", "128"]),
     ],
 )
 def test_bad_arguments(call, fragments):
@@ -252,17 +259,3 @@ def test_bad_arguments(call, fragments):
         call()
     for fragment in fragments:
         assert fragment in str(error.value)
-
-
-@given(st.integers(0, 10**6))
-def test_bucket_is_the_least_power_of_two(count):
-    bucket = requests.bucket_size(count)
-    assert bucket in [2**power for power in range(6, 31)]
-    assert bucket >= count and (bucket == 64 or bucket // 2 < count)
-
-
-@given(st.lists(st.integers(0, 99), max_size=64), st.integers(0, 5))
-def test_padding_follows_the_ids(ids, extra):
-    padded = requests.pad_ids(np.array(ids, np.int32), len(ids) + extra)
-    assert padded.dtype == np.int32
-    assert padded.tolist() == ids + [-1] * extra

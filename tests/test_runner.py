@@ -19,7 +19,6 @@ from rich.console import Console
 
 from experiments import course, plan, runner, serving, task_aware
 from experiments.config import ExperimentConfig
-from experiments.evaluation import Groups
 from experiments.folder import RunFolder
 from experiments.methods import Context, build
 from experiments.registry import METHODS
@@ -304,7 +303,7 @@ def test_the_stream_file_names_examples_of_the_whole_data_set(finished):
 def test_where_data_are_cached_is_no_part_of_a_run_and_where_they_come_from_is(tmp_path):
     dataset = data.subset(data.load("digits"), 20, seed=0)
     stream = requests.task_aware(dataset.train_labels, [[0], [1]], "L1")
-    scenario = plan.Scenario(dataset, stream, Groups({"all": tuple(range(10))}))
+    scenario = plan.Scenario(dataset, stream, requests.Groups({"all": tuple(range(10))}))
 
     def prepare(**options):
         config = ExperimentConfig(data=data.DataOptions(**options), run_dir=tmp_path / "run", cache_dir=tmp_path)

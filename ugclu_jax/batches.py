@@ -4,11 +4,13 @@ A draw is with replacement, so every batch is full unless its source is empty. U
 same global batch on every device and each keeps its own share of the rows: one device and eight compute the same step.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.buffer import Buffer, at_rows, balanced_weights, cumulative_weights, draw_rows, filled, sample_rows
+from ugclu_jax.buffer import Buffer, at_rows, filled, sample_rows
 from ugclu_jax.streaming import take
 from ugclu_jax.types import Array, Batch, Examples
 
@@ -96,13 +98,84 @@ def from_buffer(
     return at_rows(buffer, rows_of_buffer(rng_key, buffer, shape, axis_name=axis_name), targets)
 
 
+def balanced_weights(labels: Array, valid: Array, num_classes: int) -> Array:
+    """Weights for a class-balanced draw: `w_i = 1 / n_{y_i}`, n_c = number of valid rows of class c.
+
+    Each class that is present has total weight 1, spread evenly. For a draw from buffer and task together, concatenate
+    their labels, and `filled(buffer)` with the task's validity. Balanced batches are this library's choice.
+
+    Args:
+        labels: [R] int32 in 0 … C−1.
+        valid: [R] bool.
+        num_classes: C.
+
+    Returns:
+        [R] float32, 0 where not valid.
+
+    >>> balanced_weights(jnp.array([0, 1, 1, 1]), jnp.array([True, True, True, False]), 3).tolist()
+    [1.0, 0.5, 0.5, 0.0]
+    """
+    counts = jnp.zeros(num_classes, jnp.int32).at[labels].add(valid)
+    return jnp.where(valid, 1.0 / jnp.maximum(counts[labels], 1), 0.0).astype(jnp.float32)
+
+
+def cumulative_weights(weights: Array) -> Array:
+    """Running sums of weights scaled to a total of about 2**31, in integers.
+
+    A running sum of 100,000 floats of 32 bits would distort single weights by percents; integers add without error, and
+    a share of 10⁻⁶ is rounded by less than 0.1 %.
+
+    Args:
+        weights: [R] non-negative floats.
+
+    Returns:
+        [R] uint32 for `draw_rows`. A row of weight 0 adds 0; a row of positive weight adds at least 1.
+
+    >>> cumulative_weights(jnp.array([1.0, 0.0, 1.0])).tolist()
+    [1073741824, 1073741824, 2147483648]
+    """
+    total = jnp.sum(weights)
+    shares = weights / jnp.where(total > 0, total, 1.0)
+    steps = jnp.where(weights > 0, jnp.maximum(jnp.floor(shares * 2.0**31), 1.0), 0.0)
+    return jnp.cumsum(steps.astype(jnp.uint32), dtype=jnp.uint32)
+
+
+def draw_rows(rng_key: Array, cumulative: Array, shape: Sequence[int]) -> Array:
+    """Draw rows with probability in proportion to their weights, with replacement, by the inverse of the sums.
+
+    An integer u, uniform in 0 … total−1, falls to the first row whose running sum exceeds it, so a row of weight 0 is
+    never drawn, and no rounding of u can lead past the last row.
+
+    Args:
+        rng_key: of this draw.
+        cumulative: [R] uint32 from `cumulative_weights`: computed once, outside the scan that draws.
+        shape: of the result.
+
+    Returns:
+        int32 rows in 0 … R−1; meaningless, though in range, where all weights are 0.
+
+    Raises:
+        ValueError: `cumulative` not of uint32.
+
+    >>> draw_rows(jax.random.key(0), cumulative_weights(jnp.array([0.0, 1.0, 0.0])), (4,)).tolist()
+    [1, 1, 1, 1]
+    """
+    if cumulative.dtype != jnp.uint32:
+        raise ValueError(
+            f"cumulative has dtype {cumulative.dtype}; it must be uint32: pass the result of cumulative_weights"
+        )
+    draws = jax.random.randint(rng_key, shape, 0, cumulative[-1], jnp.uint32)
+    rows = jnp.searchsorted(cumulative, draws, side="right")
+    return jnp.minimum(rows, cumulative.shape[0] - 1).astype(jnp.int32)
+
+
 def mixed_weights(task: Examples, buffer: Buffer, num_classes: int) -> Array:
     """Cumulative row weights of the class-balanced union of buffer and task, for `from_mix`: once a request.
 
     Every class present has the same total weight, every example of a class the same share of it.
 
     Returns:
-        `[M + P]` uint32, see `buffer.cumulative_weights`.
+        `[M + P]` uint32, see `cumulative_weights`.
     """
     labels = jnp.concatenate([buffer.labels, task.labels[task.ids]])
     valid = jnp.concatenate([filled(buffer), valid_rows(task)])

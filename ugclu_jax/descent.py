@@ -39,7 +39,7 @@ from ugclu_jax.trees import global_norm
 from ugclu_jax.types import (
     EVALUATION_EXAMPLES,
     FORWARD_COST,
-    ONE_DEVICE_SILENTLY,
+    HERE,
     ApplyFn,
     Array,
     Batch,
@@ -140,7 +140,7 @@ def descend_request(
     hyper: Any,
     settings: StepSettings,
     gradient_evaluations: float,
-    where: Execution = ONE_DEVICE_SILENTLY,
+    where: Execution = HERE,
 ) -> tuple[Carry, ModelState, Info]:
     """`settings.steps` steps from the network of `at`, with a fresh optimizer.
 
@@ -289,7 +289,7 @@ def descent(
         task: Examples,
         buffer: Buffer,
         *,
-        where: Execution = ONE_DEVICE_SILENTLY,
+        where: Execution = HERE,
     ) -> tuple[MethodState, Info]:
         if num_classes is not None:
             check_num_classes(num_classes, apply_fn, state.params, state.model_state, task.inputs)

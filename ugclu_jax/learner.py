@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,11 @@ import numpy as np
 
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax.prediction import predict
+from ugclu_jax.programs import ONE_DEVICE, Layout, compiled_once
 from ugclu_jax.ranges import check_hyper
 from ugclu_jax.streaming import HostArray
 from ugclu_jax.types import (
-    ONE_DEVICE_SILENTLY,
+    HERE,
     AnyHyper,
     ApplyFn,
     Array,
@@ -27,7 +28,6 @@ from ugclu_jax.types import (
     ModelState,
     OnStep,
     Params,
-    PyTree,
     RequestKind,
     UpdateFn,
 )
@@ -38,37 +38,6 @@ class CLUState(NamedTuple):
 
     method: MethodState
     buffer: Buffer
-
-
-class Layout(NamedTuple):
-    """How a program lies on devices. The default is one device; `devices.layout` makes others."""
-
-    wrap: Callable[[Callable], Any] = jax.jit  # function -> what has `lower(*arguments).compile()`
-    place: Callable[[PyTree], PyTree] = lambda tree: tree  # before the call
-    collect: Callable[[PyTree], PyTree] = lambda tree: tree  # after it
-    axis_name: str | None = None  # that the wrapped function sees
-
-    def compiled(self, function: Callable, *placed: PyTree) -> Callable[..., PyTree]:
-        """The function compiled for arguments like these, which `place` has placed."""
-        return self.wrap(function).lower(*placed).compile()
-
-    def program(self, function: Callable) -> Callable[..., PyTree]:
-        """`function` laid out so, compiled once for arguments of the same structure, shapes and types."""
-        compiled: dict[tuple, Callable] = {}
-
-        def run(*arguments: PyTree) -> PyTree:
-            placed = self.place(arguments)
-            key = _signature(placed)
-            if key not in compiled:
-                compiled[key] = self.compiled(function, *placed)
-            return self.collect(compiled[key](*placed))
-
-        return run
-
-
-def _signature(arguments: PyTree) -> tuple:
-    leaves, structure = jax.tree.flatten(arguments)
-    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 class RequestCost(NamedTuple):
@@ -86,7 +55,7 @@ def apply_request(
     hyper: AnyHyper,
     task: Examples,
     *,
-    where: Execution = ONE_DEVICE_SILENTLY,
+    where: Execution = HERE,
 ) -> tuple[CLUState, Info]:
     """Serve one request: the method's update, the buffer's, and what the method's memories note of both.
 
@@ -134,9 +103,6 @@ RequestProgram = Callable[
 ]
 
 
-ONE_DEVICE = Layout()
-
-
 def request_program(layout: Layout = ONE_DEVICE, on_step: OnStep | None = None) -> RequestProgram:
     """Compile `apply_request` once for each update function and bucket size, and time it apart from its compilation.
 
@@ -158,7 +124,7 @@ def request_program(layout: Layout = ONE_DEVICE, on_step: OnStep | None = None) 
     >>> int(run(do_nothing(), "learn", jax.random.key(1), state, (), task)[0].buffer.count)
     1
     """
-    compiled: dict[tuple, Callable] = {}
+    find = compiled_once(layout.compile)
     where = Execution(layout.axis_name, on_step)
 
     def run(
@@ -169,13 +135,11 @@ def request_program(layout: Layout = ONE_DEVICE, on_step: OnStep | None = None) 
         # Python numbers become arrays of one type, so that 1 and 1.0 are one program.
         hyper = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), hyper)
         arguments = layout.place((rng_key, state, hyper, task))
-        key = (kind, update, method.memories, *_signature(arguments))
+        serve = functools.partial(apply_request, method, kind, where=where)
         start = time.perf_counter()
-        if key not in compiled:
-            serve = functools.partial(apply_request, method, kind, where=where)
-            compiled[key] = layout.compiled(serve, *arguments)
+        program = find((kind, update, method.memories), serve, *arguments)
         ready = time.perf_counter()
-        new_state, info = layout.collect(jax.block_until_ready(compiled[key](*arguments)))
+        new_state, info = layout.collect(jax.block_until_ready(program(*arguments)))
         return new_state, info, RequestCost(time.perf_counter() - ready, ready - start)
 
     return run

@@ -142,7 +142,7 @@ class Execution(NamedTuple):
     on_step: OnStep | None = None  # progress function; it makes the program leave the device, without it nothing does
 
 
-ONE_DEVICE_SILENTLY = Execution()
+HERE = Execution()
 
 
 class UpdateFn(Protocol):
@@ -161,7 +161,7 @@ class UpdateFn(Protocol):
         task: Examples,
         buffer: Buffer,
         *,
-        where: Execution = ONE_DEVICE_SILENTLY,
+        where: Execution = HERE,
     ) -> tuple[MethodState, Info]:
         """Serve the request.
 

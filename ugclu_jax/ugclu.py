@@ -24,7 +24,7 @@ from ugclu_jax.streaming import take
 from ugclu_jax.types import (
     EVALUATION_EXAMPLES,
     FORWARD_COST,
-    ONE_DEVICE_SILENTLY,
+    HERE,
     ApplyFn,
     Array,
     Batch,
@@ -308,7 +308,7 @@ def _update(apply_fn: ApplyFn, num_classes: int, kind: RequestKind, settings: UG
         task: Examples,
         buffer: Buffer,
         *,
-        where: Execution = ONE_DEVICE_SILENTLY,
+        where: Execution = HERE,
     ) -> tuple[MethodState, Info]:
         check_num_classes(num_classes, apply_fn, state.params, state.model_state, task.inputs)
         saliency_key, loop_key = jax.random.split(rng_key)

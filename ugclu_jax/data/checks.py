@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from ugclu_jax.types import FIRST_TEST_ID
+from ugclu_jax.examples import FIRST_TEST_ID
 
 
 def refuse_name(kind: str, name: str, valid: Iterable[str]) -> NoReturn:

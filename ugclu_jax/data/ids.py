@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from ugclu_jax.types import FIRST_TEST_ID
+from ugclu_jax.examples import FIRST_TEST_ID
 
 Split = Literal["train", "test"]
 

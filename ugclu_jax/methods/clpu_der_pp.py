@@ -43,7 +43,7 @@ from ugclu_jax.prediction import predict
 from ugclu_jax.stepping import Carry, DescentSettings, StepHyper
 from ugclu_jax.types import (
     FORWARD_COST,
-    ONE_DEVICE_SILENTLY,
+    HERE,
     ApplyFn,
     Array,
     Batch,
@@ -238,7 +238,7 @@ def clpu_der_pp(
         task: Examples,
         buffer: Buffer,
         *,
-        where: Execution = ONE_DEVICE_SILENTLY,
+        where: Execution = HERE,
     ) -> tuple[MethodState, Info]:
         check_num_classes(num_classes, apply_fn, state.params, state.model_state, task.inputs)
         init_key, isolated_key, merge_key = jax.random.split(rng_key, 3)
@@ -279,7 +279,7 @@ def clpu_der_pp(
         task: Examples,
         buffer: Buffer,
         *,
-        where: Execution = ONE_DEVICE_SILENTLY,
+        where: Execution = HERE,
     ) -> tuple[MethodState, Info]:
         init_key, merge_key = jax.random.split(rng_key)
         known = stored_logits(state.extra[NAME], buffer)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ugclu_jax.types import (
-    ONE_DEVICE_SILENTLY,
+    HERE,
     AnyHyper,
     Array,
     Buffer,
@@ -23,7 +23,7 @@ def _request(
     task: Examples,
     buffer: Buffer,
     *,
-    where: Execution = ONE_DEVICE_SILENTLY,
+    where: Execution = HERE,
 ) -> tuple[MethodState, Info]:
     return state, Info(mask_density=jax.tree.map(lambda _: jnp.zeros(()), state.params))
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ugclu_jax import oracle, retained
 from ugclu_jax.oracle import OracleSettings
 from ugclu_jax.types import (
-    ONE_DEVICE_SILENTLY,
+    HERE,
     AnyHyper,
     ApplyFn,
     Array,
@@ -54,7 +54,7 @@ def retrain(
         task: Examples,
         buffer: Buffer,
         *,
-        where: Execution = ONE_DEVICE_SILENTLY,
+        where: Execution = HERE,
     ) -> tuple[MethodState, Info]:
         examples = retained.retained_examples(state.extra[NAME], task)
         params, model_state = oracle.train_from_scratch(

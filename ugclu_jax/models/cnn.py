@@ -6,8 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ugclu_jax.models.conv import Lowering, conv_general_dilated
-from ugclu_jax.models.head import head_product
+from ugclu_jax.models.lowering import Lowering, conv_general_dilated, head_product
 from ugclu_jax.models.norm import BatchNorm
 from ugclu_jax.types import Array
 

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ugclu_jax.models.head import head_product
+from ugclu_jax.models.lowering import head_product
 from ugclu_jax.types import Array
 
 

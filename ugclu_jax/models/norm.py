@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from ugclu_jax.models.conv import Lowering, resolve
+from ugclu_jax.models.lowering import Lowering, resolve
 from ugclu_jax.types import Array
 
 Normalised = tuple[Array, Array, Array]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from ugclu_jax.models.conv import Lowering
+from ugclu_jax.models.lowering import Lowering
 from ugclu_jax.models.resnet import Stem
 from ugclu_jax.models.text_encoder import Pooling
 from ugclu_jax.models.transformer import Norm

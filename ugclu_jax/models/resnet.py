@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from ugclu_jax.models.conv import Lowering, conv_general_dilated
-from ugclu_jax.models.head import head_product
+from ugclu_jax.models.lowering import Lowering, conv_general_dilated, head_product
 from ugclu_jax.models.norm import BatchNorm
 from ugclu_jax.types import Array
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ugclu_jax.learner import ONE_DEVICE
+from ugclu_jax.programs import ONE_DEVICE
 from ugclu_jax.ranges import range_of
 from ugclu_jax.tuning.hypergradients import HyperGradient, Mode, hypergradient
 from ugclu_jax.tuning.objectives import Objective

@@ -17,9 +17,9 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ugclu_jax.models.chunks import map_chunks, sum_chunks
-from ugclu_jax.models.patches import Pads, Pair, output_size, patches, patches_matmul, spread_matmul
-from ugclu_jax.models.winograd import winograd, winograd_weight_gradient
+from ugclu_jax.models.lowering.chunks import map_chunks, sum_chunks
+from ugclu_jax.models.lowering.patches import Pads, Pair, output_size, patches, patches_matmul, spread_matmul
+from ugclu_jax.models.lowering.winograd import winograd, winograd_weight_gradient
 from ugclu_jax.types import Array
 
 WINOGRAD_CHANNELS = 64

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.models.chunks import map_chunks, sum_chunks
-from ugclu_jax.models.patches import Pads, output_size, pad_image, taps
+from ugclu_jax.models.lowering.chunks import map_chunks, sum_chunks
+from ugclu_jax.models.lowering.patches import Pads, output_size, pad_image, taps
 from ugclu_jax.types import Array
 
 Matrix = tuple[tuple[float, ...], ...]

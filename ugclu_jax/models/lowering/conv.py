@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.models.fast_conv import fast_conv
-from ugclu_jax.models.patches import output_size, patches_matmul
+from ugclu_jax.models.lowering.fast_conv import fast_conv
+from ugclu_jax.models.lowering.patches import output_size, patches_matmul
 from ugclu_jax.types import Array
 
 Lowering = Literal["auto", "fast", "matmul", "native"]

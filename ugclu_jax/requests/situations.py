@@ -1,0 +1,157 @@
+"""What is retained, learned and unlearned after each request of a stream, and which test examples belong to it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ugclu_jax.requests.request import Request
+from ugclu_jax.requests.validate import Ledger
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is retained, learned and unlearned after one request, as ids; None where there is nothing."""
+
+    retained: np.ndarray
+    learned: np.ndarray | None
+    unlearned: np.ndarray | None  # all that is unlearned so far and was not learned again
+    test: np.ndarray  # test examples of the retained groups
+    unlearned_test: np.ndarray | None  # test examples of the groups of which nothing is retained any more
+    groups: Mapping[str, np.ndarray]  # test examples of every group learned so far
+    retained_groups: tuple[str, ...]
+    learned_at: Mapping[str, int]  # latest learning of each group
+    past_unlearned: Mapping[int, np.ndarray]  # what each unlearn request removed and is still removed
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The parts of the test split whose accuracies are averaged: tasks, or classes where no task is known."""
+
+    classes: Mapping[str, tuple[int, ...]]
+
+    def rows(self, name: str, labels: np.ndarray) -> np.ndarray:
+        """Rows whose label is one of the group's classes."""
+        return np.flatnonzero(np.isin(labels, self.classes[name]))
+
+
+def situations(
+    stream: Sequence[Request], train_labels: np.ndarray, test_labels: np.ndarray, num_classes: int, groups: Groups
+) -> list[Situation]:
+    """Book-keeping of a stream: the situation after each request.
+
+    Args:
+        stream: the requests.
+        train_labels: [N] integers in 0 … C−1, of the split whose rows the requests name.
+        test_labels: integers of the test split.
+        num_classes: C.
+        groups: the parts of the test split; a class of none of them is in no group.
+
+    Returns:
+        T situations, whose ids of training examples are sorted and int32.
+
+    Raises:
+        ValueError: a stream that `validate` refuses.
+
+    >>> stream = [Request("learn", "a", [0, 1]), Request("unlearn", "b", [1])]
+    >>> groups = Groups({"zero": (0,), "one": (1,)})
+    >>> first, second = situations(stream, np.array([0, 1]), np.array([1, 0, 1]), 2, groups)
+    >>> first.test.tolist(), first.unlearned
+    ([1, 0, 2], None)
+    >>> second.retained.tolist(), second.unlearned.tolist(), second.unlearned_test.tolist()
+    ([0], [1], [0, 2])
+    """
+    group_of_class = {c: name for name, classes in groups.classes.items() for c in classes}
+    group_of = np.array([group_of_class.get(c, "") for c in range(num_classes)])[np.asarray(train_labels)]
+    rows = {name: groups.rows(name, test_labels) for name in groups.classes}
+    ledger = Ledger(len(train_labels))
+    learned_at: dict[str, int] = {}
+    past: dict[int, np.ndarray] = {}
+    found = []
+    for index, request in enumerate(stream):
+        before = set(group_of[ledger.retained()])
+        ledger.enter(request)
+        if request.kind == "learn":
+            learned_at |= {name: index for name in set(group_of[request.ids]) - before}
+            past = {t: left for t, ids in past.items() if (left := np.setdiff1d(ids, request.ids)).size}
+        else:
+            past[index] = request.ids
+        retained, unlearned = ledger.retained(), ledger.unlearned()
+        present, seen = set(group_of[retained]), set(group_of[ledger.seen()])
+        retained_groups = tuple(name for name in groups.classes if name in present)
+        gone = [rows[name] for name in groups.classes if name in seen - present]
+        found.append(
+            Situation(
+                retained=retained,
+                learned=request.ids if request.kind == "learn" else None,
+                unlearned=unlearned if unlearned.size else None,
+                test=np.concatenate([rows[name] for name in retained_groups] or [np.zeros(0, int)]),
+                unlearned_test=np.concatenate(gone) if gone else None,
+                groups={name: rows[name] for name in groups.classes if name in seen},
+                retained_groups=retained_groups,
+                learned_at=dict(learned_at),
+                past_unlearned=dict(past),
+            )
+        )
+    return found
+
+
+def drawn(found: Sequence[Situation], num_train: int, num_test: int, limit: int) -> list[Situation]:
+    """The situations as they are measured on random examples: `limit` of each training set, `limit` test rows in all.
+
+    All examples stand in one random order and the first of each set are taken, so that two equal sets are measured on
+    equal examples, and what changes from one request to the next is the model.
+
+    Args:
+        found: from `situations`.
+        num_train, num_test: examples of the two splits.
+        limit: how many to draw, 1 or more.
+
+    Raises:
+        ValueError: a group has test rows and none of them is drawn.
+    """
+    rng = np.random.default_rng(0)
+    train_order, test_order = (rng.permutation(number) for number in (num_train, num_test))
+
+    def draw(ids: np.ndarray | None) -> np.ndarray | None:
+        return None if ids is None else np.sort(ids[np.argsort(train_order[ids])[:limit]])
+
+    def shared(rows: np.ndarray | None) -> np.ndarray | None:
+        return None if rows is None else rows[test_order[rows] < limit]
+
+    for each in found:
+        for name, rows in each.groups.items():
+            if len(rows) and not (test_order[rows] < limit).any():
+                raise ValueError(f"evaluation_examples is {limit}: none of them is a test example of {name}; give more")
+    return [
+        dataclasses.replace(
+            each,
+            **{name: draw(getattr(each, name)) for name in ("retained", "learned", "unlearned")},
+            **{name: shared(getattr(each, name)) for name in ("test", "unlearned_test")},
+            groups={name: shared(rows) for name, rows in each.groups.items()},
+            past_unlearned={t: draw(ids) for t, ids in each.past_unlearned.items()},
+        )
+        for each in found
+    ]
+
+
+def rows_of(situation: Situation) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the training and of the test split that a situation's metrics read."""
+    read = sides(situation).values()
+    train, test = ([ids for split, ids in read if split == wanted and ids is not None] for wanted in ("train", "test"))
+    return (
+        np.unique(np.concatenate([*train, *situation.past_unlearned.values()])),
+        np.unique(np.concatenate([*test, *situation.groups.values()])),
+    )
+
+
+def sides(situation: Situation) -> dict[str, tuple[str, np.ndarray | None]]:
+    """The five sets that a model and its oracles are compared on, each with its split and its rows there."""
+    return {
+        "retained": ("train", situation.retained),
+        "learned": ("train", situation.learned),
+        "unlearned": ("train", situation.unlearned),
+        "test": ("test", situation.test),
+        "unlearned_test": ("test", situation.unlearned_test),
+    }
