@@ -3,7 +3,7 @@
 Question: does descent on log-hyperparameters find settings that unlearn better on other seeds than random search does?
 
     python -m experiments.hypergradients                                               # embedded digits, 1 minute
-    python -m experiments.hypergradients --settings experiments/settings/compare/base.json    # Fashion-MNIST
+    python -m experiments.hypergradients --settings ugclu_jax/harness/settings/compare/base.json
 
 The stream is served up to its first unlearn request once a seed. That request is then a function of its
 hyperparameters; its objective is the distance to the oracle, KL on test inputs of what is retained plus KL on unlearned
@@ -37,13 +37,12 @@ import optax
 from rich.console import Console
 from rich.markup import escape
 
-from experiments.compare import SCENARIOS
-from experiments.config import ExperimentConfig, nearest, parse
-from experiments.folder import write
-from experiments.plan import Plan, RunFailed, load_dataset, prepare
-from experiments.registry import DECAY_RANGE, UG_CLU_RANGES, Range
-from experiments.search import shortened
-from experiments.serving import Run
+from ugclu_jax.harness.catalogue import DECAY_RANGE, UG_CLU_RANGES, Range
+from ugclu_jax.harness.config import ExperimentConfig, nearest, parse
+from ugclu_jax.harness.plan import Plan, RunFailed, load_dataset, prepare
+from ugclu_jax.harness.run_folder import write
+from ugclu_jax.harness.scenarios import SCENARIOS, shortened
+from ugclu_jax.harness.server import Run
 from ugclu_jax.learner import ONE_DEVICE, CLUState
 from ugclu_jax.oracle import DamagedCacheError
 from ugclu_jax.tuning import Problem, Tuned, TuningStep, hypergradient, kl_to_oracle, random, serve, sweep, tune

@@ -3,7 +3,7 @@
     python -m experiments.search --scenario class_wise --methods ug_clu salun --trials 8 --seeds 100
     python -m experiments.search --scenario class_wise --dataset fashion_mnist --trials 12 --seeds 100 --extras
 
-A trial draws the ranges that `experiments.methods` states for a method from a scrambled Sobol sequence, on a
+A trial draws the ranges that the catalogue has for a method from a scrambled Sobol sequence, on a
 logarithmic scale, and serves the stream up to its first unlearn request; the first trial is the settings file's own.
 Its score is the distance to the oracle, KL on test inputs of what is retained plus KL on unlearned inputs, averaged
 over the seeds. Test inputs are held out of the training split: the test split is never read. With `--extras`, weight
@@ -29,33 +29,20 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from experiments.compare import SCENARIOS
-from experiments.config import ExperimentConfig, load_json, merge, nearest, parse
-from experiments.folder import write
-from experiments.plan import RunFailed, load_dataset, prepare
-from experiments.registry import METHODS, REFERENCES, ranges_of, searched, split_name
-from experiments.serving import Run
 from ugclu_jax import metrics
+from ugclu_jax.harness.catalogue import METHODS, REFERENCES, ranges_of, searched, split_name
+from ugclu_jax.harness.config import ExperimentConfig, load_json, merge, nearest, parse
+from ugclu_jax.harness.plan import RunFailed, load_dataset, prepare
+from ugclu_jax.harness.run_folder import write
+from ugclu_jax.harness.scenarios import SCENARIOS, shortened
+from ugclu_jax.harness.server import Run
 from ugclu_jax.learner import CLUState
 from ugclu_jax.oracle import DamagedCacheError
-from ugclu_jax.requests import Stream
 from ugclu_jax.tuning import sobol
 from ugclu_jax.types import PyTree, RequestKind
 
 SOBOL_SEED = 0
 """Of the trials' points: the same for every method."""
-
-
-def shortened(stream: Stream) -> Stream:
-    """The stream up to its first unlearn request.
-
-    Raises:
-        ValueError: nothing is unlearned in it.
-    """
-    for index, request in enumerate(stream):
-        if request.kind == "unlearn":
-            return stream[: index + 1]
-    raise ValueError("the stream unlearns nothing, so there is no distance to search by; give one that does")
 
 
 class Search:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.evaluation import (
+from ugclu_jax.data.dataset import from_arrays
+from ugclu_jax.evaluation import (
     MIA_LEAST,
     Groups,
     Logits,
@@ -18,7 +19,6 @@ from experiments.evaluation import (
     rows_of,
     situations,
 )
-from ugclu_jax.data.dataset import from_arrays
 from ugclu_jax.requests import Request, task_aware, validate
 
 TRAIN_LABELS = np.array([0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3])

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from experiments.config import nearest
 from ugclu_jax.descent import DescentHyper, DescentSettings
+from ugclu_jax.harness.config import nearest
 from ugclu_jax.methods import (
     agem,
     bad_teacher,

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 from rich.markup import escape
 
-from experiments.plan import Diverged, Plan
-from experiments.registry import split_name
-from experiments.serving import Run
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import checkpoints, devices
+from ugclu_jax.harness.catalogue import split_name
+from ugclu_jax.harness.plan import Diverged, Plan
+from ugclu_jax.harness.server import Run
 from ugclu_jax.learner import CLUState, RequestCost
 from ugclu_jax.types import Info
 

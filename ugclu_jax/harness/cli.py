@@ -16,13 +16,14 @@ import jax
 from rich.console import Console
 from rich.markup import escape
 
-from experiments.config import C, parse
-from experiments.course import Stop, Stopped, run_streams
-from experiments.plan import Conclude, Plan, RunFailed, Scenario, load_dataset, prepare
-from experiments.serving import Run
 from experiments.tables import TABLE_WIDTH, request_table
 from ugclu_jax import checkpoints, devices, oracle
 from ugclu_jax.data.dataset import Dataset
+from ugclu_jax.harness.config import C, parse
+from ugclu_jax.harness.plan import Conclude, Plan, RunFailed, load_dataset, prepare
+from ugclu_jax.harness.scenarios import Scenario
+from ugclu_jax.harness.server import Run
+from ugclu_jax.harness.stream_run import Stop, Stopped, run_streams
 from ugclu_jax.streaming import reading
 
 

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.evaluation import Logits, measure_model, measure_oracles, rows_of
-from experiments.plan import Plan, RunFailed
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import devices, oracle
+from ugclu_jax.evaluation import Logits, measure_model, measure_oracles, rows_of
+from ugclu_jax.harness.plan import Plan, RunFailed
 from ugclu_jax.learner import ONE_DEVICE, CLUState, RequestCost, predict_program, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.requests import bucket_size, pad_ids

@@ -6,22 +6,23 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import jax
 from rich.console import Console
 
-from experiments.config import ExperimentConfig, to_dict
-from experiments.evaluation import Groups, Situation, drawn, situations
-from experiments.folder import RunFolder, check_writable
-from experiments.methods import Context, Entry, build
-from experiments.network import Network, make_network
-from experiments.progress import Progress
 from ugclu_jax import data, devices
 from ugclu_jax.data.cuts import hold_out, subset
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.devices import Devices
-from ugclu_jax.requests import Stream, bucket_size, to_json, validate
+from ugclu_jax.evaluation import Situation, drawn, situations
+from ugclu_jax.harness.budget import Context, Entry, build
+from ugclu_jax.harness.config import ExperimentConfig, to_dict
+from ugclu_jax.harness.network import Network, make_network
+from ugclu_jax.harness.progress import Progress
+from ugclu_jax.harness.run_folder import RunFolder, check_writable
+from ugclu_jax.harness.scenarios import Scenario
+from ugclu_jax.requests import bucket_size, to_json, validate
 
 VALIDATION_SEED = 20_250_515
 """Of the split of the training data under `--evaluate-on validation`."""
@@ -39,15 +40,6 @@ class RunFailed(Exception):
 
 class Diverged(RunFailed):
     """One method and seed cannot go on; the others can."""
-
-
-class Scenario(NamedTuple):
-    """What an experiment adds to the common configuration."""
-
-    dataset: Dataset
-    stream: Stream
-    groups: Groups
-    first_from_scratch: bool = False  # the first request is learned by training from scratch, to memorise it
 
 
 @dataclass(frozen=True)

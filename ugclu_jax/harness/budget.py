@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from experiments.config import ExperimentConfig, from_dict, merge, nearest
-from experiments.registry import LEARN_VARIANTS, REFERENCES, VARIANTS, serves, split_name
 from ugclu_jax import ugclu
 from ugclu_jax.descent import DescentHyper, DescentSettings
 from ugclu_jax.devices import check_batch_sizes
+from ugclu_jax.harness.catalogue import LEARN_VARIANTS, REFERENCES, VARIANTS, serves, split_name
+from ugclu_jax.harness.config import ExperimentConfig, from_dict, merge, nearest
 from ugclu_jax.learner import combine
 from ugclu_jax.methods import do_nothing, retrain
 from ugclu_jax.oracle import InitFn
