@@ -20,11 +20,12 @@ from rich.console import Console
 from ugclu_jax import checkpoints, data, requests
 from ugclu_jax.data import fashion_mnist
 from ugclu_jax.evaluation import Groups
-from ugclu_jax.harness import plan, scenarios, server, stream_run
+from ugclu_jax.harness import clock, oracles, plan, predictions, scenarios, server, stream_run
 from ugclu_jax.harness.budget import Context, build
 from ugclu_jax.harness.catalogue import METHODS
 from ugclu_jax.harness.cli import main
 from ugclu_jax.harness.config import ExperimentConfig
+from ugclu_jax.harness.run import start
 from ugclu_jax.harness.run_folder import RunFolder
 from ugclu_jax.types import Info
 
@@ -121,14 +122,14 @@ def test_an_evaluation_of_drawn_examples_measures_those_and_changes_nothing_else
 
 
 def test_an_evaluation_passes_over_what_it_reads_and_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "BATCHES_GATHERED", 2)
-    monkeypatch.setattr(server, "prediction_batch", lambda shape: 4)  # 40 rows: five chunks of 8
+    monkeypatch.setattr(predictions, "BATCHES_GATHERED", 2)
+    monkeypatch.setattr(predictions, "prediction_batch", lambda shape: 4)  # 40 rows: five chunks of 8
     dataset = data.subset(data.load("digits"), 20, seed=0)
     scenario = scenarios.task_aware(config := scenarios.TaskAwareConfig(run_dir=tmp_path, sequence="L1 L3"), dataset)
     prepared = plan.prepare("task_aware", config, scenario, Console(quiet=True), "the command")
-    own = server.Run(prepared)
-    network = own.fresh_state("ug_clu", 0).method[:2]
-    passed = []
+    run = start(prepared, clock.Clock())
+    network = run.server.fresh_state("ug_clu", 0).method[:2]
+    passed, own = [], run.predictions
     predict = own.predict
     monkeypatch.setattr(own, "predict", lambda *rest: passed.append(len(rest[2])) or predict(*rest))
     measured = own.measured_logits(0, *network)
@@ -145,18 +146,21 @@ def test_an_evaluation_passes_over_what_it_reads_and_nothing_else(tmp_path, monk
 
 
 def test_what_a_block_compiles_counts_as_compilation(monkeypatch):
-    own = SimpleNamespace(spent=Counter())
-    monkeypatch.setattr(server.time, "perf_counter", iter([100.0, 107.0]).__next__)
-    with server.Run.spending(own, "evaluation"):
-        for event in (*server.COMPILING, "/jax/core/compile/jaxpr_trace_duration"):
+    monkeypatch.setattr(clock.time, "perf_counter", iter([100.0, 107.0]).__next__)
+    with clock.Clock() as own, own.spending("evaluation"):
+        for event in (*clock.COMPILING, "/jax/core/compile/jaxpr_trace_duration"):
             jax.monitoring.record_event_duration_secs(event, 2.0)
     assert own.spent == {"evaluation": pytest.approx(3.0), "compilation": pytest.approx(4.0)}
 
 
 def test_jax_tells_what_it_compiles():
-    before = Counter(server._COMPILED)
-    jax.jit(lambda x: x + 0.125).lower(jax.ShapeDtypeStruct((3,), "float32")).compile()
-    assert set(server._COMPILED - before) == server.COMPILING
+    compile_one = jax.jit(lambda x: x + 0.125).lower(jax.ShapeDtypeStruct((3,), "float32")).compile
+    with clock.Clock() as own:
+        compile_one()
+    assert set(own.compiled) == clock.COMPILING
+    before = Counter(own.compiled)
+    compile_one()
+    assert own.compiled == before, "a clock that is left hears nothing more"
 
 
 @pytest.mark.usefixtures("collected")
@@ -201,7 +205,7 @@ def test_an_oracle_that_diverges_stops_the_run(cache, tmp_path, capsys, monkeypa
     def diverged(path, like, compute, **how):
         return jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), like), True
 
-    monkeypatch.setattr(server.oracle, "cached", diverged)
+    monkeypatch.setattr(oracles.oracle, "cached", diverged)
     assert run(*SMALL, "--sequence", "L1", "--run-dir", str(tmp_path / "run"), "--cache-dir", cache) == 1
     message = capsys.readouterr().err
     assert "training from scratch on 60 examples diverged" in message and "--oracle.learning-rate" in message
@@ -212,11 +216,11 @@ def info_of(**fields: list) -> Info:
 
 
 def test_the_first_step_that_is_not_finite_is_named():
-    asked = SimpleNamespace(kind="unlearn", name="U2")
-    planned = SimpleNamespace(scenario=SimpleNamespace(stream=[asked, asked]), resume_command="the command")
+    step = SimpleNamespace(index=1, request=SimpleNamespace(kind="unlearn", name="U2"))
+    planned = SimpleNamespace(resume_command="the command")
     fine = info_of(task_losses=[1.0, 2.0], remain_losses=[[1.0], [0.0]], displacement_norms=[0.1, 0.2])
-    stream_run.check_finite(planned, "ug_clu", 0, 1, fine)
-    stream_run.check_finite(planned, "do_nothing", 0, 1, info_of())
+    stream_run.check_finite(planned, "ug_clu", 0, step, fine)
+    stream_run.check_finite(planned, "do_nothing", 0, step, info_of())
     cases = [
         ({"task_losses": [1.0, np.nan]}, "task losses became non-finite at outer step 2 of request 2"),
         ({"task_losses": [1.0, np.nan], "remain_losses": [[1.0, np.inf], [1.0, 1.0]]}, "remain losses .* step 1 "),
@@ -224,18 +228,18 @@ def test_the_first_step_that_is_not_finite_is_named():
     ]
     for fields, message in cases:
         with pytest.raises(plan.RunFailed, match=message):
-            stream_run.check_finite(planned, "ug_clu", 0, 1, info_of(**fields))
+            stream_run.check_finite(planned, "ug_clu", 0, step, info_of(**fields))
     with pytest.raises(
         plan.RunFailed, match=r"Lower the rates under references\.finetune_remain\.hyper of .*\n  the command"
     ):
-        stream_run.check_finite(planned, "finetune_remain", 0, 1, info_of(remain_losses=[[np.nan]]))
+        stream_run.check_finite(planned, "finetune_remain", 0, step, info_of(remain_losses=[[np.nan]]))
 
 
 def test_an_interrupt_says_how_to_resume(cache, tmp_path, monkeypatch, capsys):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(server.Run, "serve", interrupt)
+    monkeypatch.setattr(server.Server, "serve", interrupt)
     monkeypatch.chdir(tmp_path)
     assert run("--smoke", "--cache-dir", cache) == 130
     (made,) = (tmp_path / "runs").iterdir()

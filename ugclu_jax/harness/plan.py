@@ -1,12 +1,13 @@
 """What a run is made of, checked and made before work starts: data, stream, network, methods, folder."""
 
+import functools
 import hashlib
 import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import jax
 from rich.console import Console
@@ -22,7 +23,7 @@ from ugclu_jax.harness.network import Network, make_network
 from ugclu_jax.harness.progress import Progress
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
 from ugclu_jax.harness.scenarios import Scenario
-from ugclu_jax.requests import bucket_size, to_json, validate
+from ugclu_jax.requests import Request, bucket_size, to_json, validate
 
 VALIDATION_SEED = 20_250_515
 """Of the split of the training data under `--evaluate-on validation`."""
@@ -40,6 +41,15 @@ class RunFailed(Exception):
 
 class Diverged(RunFailed):
     """One method and seed cannot go on; the others can."""
+
+
+class Step(NamedTuple):
+    """A request of the stream, and how the examples stand after it."""
+
+    index: int
+    request: Request
+    situation: Situation
+    measured: Situation  # its part that is evaluated
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,12 @@ class Plan:
     progress: Progress
     console: Console
     resume_command: str
+
+    @functools.cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The requests in order."""
+        parts = zip(self.scenario.stream, self.situations, self.measured, strict=True)
+        return tuple(Step(index, *part) for index, part in enumerate(parts))
 
 
 Conclude = Callable[[Plan, list[dict[str, Any]]], None]
