@@ -17,21 +17,14 @@ import sys
 from rich.console import Console
 from rich.markup import escape
 
-from experiments import class_wise, random_sample, task_aware
 from experiments.comparison import compare, comparison_table, comparison_text, picture
-from experiments.config import EXPERIMENTS, nearest
-from experiments.folder import write
-from experiments.plan import Plan
-from experiments.registry import METHODS, serves, split_name
-from experiments.runner import main
 from experiments.tables import Line
-
-SCENARIOS = {
-    "task_aware": (task_aware.TaskAwareConfig, task_aware.build_scenario),
-    "class_wise": (class_wise.ClassWiseConfig, class_wise.build_scenario),
-    "random_sample": (random_sample.RandomSampleConfig, random_sample.build_scenario),
-}
-assert set(SCENARIOS) == set(EXPERIMENTS)
+from ugclu_jax.harness.catalogue import METHODS, serves, split_name
+from ugclu_jax.harness.cli import main
+from ugclu_jax.harness.config import nearest
+from ugclu_jax.harness.plan import Plan
+from ugclu_jax.harness.run_folder import write
+from ugclu_jax.harness.scenarios import SCENARIOS
 
 
 def conclude(plan: Plan, lines: list[Line]) -> None:

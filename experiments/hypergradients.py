@@ -3,7 +3,7 @@
 Question: does descent on log-hyperparameters find settings that unlearn better on other seeds than random search does?
 
     python -m experiments.hypergradients                                               # embedded digits, 1 minute
-    python -m experiments.hypergradients --settings experiments/settings/compare/base.json    # Fashion-MNIST
+    python -m experiments.hypergradients --settings ugclu_jax/harness/settings/compare/base.json
 
 The stream is served up to its first unlearn request once a seed. That request is then a function of its
 hyperparameters; its objective is the distance to the oracle, KL on test inputs of what is retained plus KL on unlearned
@@ -37,13 +37,13 @@ import optax
 from rich.console import Console
 from rich.markup import escape
 
-from experiments.compare import SCENARIOS
-from experiments.config import ExperimentConfig, nearest, parse
-from experiments.folder import write
-from experiments.plan import Plan, RunFailed, load_dataset, prepare
-from experiments.registry import DECAY_RANGE, UG_CLU_RANGES, Range
-from experiments.search import shortened
-from experiments.serving import Run
+from ugclu_jax.harness.catalogue import DECAY_RANGE, UG_CLU_RANGES, Range
+from ugclu_jax.harness.clock import Clock
+from ugclu_jax.harness.config import ExperimentConfig, nearest, parse
+from ugclu_jax.harness.plan import Plan, RunFailed, load_dataset, prepare
+from ugclu_jax.harness.run import Run, start
+from ugclu_jax.harness.run_folder import write
+from ugclu_jax.harness.scenarios import SCENARIOS, shortened
 from ugclu_jax.learner import CLUState
 from ugclu_jax.oracle import DamagedCacheError
 from ugclu_jax.programs import ONE_DEVICE
@@ -88,14 +88,14 @@ class Study:
 
     def __init__(self, run: Run) -> None:
         self.run, self.plan = run, run.plan
-        self.last = len(run.plan.scenario.stream) - 1
+        *self.learning, self.last = run.plan.steps
         entry = run.plan.entries["ug_clu"]
         self.method, self.hyper = entry.method, {"unlearn": entry.hyper["unlearn"]}
-        asked, situation = run.plan.scenario.stream[self.last], run.plan.measured[self.last]
-        self.tasks = (run.examples(asked.ids),)
+        situation = self.last.measured
+        self.tasks = (run.data.examples(self.last.request.ids),)
         kl = kl_to_oracle(run.plan.network.apply_fn)
         self.objective = lambda state, reference: kl(state, reference[0]) + kl(state, reference[1])
-        logits = run.oracle_record(self.last).logits
+        logits = run.oracles.after(self.last).logits
         dataset = run.plan.scenario.dataset
         rng = np.random.default_rng(0)
         sides: tuple[list, list] = ([], [])
@@ -113,10 +113,10 @@ class Study:
         """One a seed: the state after all learn requests."""
         found = []
         for seed in seeds:
-            state: CLUState = self.run.fresh_state("ug_clu", seed)
-            for request in range(self.last):
-                state = self.run.apply("ug_clu", seed, request, state)[0]
-            key = jax.random.fold_in(jax.random.key(seed), self.last)
+            state: CLUState = self.run.server.fresh_state("ug_clu", seed)
+            for step in self.learning:
+                state = self.run.server.apply("ug_clu", seed, step, state).state
+            key = jax.random.fold_in(jax.random.key(seed), self.last.index)
             found.append(Problem(state, key[None], self.tasks, reference))
         return found
 
@@ -365,9 +365,13 @@ def run(arguments: list[str]) -> int:
         errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     try:
-        with plan.lock or nullcontext(), plan.progress:
+        with plan.lock or nullcontext(), plan.progress, Clock() as clock:
             found = conduct(
-                Run(plan), [f"unlearn.{name}" for name in known.names], known.tuning_seeds, known.steps, known.rate
+                start(plan, clock),
+                [f"unlearn.{name}" for name in known.names],
+                known.tuning_seeds,
+                known.steps,
+                known.rate,
             )
     except (RunFailed, DamagedCacheError, OSError) as error:
         errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -3,7 +3,7 @@
     python -m experiments.search --scenario class_wise --methods ug_clu salun --trials 8 --seeds 100
     python -m experiments.search --scenario class_wise --dataset fashion_mnist --trials 12 --seeds 100 --extras
 
-A trial draws the ranges that `experiments.registry` states for a method from a scrambled Sobol sequence, on a
+A trial draws the ranges that the catalogue has for a method from a scrambled Sobol sequence, on a
 logarithmic scale, and serves the stream up to its first unlearn request; the first trial is the settings file's own.
 Its score is the distance to the oracle, KL on test inputs of what is retained plus KL on unlearned inputs, averaged
 over the seeds. Test inputs are held out of the training split: the test split is never read. With `--extras`, weight
@@ -29,16 +29,16 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from experiments.compare import SCENARIOS
-from experiments.config import ExperimentConfig, load_json, merge, nearest, parse
-from experiments.folder import write
-from experiments.plan import RunFailed, load_dataset, prepare
-from experiments.registry import METHODS, entry_of, ranges_of, searched, split_name
-from experiments.serving import Run
 from ugclu_jax import metrics
+from ugclu_jax.harness.catalogue import METHODS, entry_of, ranges_of, searched, split_name
+from ugclu_jax.harness.clock import Clock
+from ugclu_jax.harness.config import ExperimentConfig, load_json, merge, nearest, parse
+from ugclu_jax.harness.plan import RunFailed, load_dataset, prepare
+from ugclu_jax.harness.run import Run, start
+from ugclu_jax.harness.run_folder import write
+from ugclu_jax.harness.scenarios import SCENARIOS, shortened
 from ugclu_jax.learner import CLUState
 from ugclu_jax.oracle import DamagedCacheError
-from ugclu_jax.requests import Stream
 from ugclu_jax.tuning import sobol
 from ugclu_jax.types import PyTree, RequestKind
 
@@ -46,36 +46,24 @@ SOBOL_SEED = 0
 """Of the trials' points: the same for every method."""
 
 
-def shortened(stream: Stream) -> Stream:
-    """The stream up to its first unlearn request.
-
-    Raises:
-        ValueError: nothing is unlearned in it.
-    """
-    for index, request in enumerate(stream):
-        if request.kind == "unlearn":
-            return stream[: index + 1]
-    raise ValueError("the stream unlearns nothing, so there is no distance to search by; give one that does")
-
-
 class Search:
     """Scores of a plan's methods at other hyperparameters than their own."""
 
     def __init__(self, run: Run) -> None:
         self.run, self.plan = run, run.plan
-        self.last = len(run.plan.scenario.stream) - 1
-        self.situation = run.plan.measured[self.last]
+        *self.learning, self.last = run.plan.steps
+        self.situation = self.last.measured
         # Only what the score reads: a trial passes over no other training input.
-        self.unlearned_inputs = run.placed(run.plan.scenario.dataset.train_inputs[self.situation.unlearned])
+        self.unlearned_inputs = run.data.placed(run.plan.scenario.dataset.train_inputs[self.situation.unlearned])
         self.learned: dict[tuple[str, int], CLUState] = {}
 
-    def before_unlearning(self, method: str, seed: int, hyper: PyTree, *, keep: bool) -> CLUState:
+    def before_unlearning(self, method: str, seed: int, hyper: dict[RequestKind, PyTree], *, keep: bool) -> CLUState:
         """The state after all learn requests; kept where no trial changes how the method learns."""
         if (method, seed) in self.learned:
             return self.learned[method, seed]
-        state = self.run.fresh_state(method, seed)
-        for request in range(self.last):
-            state = self.run.apply(method, seed, request, state, hyper)[0]
+        state = self.run.server.fresh_state(method, seed)
+        for step in self.learning:
+            state = self.run.server.apply(method, seed, step, state, hyper).state
         if keep:
             self.learned[method, seed] = state
         return state
@@ -86,23 +74,23 @@ class Search:
         hyper |= {kind: dataclasses.replace(hyper[kind], **point) for kind in kinds}
         distances = []
         for seed in self.plan.config.seeds:
-            state = self.before_unlearning(method, seed, hyper["learn"], keep="learn" not in kinds)
-            state = self.run.apply(method, seed, self.last, state, hyper["unlearn"])[0]
+            state = self.before_unlearning(method, seed, hyper, keep="learn" not in kinds)
+            state = self.run.server.apply(method, seed, self.last, state, hyper).state
             distances.append(self.distance(state))
         return float(np.mean(distances))
 
     def distance(self, state: CLUState) -> float:
         """KL to the oracles on retained test inputs plus that on unlearned ones; infinite for outputs not finite."""
-        oracles = self.run.oracle_record(self.last).logits
+        oracles = self.run.oracles.after(self.last).logits
         total = 0.0
         for inputs, rows, theirs in (
-            (self.run.test_inputs, self.situation.test, oracles.test),
+            (self.run.data.test_inputs, self.situation.test, oracles.test),
             (self.unlearned_inputs, self.situation.unlearned, oracles.train),
         ):
-            logits = np.asarray(self.run.predict(state.method.params, state.method.model_state, inputs))
+            logits = np.asarray(self.run.predictions.predict(state.method.params, state.method.model_state, inputs))
             if not np.isfinite(logits).all():
                 return math.inf
-            own = logits[rows] if inputs is self.run.test_inputs else logits
+            own = logits[rows] if inputs is self.run.data.test_inputs else logits
             total += metrics.oracle_divergence(theirs[:, rows], own)
         return total
 
@@ -176,8 +164,8 @@ def run(arguments: list[str]) -> int:
         errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     try:
-        with plan.lock or nullcontext(), plan.progress:
-            found = search(Run(plan), plan.folder.path, known.trials, known.extras, console)
+        with plan.lock or nullcontext(), plan.progress, Clock() as clock:
+            found = search(start(plan, clock), plan.folder.path, known.trials, known.extras, console)
     except (RunFailed, DamagedCacheError, OSError) as error:
         errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 1

@@ -8,7 +8,6 @@ Everything is computed in float64, so that what a machine's compiler rounds othe
 
 import argparse
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import importlib
@@ -230,36 +229,37 @@ SCENARIO_CASES: dict[str, dict] = {
 @contextlib.contextmanager
 def in_float64() -> Iterator[None]:
     """Networks of an experiment with parameters of float64, and the digest of the network in every line."""
-    from experiments import plan, serving
+    from ugclu_jax.harness import evaluator, plan
 
-    make_network, evaluate = plan.make_network, serving.Run.evaluate
+    make_network, line_of = plan.make_network, evaluator.Evaluator.line
 
     def made(*arguments: Any) -> Any:
         network = make_network(*arguments)
         double = lambda key: jax.tree.map(lambda x: x.astype(jnp.float64), network.init_fn(key))  # noqa: E731
         return network._replace(init_fn=double)
 
-    def evaluated(self: Any, method: str, seed: int, request: int, state: Any, *rest: Any) -> dict:
-        line = evaluate(self, method, seed, request, state, *rest)
-        return {**line, "params": projections(state.method.params), "digest": digest(state.method)}
+    def line(self: Any, method: str, seed: int, step: Any, served: Any, *rest: Any) -> dict:
+        network = served.state.method
+        found = line_of(self, method, seed, step, served, *rest)
+        return {**found, "params": projections(network.params), "digest": digest(network)}
 
-    plan.make_network, serving.Run.evaluate = made, evaluated
+    plan.make_network, evaluator.Evaluator.line = made, line
     try:
         yield
     finally:
-        plan.make_network, serving.Run.evaluate = make_network, evaluate
+        plan.make_network, evaluator.Evaluator.line = make_network, line_of
 
 
 def run_scenario(case: dict, methods: list[str] | None = None) -> list[dict]:
     """The lines of metrics of an experiment, without what a clock says."""
-    module = importlib.import_module(f"experiments.{case['experiment']}")
-    kind = next(v for v in vars(module).values() if dataclasses.is_dataclass(v) and v.__module__ == module.__name__)
-    from experiments.runner import main
+    from ugclu_jax.harness.cli import main
+    from ugclu_jax.harness.scenarios import SCENARIOS
 
+    experiment = SCENARIOS[case["experiment"]]
     with tempfile.TemporaryDirectory() as folder, in_float64():
         arguments = [*case["arguments"], "--run-dir", f"{folder}/run", "--cache-dir", f"{folder}/cache"]
         arguments += ["--methods", *(methods or case["methods"])]
-        code = main(kind, case["experiment"], "", module.build_scenario, arguments)
+        code = main(experiment.config, case["experiment"], "", experiment.build, arguments)
         assert code == 0, f"{case['experiment']} ended with exit code {code}"
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "timing"} for line in lines]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from experiments import compare as command
 from experiments.comparison import compare, comparison_table, comparison_text
-from experiments.registry import METHODS
+from ugclu_jax.harness.catalogue import METHODS
 
 pytestmark = [
     pytest.mark.usefixtures("compiled_once"),

@@ -12,8 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.class_wise import ClassWiseConfig
-from experiments.config import (
+from ugclu_jax import data
+from ugclu_jax.buffer import init as init_buffer
+from ugclu_jax.data import DataOptions
+from ugclu_jax.harness.budget import Context, budget, build
+from ugclu_jax.harness.catalogue import METHODS, split_name
+from ugclu_jax.harness.config import (
     EXPERIMENTS,
     SETTINGS,
     ExperimentConfig,
@@ -25,12 +29,7 @@ from experiments.config import (
     read_settings,
     to_dict,
 )
-from experiments.methods import Context, budget, build
-from experiments.registry import METHODS, split_name
-from experiments.task_aware import TaskAwareConfig
-from ugclu_jax import data
-from ugclu_jax.buffer import init as init_buffer
-from ugclu_jax.data import DataOptions
+from ugclu_jax.harness.scenarios import ClassWiseConfig, TaskAwareConfig
 from ugclu_jax.types import Examples, Hyper
 from ugclu_jax.ugclu import UGCLUSettings
 

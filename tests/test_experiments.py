@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
-from experiments import class_wise, random_sample, task_aware
-from experiments.runner import main
 from ugclu_jax import checkpoints
+from ugclu_jax.harness import scenarios
+from ugclu_jax.harness.cli import main
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--smoke", "--sequence", "L1 L2 U1"]
@@ -33,8 +33,7 @@ def cache(tmp_path_factory) -> Path:
 
 
 def run(arguments: list[str]) -> int:
-    description = task_aware.__doc__
-    return main(task_aware.TaskAwareConfig, "task_aware", description, task_aware.build_scenario, arguments)
+    return main(scenarios.TaskAwareConfig, "task_aware", "", scenarios.task_aware, arguments)
 
 
 def lines(folder: Path) -> list[dict]:
@@ -148,17 +147,17 @@ def test_killed_at_any_moment_and_resumed_it_ends_the_same(finished, tmp_path, c
 
 
 @pytest.mark.parametrize(
-    ("module", "kind", "extra"),
+    ("name", "extra"),
     [
-        (class_wise, class_wise.ClassWiseConfig, ["--tasks", "2", "--unlearn-classes", "1", "6"]),
-        (random_sample, random_sample.RandomSampleConfig, ["--tasks", "2"]),
-        (random_sample, random_sample.RandomSampleConfig, ["--tasks", "2", "--regime", "wrong_labels"]),
+        ("class_wise", ["--tasks", "2", "--unlearn-classes", "1", "6"]),
+        ("random_sample", ["--tasks", "2"]),
+        ("random_sample", ["--tasks", "2", "--regime", "wrong_labels"]),
     ],
 )
-def test_the_other_experiments(module, kind, extra, cache, tmp_path):
-    name = module.__name__.split(".")[1]
+def test_the_other_experiments(name, extra, cache, tmp_path):
     arguments = ["--smoke", *extra, "--run-dir", str(tmp_path / "run"), "--cache-dir", str(cache)]
-    assert main(kind, name, module.__doc__, module.build_scenario, arguments) == 0
+    kind, build = scenarios.SCENARIOS[name]
+    assert main(kind, name, "", build, arguments) == 0
     last = lines(tmp_path / "run")[-1]
     assert last["kind"] == "unlearn" and last["model"]["UA"] is not None and last["oracle"]["UA"] is not None
     if "wrong_labels" in extra:

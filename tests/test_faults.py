@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
-from experiments import runner, task_aware
-from experiments.folder import RunFolder
 from ugclu_jax import checkpoints, data
 from ugclu_jax.data.cuts import subset
+from ugclu_jax.harness import scenarios
+from ugclu_jax.harness.cli import main
+from ugclu_jax.harness.run_folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 pytestmark = [
@@ -31,8 +32,7 @@ FOLDERS = [("ug_clu", 0), ("der", 0)]
 
 
 def run(*arguments) -> int:
-    module = task_aware
-    return runner.main(module.TaskAwareConfig, "task_aware", module.__doc__, module.build_scenario, list(arguments))
+    return main(scenarios.TaskAwareConfig, "task_aware", "", scenarios.task_aware, list(arguments))
 
 
 def places(tmp_path, name):
@@ -60,7 +60,8 @@ def outcome(folder: Path):
 
 ZYGOTE = """
 import os, random, signal, sys, time
-from experiments import runner, task_aware as module  # imports only: no thread of XLA is there yet when it forks
+from ugclu_jax.harness import scenarios
+from ugclu_jax.harness.cli import main  # imports only: no thread of XLA is there yet when it forks
 moments, kills, arguments = random.Random(0), int(sys.argv[1]), sys.argv[2:]
 rounds = killed = 0
 longest = 6.0
@@ -71,7 +72,7 @@ while killed < kills:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1), os.dup2(null, 2)
         given = [*arguments[:-1], folder]
-        code = runner.main(module.TaskAwareConfig, "task_aware", "", module.build_scenario, given)
+        code = main(scenarios.TaskAwareConfig, "task_aware", "", scenarios.task_aware, given)
         os._exit(code)
     start, moment = time.monotonic(), moments.uniform(0.2, longest)
     status = None

@@ -9,16 +9,16 @@ import pytest
 from tensorflow_datasets.core import constants
 from test_text import write
 
-from experiments import class_wise, random_sample, task_aware
-from experiments.config import ExperimentConfig
-from experiments.network import describe
-from experiments.runner import main
+from ugclu_jax.harness.cli import main
+from ugclu_jax.harness.config import ExperimentConfig
+from ugclu_jax.harness.network import describe
+from ugclu_jax.harness.scenarios import SCENARIOS
 from ugclu_jax.models.options import ModelOptions
 
 EXPERIMENTS = {
-    "task_aware": (task_aware, task_aware.TaskAwareConfig, ["--sequence", "L1 L2 U1"]),
-    "class_wise": (class_wise, class_wise.ClassWiseConfig, ["--unlearn-classes", "0"]),
-    "random_sample": (random_sample, random_sample.RandomSampleConfig, []),
+    "task_aware": ["--sequence", "L1 L2 U1"],
+    "class_wise": ["--unlearn-classes", "0"],
+    "random_sample": [],
 }
 SETTINGS = {
     "cifar10": ["--model", "resnet18", "--tasks", "2"],
@@ -54,7 +54,7 @@ def test_runs_at_smoke_size(dataset, experiment, folders, caches, tmp_path, monk
     if dataset in MAKERS:
         archives.trust(monkeypatch, dataset, folders[dataset])
         archives.small_tiny_imagenet(monkeypatch)
-    module, kind, arguments = EXPERIMENTS[experiment]
+    kind, build = SCENARIOS[experiment]
     places = {
         "--data.directory": folders[dataset],
         "--data.cache-dir": caches / "data",
@@ -62,8 +62,8 @@ def test_runs_at_smoke_size(dataset, experiment, folders, caches, tmp_path, monk
         "--run-dir": tmp_path / "run",
     }
     flags = [str(part) for place in places.items() for part in place]
-    command = ["--smoke", "--dataset", dataset, *SETTINGS[dataset], *arguments, *flags]
-    assert main(kind, experiment, module.__doc__, module.build_scenario, command) == 0
+    command = ["--smoke", "--dataset", dataset, *SETTINGS[dataset], *EXPERIMENTS[experiment], *flags]
+    assert main(kind, experiment, "", build, command) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["kind"] == "unlearn"
     for line in lines:

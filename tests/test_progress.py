@@ -5,8 +5,8 @@ import io
 import numpy as np
 from rich.console import Console
 
-from experiments.progress import Progress
 from ugclu_jax.descent import Report
+from ugclu_jax.harness.progress import Progress
 from ugclu_jax.ugclu import StepInfo
 
 

@@ -17,13 +17,16 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 from rich.console import Console
 
-from experiments import course, plan, runner, serving, task_aware
-from experiments.config import ExperimentConfig
-from experiments.folder import RunFolder
-from experiments.methods import Context, build
-from experiments.registry import METHODS
 from ugclu_jax import checkpoints, data, requests
 from ugclu_jax.data import fashion_mnist
+from ugclu_jax.evaluation import Groups
+from ugclu_jax.harness import clock, oracles, plan, predictions, scenarios, server, stream_run
+from ugclu_jax.harness.budget import Context, build
+from ugclu_jax.harness.catalogue import METHODS
+from ugclu_jax.harness.cli import main
+from ugclu_jax.harness.config import ExperimentConfig
+from ugclu_jax.harness.run import start
+from ugclu_jax.harness.run_folder import RunFolder
 from ugclu_jax.types import Info
 
 # Where a load fails, Orbax leaves a closed event loop to the garbage collector, which pytest would report: here, and
@@ -44,8 +47,7 @@ def collected() -> Iterator[None]:
 
 
 def run(*arguments: str) -> int:
-    module = task_aware
-    return runner.main(module.TaskAwareConfig, "task_aware", module.__doc__, module.build_scenario, list(arguments))
+    return main(scenarios.TaskAwareConfig, "task_aware", "", scenarios.task_aware, list(arguments))
 
 
 def lines_of(path: Path) -> list[dict]:
@@ -120,16 +122,14 @@ def test_an_evaluation_of_drawn_examples_measures_those_and_changes_nothing_else
 
 
 def test_an_evaluation_passes_over_what_it_reads_and_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setattr(serving, "BATCHES_GATHERED", 2)
-    monkeypatch.setattr(serving, "prediction_batch", lambda shape: 4)  # 40 rows: five chunks of 8
+    monkeypatch.setattr(predictions, "BATCHES_GATHERED", 2)
+    monkeypatch.setattr(predictions, "prediction_batch", lambda shape: 4)  # 40 rows: five chunks of 8
     dataset = data.subset(data.load("digits"), 20, seed=0)
-    scenario = task_aware.build_scenario(
-        config := task_aware.TaskAwareConfig(run_dir=tmp_path, sequence="L1 L3"), dataset
-    )
+    scenario = scenarios.task_aware(config := scenarios.TaskAwareConfig(run_dir=tmp_path, sequence="L1 L3"), dataset)
     prepared = plan.prepare("task_aware", config, scenario, Console(quiet=True), "the command")
-    own = serving.Run(prepared)
-    network = own.fresh_state("ug_clu", 0).method[:2]
-    passed = []
+    run = start(prepared, clock.Clock())
+    network = run.server.fresh_state("ug_clu", 0).method[:2]
+    passed, own = [], run.predictions
     predict = own.predict
     monkeypatch.setattr(own, "predict", lambda *rest: passed.append(len(rest[2])) or predict(*rest))
     measured = own.measured_logits(0, *network)
@@ -146,18 +146,21 @@ def test_an_evaluation_passes_over_what_it_reads_and_nothing_else(tmp_path, monk
 
 
 def test_what_a_block_compiles_counts_as_compilation(monkeypatch):
-    own = SimpleNamespace(spent=Counter())
-    monkeypatch.setattr(serving.time, "perf_counter", iter([100.0, 107.0]).__next__)
-    with serving.Run.spending(own, "evaluation"):
-        for event in (*serving.COMPILING, "/jax/core/compile/jaxpr_trace_duration"):
+    monkeypatch.setattr(clock.time, "perf_counter", iter([100.0, 107.0]).__next__)
+    with clock.Clock() as own, own.spending("evaluation"):
+        for event in (*clock.COMPILING, "/jax/core/compile/jaxpr_trace_duration"):
             jax.monitoring.record_event_duration_secs(event, 2.0)
     assert own.spent == {"evaluation": pytest.approx(3.0), "compilation": pytest.approx(4.0)}
 
 
 def test_jax_tells_what_it_compiles():
-    before = Counter(serving._COMPILED)
-    jax.jit(lambda x: x + 0.125).lower(jax.ShapeDtypeStruct((3,), "float32")).compile()
-    assert set(serving._COMPILED - before) == serving.COMPILING
+    compile_one = jax.jit(lambda x: x + 0.125).lower(jax.ShapeDtypeStruct((3,), "float32")).compile
+    with clock.Clock() as own:
+        compile_one()
+    assert set(own.compiled) == clock.COMPILING
+    before = Counter(own.compiled)
+    compile_one()
+    assert own.compiled == before, "a clock that is left hears nothing more"
 
 
 @pytest.mark.usefixtures("collected")
@@ -202,7 +205,7 @@ def test_an_oracle_that_diverges_stops_the_run(cache, tmp_path, capsys, monkeypa
     def diverged(path, like, compute, **how):
         return jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), like), True
 
-    monkeypatch.setattr(serving.oracle, "cached", diverged)
+    monkeypatch.setattr(oracles.oracle, "cached", diverged)
     assert run(*SMALL, "--sequence", "L1", "--run-dir", str(tmp_path / "run"), "--cache-dir", cache) == 1
     message = capsys.readouterr().err
     assert "training from scratch on 60 examples diverged" in message and "--oracle.learning-rate" in message
@@ -213,11 +216,11 @@ def info_of(**fields: list) -> Info:
 
 
 def test_the_first_step_that_is_not_finite_is_named():
-    asked = SimpleNamespace(kind="unlearn", name="U2")
-    planned = SimpleNamespace(scenario=SimpleNamespace(stream=[asked, asked]), resume_command="the command")
+    step = SimpleNamespace(index=1, request=SimpleNamespace(kind="unlearn", name="U2"))
+    planned = SimpleNamespace(resume_command="the command")
     fine = info_of(task_losses=[1.0, 2.0], remain_losses=[[1.0], [0.0]], displacement_norms=[0.1, 0.2])
-    course.check_finite(planned, "ug_clu", 0, 1, fine)
-    course.check_finite(planned, "do_nothing", 0, 1, info_of())
+    stream_run.check_finite(planned, "ug_clu", 0, step, fine)
+    stream_run.check_finite(planned, "do_nothing", 0, step, info_of())
     cases = [
         ({"task_losses": [1.0, np.nan]}, "task losses became non-finite at outer step 2 of request 2"),
         ({"task_losses": [1.0, np.nan], "remain_losses": [[1.0, np.inf], [1.0, 1.0]]}, "remain losses .* step 1 "),
@@ -225,18 +228,18 @@ def test_the_first_step_that_is_not_finite_is_named():
     ]
     for fields, message in cases:
         with pytest.raises(plan.RunFailed, match=message):
-            course.check_finite(planned, "ug_clu", 0, 1, info_of(**fields))
+            stream_run.check_finite(planned, "ug_clu", 0, step, info_of(**fields))
     with pytest.raises(
         plan.RunFailed, match=r"Lower the rates under references\.finetune_remain\.hyper of .*\n  the command"
     ):
-        course.check_finite(planned, "finetune_remain", 0, 1, info_of(remain_losses=[[np.nan]]))
+        stream_run.check_finite(planned, "finetune_remain", 0, step, info_of(remain_losses=[[np.nan]]))
 
 
 def test_an_interrupt_says_how_to_resume(cache, tmp_path, monkeypatch, capsys):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(serving.Run, "serve", interrupt)
+    monkeypatch.setattr(server.Server, "serve", interrupt)
     monkeypatch.chdir(tmp_path)
     assert run("--smoke", "--cache-dir", cache) == 130
     (made,) = (tmp_path / "runs").iterdir()
@@ -303,7 +306,7 @@ def test_the_stream_file_names_examples_of_the_whole_data_set(finished):
 def test_where_data_are_cached_is_no_part_of_a_run_and_where_they_come_from_is(tmp_path):
     dataset = data.subset(data.load("digits"), 20, seed=0)
     stream = requests.task_aware(dataset.train_labels, [[0], [1]], "L1")
-    scenario = plan.Scenario(dataset, stream, requests.Groups({"all": tuple(range(10))}))
+    scenario = scenarios.Scenario(dataset, stream, Groups({"all": tuple(range(10))}))
 
     def prepare(**options):
         config = ExperimentConfig(data=data.DataOptions(**options), run_dir=tmp_path / "run", cache_dir=tmp_path)

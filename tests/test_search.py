@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from experiments import search as command
-from experiments.config import from_dict
-from experiments.registry import METHODS, ranges_of, searched
-from experiments.task_aware import TaskAwareConfig
+from ugclu_jax.harness.catalogue import METHODS, ranges_of, searched
+from ugclu_jax.harness.config import from_dict
+from ugclu_jax.harness.scenarios import TaskAwareConfig, shortened
 from ugclu_jax.requests import Request
 from ugclu_jax.tuning import sobol
 
@@ -45,9 +45,9 @@ def test_every_method_that_can_be_searched_has_ranges():
 
 def test_the_stream_ends_with_its_first_unlearn_request():
     learn, unlearn = Request("learn", "a", np.arange(2)), Request("unlearn", "b", np.arange(1))
-    assert command.shortened((learn, unlearn, learn)) == (learn, unlearn)
+    assert shortened((learn, unlearn, learn)) == (learn, unlearn)
     with pytest.raises(ValueError, match="the stream unlearns nothing"):
-        command.shortened((learn,))
+        shortened((learn,))
 
 
 def test_trials_are_scored_kept_and_resumed(tmp_path, capsys, monkeypatch):
@@ -105,7 +105,7 @@ def test_the_test_split_is_not_read(tmp_path, monkeypatch):
     plain = command.load_dataset
 
     def spoiled(config):
-        monkeypatch.setattr("experiments.plan.data.load", lambda *rest: blank(load(*rest)))
+        monkeypatch.setattr("ugclu_jax.harness.plan.data.load", lambda *rest: blank(load(*rest)))
         return plain(config)
 
     def blank(dataset):

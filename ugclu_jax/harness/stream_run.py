@@ -9,16 +9,17 @@ import jax
 import numpy as np
 from rich.markup import escape
 
-from experiments.plan import Diverged, Plan
-from experiments.registry import split_name
-from experiments.serving import Run
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import checkpoints, devices
-from ugclu_jax.learner import CLUState, RequestCost
+from ugclu_jax.harness.catalogue import split_name
+from ugclu_jax.harness.plan import Diverged, Plan, Step
+from ugclu_jax.harness.run import Run
+from ugclu_jax.harness.server import Served
+from ugclu_jax.learner import CLUState
 from ugclu_jax.types import Info
 
 
-def check_finite(plan: Plan, method: str, seed: int, request: int, info: Info) -> None:
+def check_finite(plan: Plan, method: str, seed: int, step: Step, info: Info) -> None:
     """Stop where a loss is not finite.
 
     Raises:
@@ -32,13 +33,13 @@ def check_finite(plan: Plan, method: str, seed: int, request: int, info: Info) -
     if not first:
         return
     name = min(first, key=first.__getitem__)
-    asked = plan.scenario.stream[request]
+    asked = step.request
     part = split_name(method)[0 if asked.kind == "learn" else 1]
     rates = f"--{asked.kind}.hyper.remain-learning-rate or --{asked.kind}.hyper.fast-learning-rate"
     if part != "ug_clu":
         rates = f"the rates under references.{part}.hyper of the settings file"
     raise Diverged(
-        f"{method}, seed {seed}: {name} became non-finite at outer step {first[name] + 1} of request {request + 1} "
+        f"{method}, seed {seed}: {name} became non-finite at outer step {first[name] + 1} of request {step.index + 1} "
         f"({asked.name}). The checkpoint of the request before is kept. Lower {rates} and start a new --run-dir; this "
         f"one resumes with:\n  {plan.resume_command}"
     )
@@ -59,45 +60,44 @@ Publish = Callable[[str, int, list[dict[str, Any]]], None]
 """Gets the lines so far of a method and seed."""
 
 
-class Course:
+class StreamRun:
     """One method and seed on its way through the stream; its checkpoints are written while it goes on."""
 
     def __init__(self, run: Run, method: str, seed: int, publish: Publish) -> None:
         self.run, self.method, self.seed, self.publish = run, method, seed, publish
         self.folder = run.plan.folder.checkpoints(method, seed)
-        self.like = self.state = run.fresh_state(method, seed)
+        self.like = self.state = run.server.fresh_state(method, seed)
         self.lines: list[dict[str, Any]] = []
         self.saving: checkpoints.Saving | None = None
-        with run.spending("checkpoints"):
+        with run.clock.spending("checkpoints"):
             restored = last_good(run.plan, self.folder, self.like)
             if restored is not None:
                 self.state, self.lines = restored.state, restored.metadata["lines"]
-                for request in range(restored.request + 1):  # what a kill may have left undone
-                    self.forget(request)
+                for step in run.plan.steps[: restored.request + 1]:  # what a kill may have left undone
+                    self.forget(step)
         publish(method, seed, self.lines)
 
-    def advance(self, request: int, served: tuple[CLUState, Info, RequestCost]) -> None:
+    def advance(self, step: Step, served: Served) -> None:
         """Measure what a request led to and begin its checkpoint.
 
         Raises:
-            Diverged: a loss is not finite; the course stays where it was.
+            Diverged: a loss is not finite; the run stays where it was.
             OSError: the checkpoint before this one could not be written.
         """
-        state, info, cost = served
-        run = self.run
-        check_finite(run.plan, self.method, self.seed, request, info)
-        line = run.evaluate(self.method, self.seed, request, state, info, cost, self.lines)
+        run, info = self.run, served.info
+        check_finite(run.plan, self.method, self.seed, step, info)
+        line = run.evaluator.line(self.method, self.seed, step, served, self.lines)
         fields = ("task_losses", "remain_losses", "fast_norms", "clipped", "displacement_norms")
         traces = {name: np.asarray(getattr(info, name)) for name in fields}
         if devices.is_first():
-            run.plan.folder.write_trace(self.method, self.seed, request, traces)
+            run.plan.folder.write_trace(self.method, self.seed, step.index, traces)
         self.finish()
-        self.state, self.lines = state, [*self.lines, line]
+        self.state, self.lines = served.state, [*self.lines, line]
         # The checkpoint carries the lines: whatever else a kill cuts short is rebuilt from it.
         metadata = {"configuration": run.plan.settings, "lines": self.lines}
-        with run.spending("checkpoints"):
-            self.saving = checkpoints.begin(self.folder, request, state, metadata)
-        if run.plan.scenario.stream[request].kind == "unlearn":
+        with run.clock.spending("checkpoints"):
+            self.saving = checkpoints.begin(self.folder, step.index, self.state, metadata)
+        if step.request.kind == "unlearn":
             self.finish()
 
     def finish(self) -> None:
@@ -109,31 +109,30 @@ class Course:
         """
         if self.saving is None:
             return
-        with self.run.spending("checkpoints"):
+        step = self.run.plan.steps[len(self.lines) - 1]
+        with self.run.clock.spending("checkpoints"):
             self.saving.wait()
-            request = len(self.lines) - 1
-            unlearned = self.run.plan.scenario.stream[request].kind == "unlearn"
+            unlearned = step.request.kind == "unlearn"
             if unlearned:
-                checkpoints.restore(self.folder, request, self.like)  # whole, before the others are touched
+                checkpoints.restore(self.folder, step.index, self.like)  # whole, before the others are touched
             checkpoints.keep_newest(self.folder, self.run.plan.config.keep)
             if unlearned:
-                self.forget(request)
+                self.forget(step)
         self.publish(self.method, self.seed, self.lines)
         self.saving = None
 
-    def forget(self, request: int) -> None:
+    def forget(self, step: Step) -> None:
         """If a request unlearns, see that no checkpoint before its own holds an example of it."""
-        asked, method = self.run.plan.scenario.stream[request], self.run.plan.entries[self.method].method
-        if asked.kind == "learn":
+        if step.request.kind == "learn":
             return
-        task = self.run.examples(asked.ids)
+        method, task = self.run.plan.entries[self.method].method, self.run.data.examples(step.request.ids)
 
         def without(state: CLUState) -> CLUState:
             kept = state.method._replace(extra=method.track("unlearn", state.method.extra, task))
             # Compiled as one: step by step it would be a dozen programs.
             return CLUState(kept, jax.jit(buffer_lib.remove)(state.buffer, task.ids))
 
-        checkpoints.purge(self.folder, request, self.like, without)
+        checkpoints.purge(self.folder, step.index, self.like, without)
 
 
 class Stopped(Exception):
@@ -167,25 +166,24 @@ def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish,
         Why the seeds that did not reach the end diverged; the others go on without them.
     """
     plan = run.plan
-    courses = {seed: Course(run, method, seed, publish) for seed in seeds}
+    going = {seed: StreamRun(run, method, seed, publish) for seed in seeds}
     diverged = []
-    total = len(plan.scenario.stream)
     try:
-        for request, asked in enumerate(plan.scenario.stream):
-            ready = tuple(seed for seed, course in courses.items() if len(course.lines) == request)
-            if not ready:
+        for step in plan.steps:
+            states = {seed: one.state for seed, one in going.items() if len(one.lines) == step.index}
+            if not states:
                 continue
             stop.check()
-            who = f"seed{'s' if len(ready) > 1 else ''} {', '.join(map(str, ready))}"
-            with plan.progress.request(f"{method} {who}  {request + 1}/{total} {asked.name}"):
-                served = run.serve_all(method, ready, request, [courses[seed].state for seed in ready])
-            for seed, one in zip(ready, served, strict=True):
+            who = f"seed{'s' if len(states) > 1 else ''} {', '.join(map(str, states))}"
+            with plan.progress.request(f"{method} {who}  {step.index + 1}/{len(plan.steps)} {step.request.name}"):
+                served = run.server.serve_all(method, step, states)
+            for seed, one in served.items():
                 try:
-                    courses[seed].advance(request, one)
+                    going[seed].advance(step, one)
                 except Diverged as error:
                     diverged.append(error)
-                    courses.pop(seed).finish()
+                    going.pop(seed).finish()
     finally:  # whatever stops the run, what was computed is saved
-        for course in courses.values():
-            course.finish()
+        for one in going.values():
+            one.finish()
     return diverged

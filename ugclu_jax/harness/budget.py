@@ -5,8 +5,10 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from experiments.config import ExperimentConfig, from_dict, merge, nearest
-from experiments.registry import (
+from ugclu_jax import ugclu
+from ugclu_jax.combination import combine
+from ugclu_jax.devices import check_batch_sizes
+from ugclu_jax.harness.catalogue import (
     LEARN_VARIANTS,
     VARIANTS,
     Setup,
@@ -17,9 +19,7 @@ from experiments.registry import (
     serves,
     split_name,
 )
-from ugclu_jax import ugclu
-from ugclu_jax.combination import combine
-from ugclu_jax.devices import check_batch_sizes
+from ugclu_jax.harness.config import ExperimentConfig, from_dict, merge, nearest
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.methods.retrain import retrain
 from ugclu_jax.ranges import check_hyper

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from experiments.config import nearest
+from ugclu_jax.harness.config import nearest
 from ugclu_jax.methods.agem import agem
 from ugclu_jax.methods.bad_teacher import bad_teacher
 from ugclu_jax.methods.clpu_der_pp import clpu_der_pp

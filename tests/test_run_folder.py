@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from experiments import folder as folder_module
-from experiments.folder import RunFolder, check_writable, differences, write
+from ugclu_jax.harness import run_folder as folder_module
+from ugclu_jax.harness.run_folder import RunFolder, check_writable, differences, write
 
 CONFIG = {"dataset": "digits", "learn": {"hyper": {"clip_norm": 1.0}}, "seeds": [0]}
 

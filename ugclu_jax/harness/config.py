@@ -57,7 +57,7 @@ class ExperimentConfig:
     smoke: bool = False
     """Smallest size that still takes every step of the experiment, in seconds."""
     settings: Path | None = None
-    """JSON file of defaults for all the settings here. Default: experiments/settings/<dataset>.json."""
+    """JSON file of defaults for all the settings here. Default: the package's harness/settings/<dataset>.json."""
     evaluate_on: Literal["test", "validation"] = "test"
     """`validation` holds out part of the training split and never looks at the test split: for choosing settings."""
     validation_examples: int = 10000

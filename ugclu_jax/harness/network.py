@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from experiments.config import ExperimentConfig
 from ugclu_jax import models
 from ugclu_jax.data import augment
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.devices import AXIS
+from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.models.adapters import linen_apply_fn, normalise
 from ugclu_jax.oracle import InitFn
 from ugclu_jax.types import ApplyFn, Array, ModelState, Params

@@ -1,78 +1,25 @@
-"""The runner of all experiments: every method and seed, then the report; its command line and how it ends."""
+"""The command line of an experiment, and how it ends."""
 
-import itertools
 import os
 import shlex
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import FrameType
-from typing import Any
 
 import jax
 from rich.console import Console
 from rich.markup import escape
 
-from experiments.config import C, parse
-from experiments.course import Stop, Stopped, run_streams
-from experiments.plan import Conclude, Plan, RunFailed, Scenario, load_dataset, prepare
-from experiments.serving import Run
-from experiments.tables import TABLE_WIDTH, request_table
 from ugclu_jax import checkpoints, devices, oracle
 from ugclu_jax.data.dataset import Dataset
-from ugclu_jax.streaming import reading
-
-
-def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = None) -> None:
-    """Run every method and seed of a plan, then write the report, and print the table or what `conclude` prints.
-
-    Raises:
-        RunFailed: a run cannot go on; where one of them diverged, after the others and the report.
-    """
-    from experiments import report  # it draws: matplotlib is half a second that `--help` need not wait for
-
-    run = Run(plan)
-    diverged: list[str] = []
-    lines: dict[tuple[str, int], list[dict[str, Any]]] = {}
-
-    def publish(method: str, seed: int, so_far: list[dict[str, Any]]) -> None:
-        lines[method, seed] = so_far
-        if devices.is_first():
-            plan.folder.write_metrics(list(itertools.chain.from_iterable(lines.values())))
-
-    start = time.perf_counter()
-    with plan.progress, reading(run.train_inputs):
-        at_once = plan.devices.count if plan.config.over == "seeds" else 1
-        seeds = plan.config.seeds
-        for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
-            diverged += [
-                str(error)
-                for error in run_streams(run, method, seeds[first : first + at_once], publish, stop or Stop())
-            ]
-    if not devices.is_first():
-        if diverged:
-            raise RunFailed("\n".join(diverged))
-        return
-    with run.spending("report"):
-        page = report.write_html(plan.folder.path)
-    # Never narrower than the table: squeezed, it would lose the names of the requests.
-    wide = Console(file=plan.console.file, width=max(plan.console.width, TABLE_WIDTH))
-    found = list(itertools.chain.from_iterable(lines.values()))
-    if found and conclude is None:
-        wide.print(request_table(found))
-    elif found:
-        conclude(plan, found)
-    whole = time.perf_counter() - start
-    run.spent["the rest"] = whole - sum(run.spent.values())
-    spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in run.spent.items())
-    plan.console.print(f"Seconds:    {spent}", highlight=False, soft_wrap=True)
-    plan.console.print(f"Run folder: {plan.folder.path}", highlight=False, soft_wrap=True)
-    plan.console.print(f"Report:     {page}", highlight=False, soft_wrap=True)
-    if diverged:
-        raise RunFailed("\n".join(diverged))
+from ugclu_jax.harness.config import C, parse
+from ugclu_jax.harness.execute import execute
+from ugclu_jax.harness.plan import Conclude, RunFailed, load_dataset, prepare
+from ugclu_jax.harness.scenarios import Scenario
+from ugclu_jax.harness.stream_run import Stop, Stopped
 
 
 def main(

@@ -1,5 +1,6 @@
 """What a run is made of, checked and made before work starts: data, stream, network, methods, folder."""
 
+import functools
 import hashlib
 import json
 import shlex
@@ -11,18 +12,19 @@ from typing import IO, Any, NamedTuple
 import jax
 from rich.console import Console
 
-from experiments.config import ExperimentConfig, to_dict
-from experiments.folder import RunFolder, check_writable
-from experiments.methods import Entry, build
-from experiments.network import Network, make_network
-from experiments.progress import Progress
-from experiments.registry import Setup
 from ugclu_jax import data, devices
 from ugclu_jax.data.cuts import hold_out, subset
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.devices import Devices
 from ugclu_jax.examples import bucket_size
-from ugclu_jax.requests import Groups, Situation, Stream, drawn, situations, to_json, validate
+from ugclu_jax.harness.budget import Entry, build
+from ugclu_jax.harness.catalogue import Setup
+from ugclu_jax.harness.config import ExperimentConfig, to_dict
+from ugclu_jax.harness.network import Network, make_network
+from ugclu_jax.harness.progress import Progress
+from ugclu_jax.harness.run_folder import RunFolder, check_writable
+from ugclu_jax.harness.scenarios import Scenario
+from ugclu_jax.requests import Request, Situation, drawn, situations, to_json, validate
 
 VALIDATION_SEED = 20_250_515
 """Of the split of the training data under `--evaluate-on validation`."""
@@ -42,13 +44,13 @@ class Diverged(RunFailed):
     """One method and seed cannot go on; the others can."""
 
 
-class Scenario(NamedTuple):
-    """What an experiment adds to the common configuration."""
+class Step(NamedTuple):
+    """A request of the stream, and how the examples stand after it."""
 
-    dataset: Dataset
-    stream: Stream
-    groups: Groups
-    first_from_scratch: bool = False  # the first request is learned by training from scratch, to memorise it
+    index: int
+    request: Request
+    situation: Situation
+    measured: Situation  # its part that is evaluated
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,12 @@ class Plan:
     progress: Progress
     console: Console
     resume_command: str
+
+    @functools.cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The requests in order."""
+        parts = zip(self.scenario.stream, self.situations, self.measured, strict=True)
+        return tuple(Step(index, *part) for index, part in enumerate(parts))
 
 
 Conclude = Callable[[Plan, list[dict[str, Any]]], None]

@@ -1,0 +1,50 @@
+"""Where the seconds of a run went, compilation apart."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import jax
+
+from ugclu_jax.learner import RequestCost
+
+COMPILING = {f"/jax/core/compile/{step}_duration" for step in ("jaxpr_to_mlir_module", "backend_compile")}
+"""JAX's events of what a compilation takes; tracing is left out, since the events of nested functions overlap."""
+
+
+class Clock:
+    """Seconds by what they went into. JAX tells it what is compiled while it is entered."""
+
+    def __init__(self) -> None:
+        self.spent = Counter[str]()
+        self.compiled = Counter[str]()  # by event
+
+    def __enter__(self) -> "Clock":
+        jax.monitoring.register_event_duration_secs_listener(self._note_compilation)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        jax.monitoring.unregister_event_duration_listener(self._note_compilation)
+
+    def _note_compilation(self, event: str, seconds: float, **_: Any) -> None:
+        if event in COMPILING:
+            self.compiled[event] += seconds
+
+    @contextmanager
+    def spending(self, what: str) -> Iterator[None]:
+        """Count the seconds of a block; those in which it compiles count as compilation."""
+        start, compiled = time.perf_counter(), sum(self.compiled.values())
+        try:
+            yield
+        finally:
+            compiling = sum(self.compiled.values()) - compiled
+            self.spent.update({what: time.perf_counter() - start - compiling, "compilation": compiling})
+
+    def note(self, cost: RequestCost) -> None:
+        """Count what a request cost."""
+        self.spent.update({"requests": cost.seconds, "compilation": cost.compile_seconds})

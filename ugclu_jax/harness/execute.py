@@ -1,0 +1,63 @@
+"""Every method and seed of a plan, then the report."""
+
+import itertools
+import time
+from typing import Any
+
+from rich.console import Console
+
+from experiments.tables import TABLE_WIDTH, request_table
+from ugclu_jax import devices
+from ugclu_jax.harness.clock import Clock
+from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
+from ugclu_jax.harness.run import start
+from ugclu_jax.harness.stream_run import Stop, run_streams
+from ugclu_jax.streaming import reading
+
+
+def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = None) -> None:
+    """Run every method and seed of a plan, then write the report, and print the table or what `conclude` prints.
+
+    Raises:
+        RunFailed: a run cannot go on; where one of them diverged, after the others and the report.
+    """
+    from experiments import report  # it draws: matplotlib is half a second that `--help` need not wait for
+
+    diverged: list[str] = []
+    lines: dict[tuple[str, int], list[dict[str, Any]]] = {}
+
+    def publish(method: str, seed: int, so_far: list[dict[str, Any]]) -> None:
+        lines[method, seed] = so_far
+        if devices.is_first():
+            plan.folder.write_metrics(list(itertools.chain.from_iterable(lines.values())))
+
+    begin, clock = time.perf_counter(), Clock()
+    with clock, plan.progress, reading((run := start(plan, clock)).data.train_inputs):
+        at_once = plan.devices.count if plan.config.over == "seeds" else 1
+        seeds = plan.config.seeds
+        for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
+            diverged += [
+                str(error)
+                for error in run_streams(run, method, seeds[first : first + at_once], publish, stop or Stop())
+            ]
+    if not devices.is_first():
+        if diverged:
+            raise RunFailed("\n".join(diverged))
+        return
+    with clock.spending("report"):
+        page = report.write_html(plan.folder.path)
+    # Never narrower than the table: squeezed, it would lose the names of the requests.
+    wide = Console(file=plan.console.file, width=max(plan.console.width, TABLE_WIDTH))
+    found = list(itertools.chain.from_iterable(lines.values()))
+    if found and conclude is None:
+        wide.print(request_table(found))
+    elif found:
+        conclude(plan, found)
+    whole = time.perf_counter() - begin
+    clock.spent["the rest"] = whole - sum(clock.spent.values())
+    spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in clock.spent.items())
+    plan.console.print(f"Seconds:    {spent}", highlight=False, soft_wrap=True)
+    plan.console.print(f"Run folder: {plan.folder.path}", highlight=False, soft_wrap=True)
+    plan.console.print(f"Report:     {page}", highlight=False, soft_wrap=True)
+    if diverged:
+        raise RunFailed("\n".join(diverged))
