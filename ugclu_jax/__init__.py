@@ -3,6 +3,7 @@
 References: arXiv 2505.15178.
 """
 
+from ugclu_jax.api import Components, Data, components, init, learn, unlearn
 from ugclu_jax.at import At
 from ugclu_jax.coefficients import adaptive, uniform
 from ugclu_jax.combination import combine
@@ -19,8 +20,10 @@ from ugclu_jax.descent import Batches, Direction, Report, descent
 from ugclu_jax.fast_slow import fast_slow_step, fast_step, inner_steps, slow_step
 from ugclu_jax.learner import CLUState, apply_request, predict_program, request_program
 from ugclu_jax.loop import request_loop
+from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.oracle import OracleSettings, oracle_program, train_from_scratch
 from ugclu_jax.ranges import check_hyper
+from ugclu_jax.requests import Request, split_classes, task_aware
 from ugclu_jax.saliency import (
     batch_fisher,
     density,
@@ -44,6 +47,7 @@ from ugclu_jax.types import (
     UpdateFn,
 )
 from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
+from ugclu_jax.walk import Oracle, Step, run
 
 __all__ = [
     "ApplyFn",
@@ -54,6 +58,8 @@ __all__ = [
     "BufferSettings",
     "CLUState",
     "Component",
+    "Components",
+    "Data",
     "DescentHyper",
     "DescentSettings",
     "Direction",
@@ -63,9 +69,12 @@ __all__ = [
     "Memory",
     "Method",
     "MethodState",
+    "Oracle",
     "OracleSettings",
     "Report",
+    "Request",
     "Shares",
+    "Step",
     "StepHyper",
     "TaskSettings",
     "UGCLUHyper",
@@ -76,15 +85,19 @@ __all__ = [
     "batch_fisher",
     "check_hyper",
     "combine",
+    "components",
     "density",
     "descent",
+    "do_nothing",
     "euclidean_direction",
     "fast_slow_step",
     "fast_step",
     "fisher",
     "gradient_statistic",
     "hard_mask",
+    "init",
     "inner_steps",
+    "learn",
     "learning_gradient",
     "modulate",
     "oracle_program",
@@ -92,11 +105,15 @@ __all__ = [
     "preserving_gradient",
     "request_loop",
     "request_program",
+    "run",
     "slow_step",
     "soft_mask",
+    "split_classes",
     "straight_through_mask",
+    "task_aware",
     "train_from_scratch",
     "ug_clu",
     "uniform",
+    "unlearn",
     "unlearning_gradient",
 ]

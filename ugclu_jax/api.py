@@ -83,8 +83,11 @@ class Data:
             ValueError: no such rows, a mask of another length, or something else.
         """
         rows = self._rows(ids)
-        padded = pad_ids(rows, bucket_size(len(rows)))
-        return Examples(self.inputs, self._device_labels, jnp.asarray(padded), jnp.int32(len(rows)))
+        return self.padded(rows, bucket_size(len(rows)))
+
+    def padded(self, rows: np.ndarray, size: int) -> Examples:
+        """The examples of sorted rows, padded to a size of one's own."""
+        return Examples(self.inputs, self._device_labels, jnp.asarray(pad_ids(rows, size)), jnp.int32(len(rows)))
 
     def _rows(self, ids: Any) -> np.ndarray:
         if isinstance(ids, slice):

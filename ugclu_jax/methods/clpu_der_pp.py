@@ -115,9 +115,10 @@ def stored_logits(kept: Kept, buffer: Buffer) -> Array:
     """`h [M, C]` of the buffer's rows, whatever their order now; NaN where it is not known.
 
     >>> import jax, jax.numpy as jnp
+    >>> from ugclu_jax.buffer import init, insert
     >>> kept = Kept(jnp.array([2]), jnp.ones((1, 2)), jnp.ones(1, bool), jnp.zeros(3, int), jnp.array(1))
     >>> task = Examples(jnp.zeros(3), jnp.zeros(3, int), jnp.array([1, 2]), jnp.array(2))
-    >>> buffer = buffer_lib.insert(buffer_lib.init(2, (), jnp.float32, jax.random.key(0)), task)
+    >>> buffer = insert(init(2, (), jnp.float32, jax.random.key(0)), task)
     >>> buffer.ids.tolist(), stored_logits(kept, buffer).tolist()
     ([1, 2], [[nan, nan], [1.0, 1.0]])
     """

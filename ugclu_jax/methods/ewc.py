@@ -74,6 +74,7 @@ class Consolidation(NamedTuple):
 def penalty_gradient(params: Params, kept: Consolidation, penalty_weight: Array | float) -> Params:
     """`λ F ⊙ (θ − θ*)`.
 
+    >>> import jax.numpy as jnp
     >>> kept = Consolidation(fisher=jnp.array([0.0, 1.0]), anchor=jnp.zeros(2))
     >>> penalty_gradient(jnp.array([3.0, 3.0]), kept, 2.0).tolist()
     [0.0, 6.0]
@@ -100,6 +101,7 @@ def _nothing_held(params: Params, model_state: ModelState) -> Consolidation:
 def ewc(apply_fn: ApplyFn, settings: EWCSettings = EWCSettings()) -> Method:
     """The method; it only learns.
 
+    >>> import jax.numpy as jnp
     >>> ewc(lambda *a, **k: None).init({"w": jnp.ones(())}, {}).extra["ewc"].fisher["w"].item()
     0.0
     """
