@@ -6,13 +6,12 @@ a method that does both.
 """
 
 import functools
-import importlib
 import inspect
 import math
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ugclu_jax import named
 from ugclu_jax.harness.config import nearest
 from ugclu_jax.methods.agem import agem
 from ugclu_jax.methods.bad_teacher import bad_teacher
@@ -154,24 +153,18 @@ def entry_of(name: str) -> CatalogueEntry | None:
     >>> entry_of("no_such_package:mine")
     Traceback (most recent call last):
         ...
-    ValueError: method 'no_such_package:mine' cannot be imported: No module named 'no_such_package'
+    ValueError: method is 'no_such_package:mine': there is no module no_such_package...
     """
-    return CatalogueEntry(_imported(name)) if ":" in name else _REFERENCES.get(name)
+    return CatalogueEntry(_imported(name)) if named.is_name(name) else _REFERENCES.get(name)
 
 
 @functools.cache
 def _imported(name: str) -> Factory:
-    module, _, attribute = name.partition(":")
-    if "" not in sys.path:  # `python -m` puts the current folder there, an installed command does not
-        sys.path.insert(0, "")
-    try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"method {name!r} cannot be imported: {error}") from error
+    factory = named.load("method", name)
     if not callable(factory) or list(inspect.signature(factory).parameters)[:2] != ["apply_fn", "settings"]:
         raise ValueError(
-            f"method {name!r} must be a function of (apply_fn, settings, …) with a default for settings, and of no "
-            f"other parameters than {', '.join(_OFFERED)}; see docs/new_method.md"
+            f"method is {name!r}: it must be a function of (apply_fn, settings, …) with a default for settings, and of "
+            f"no other parameters than {', '.join(_OFFERED)}; see the page 'A new method' of the documentation"
         )
     return factory
 
@@ -226,7 +219,7 @@ def serves(name: str) -> tuple[RequestKind, ...]:
         return ("learn",)
     if name in VARIANTS:
         return _BOTH if name == "ug_clu" else ("unlearn",)
-    if ":" not in name and name not in METHODS:
+    if not named.is_name(name) and name not in METHODS:
         raise ValueError(f"unknown method {name!r}; {nearest(name, METHODS)}")
     return of_defaults(name).kinds
 

@@ -42,7 +42,9 @@ class ExperimentConfig:
     data: DataOptions = field(default_factory=DataOptions)
     """Where its data come from and how they are prepared."""
     model: str = "mlp"
-    """Network: mlp, cnn, cnn_bn, resnet18, swin_t, vit_tiny, vit_small, vit_base, or text_encoder for texts."""
+    """Network: mlp, cnn, cnn_bn, resnet18, swin_t, vit_tiny, vit_small, vit_base, text_encoder for texts, or your own
+    as package.module:attribute, looked for from the current folder on: a Flax Linen or NNX class, or a function
+    (num_classes, input_shape) -> (apply_fn, init_fn)."""
     model_options: ModelOptions = field(default_factory=ModelOptions)
     """Options of the network; one that it does not have is refused."""
     augment: str = "none"

@@ -5,30 +5,33 @@ import hashlib
 import json
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
-from ugclu_jax import models
+from ugclu_jax import models, named
 from ugclu_jax.data import augment
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.devices import AXIS
 from ugclu_jax.harness.config import ExperimentConfig
-from ugclu_jax.models.adapters import linen_apply_fn, normalise
+from ugclu_jax.models import own
+from ugclu_jax.models.adapters import Preprocess, linen_apply_fn, normalise
 from ugclu_jax.oracle import InitFn
-from ugclu_jax.types import ApplyFn, Array, ModelState, Params
+from ugclu_jax.types import ApplyFn, Array, Augment, ModelState, Params
 
 
 class Network(NamedTuple):
-    """A bundled model for a data set.
+    """A model for a data set.
 
     Attributes:
         apply_fn: augments in training, where the configuration says so.
-        shared_apply_fn: the same for a batch that is divided over the axis `devices.AXIS`.
+        shared_apply_fn: the same for a batch that is divided over the axis `devices.AXIS`; None for a model whose state
+            would then be that of one device's share.
         init_fn: from a key to fresh or pretrained parameters.
         description: of all that decides both but the key, for `oracle.content_hash`.
     """
 
     apply_fn: ApplyFn
-    shared_apply_fn: ApplyFn
+    shared_apply_fn: ApplyFn | None
     init_fn: InitFn
     description: str
 
@@ -40,7 +43,7 @@ def make_network(config: ExperimentConfig, dataset: Dataset) -> Network:
         ValueError, FileNotFoundError: the model or the augmentation does not fit the data, or has no such option.
     """
     shape, options = dataset.train_inputs.shape[1:], config.model_options
-    module = models.create(
+    model = models.create(
         config.model,
         dataset.num_classes,
         input_shape=shape,
@@ -51,21 +54,48 @@ def make_network(config: ExperimentConfig, dataset: Dataset) -> Network:
     # Numbers are normalised; token ids go to the embedding as they are.
     preprocess = jnp.asarray if tokens else normalise(dataset.mean, dataset.std, dataset.scale)
     example = jnp.asarray(dataset.train_inputs[:1])
+    augmented = augment.create(config.augment, shape)
+    if named.is_name(config.model):
+        return own_network(config, dataset.num_classes, model, preprocess, example, augmented)
 
     def init_fn(rng_key: Array) -> tuple[Params, ModelState]:
-        return models.initialise(config.model, module, preprocess, rng_key, example, options)
+        return models.initialise(config.model, model, preprocess, rng_key, example, options)
 
-    augmented = augment.create(config.augment, shape)
     return Network(
-        apply_fn=linen_apply_fn(module, preprocess, augmented),
-        shared_apply_fn=linen_apply_fn(models.over_devices(module, AXIS), preprocess, augmented),
+        apply_fn=linen_apply_fn(model, preprocess, augmented),
+        shared_apply_fn=linen_apply_fn(models.over_devices(model, AXIS), preprocess, augmented),
         init_fn=init_fn,
         description=describe(config),
     )
 
 
+def own_network(
+    config: ExperimentConfig,
+    num_classes: int,
+    model: own.Model,
+    preprocess: Preprocess,
+    example: Array,
+    augmented: Augment | None,
+) -> Network:
+    """The network of a model of one's own, after a look at what its functions return.
+
+    Raises:
+        ValueError: see `own.check_fit`.
+    """
+    functions = own.functions(model, preprocess, example, augmented)
+    own.check_fit(config.model, functions, example, num_classes)
+    _, model_state = jax.eval_shape(functions.init_fn, jax.random.key(0))
+    shared: ApplyFn | None = functions.apply_fn
+    if hasattr(model, "norm_axis"):
+        shared = own.functions(models.over_devices(model, AXIS), preprocess, example, augmented).apply_fn
+    elif jax.tree.leaves(model_state):
+        shared = None
+    return Network(functions.apply_fn, shared, functions.init_fn, describe(config))
+
+
 def describe(config: ExperimentConfig) -> str:
-    """Model, options and augmentation as JSON; a file of weights stands there by its content, not by its name.
+    """Model, options and augmentation as JSON; a file of weights, and the source of a model of one's own, stand there
+    by their content.
 
     >>> describe(ExperimentConfig(model="cnn"))
     '{"augment": "none", "model": "cnn", "options": {}}'
@@ -78,4 +108,7 @@ def describe(config: ExperimentConfig) -> str:
     if config.model_options.pretrained is not None:
         with config.model_options.pretrained.open("rb") as file:
             options["pretrained"] = hashlib.file_digest(file, "sha256").hexdigest()
-    return json.dumps({"augment": config.augment, "model": config.model, "options": options}, sort_keys=True)
+    description = {"augment": config.augment, "model": config.model, "options": options}
+    if named.is_name(config.model):
+        description["source"] = named.source_digest("model", config.model)
+    return json.dumps(description, sort_keys=True)

@@ -110,6 +110,11 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         raise ValueError(
             "over is seeds, which spread over the devices of one process: start each with seeds of its own"
         )
+    if shares_batches and network.shared_apply_fn is None:
+        raise ValueError(
+            f"model is {config.model!r}, whose state would differ from device to device: give it a field norm_axis, "
+            "the axis over which its BatchNorm takes statistics, or use --over seeds"
+        )
     progress = Progress(console)
     setup = Setup(
         network.shared_apply_fn if shares_batches else network.apply_fn,

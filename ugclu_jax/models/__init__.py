@@ -1,4 +1,4 @@
-"""Bundled models by name, all Flax Linen modules called as `module.apply(variables, inputs, train=...)`."""
+"""Models by name: the bundled ones, all Flax Linen modules that are called with `train`, and those of one's own."""
 
 from ugclu_jax.models.cnn import CNN
 from ugclu_jax.models.create import MODELS, create, initialise, over_devices

@@ -1,7 +1,8 @@
 """From a Flax model, Linen or NNX, to the library's contract `ApplyFn`."""
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,19 @@ import numpy as np
 from ugclu_jax.types import ApplyFn, Array, Augment, ModelState, Params
 
 Preprocess = Callable[[Array], Array]
+
+
+class Functions(NamedTuple):
+    """A model as the library takes it."""
+
+    apply_fn: ApplyFn
+    init_fn: Callable[[Array], tuple[Params, ModelState]]  # from a key
+
+
+class NNXRecipe(NamedTuple):
+    """An NNX model before its weights are drawn."""
+
+    make: Callable[..., Any]  # called with `rngs=nnx.Rngs(...)`
 
 
 def normalise(mean: Sequence[float], std: Sequence[float], scale: float) -> Preprocess:
@@ -56,10 +70,11 @@ def _augmented(augment: Augment | None, inputs: Array, rng_key: Array | None) ->
 
 
 def linen_apply_fn(module: nn.Module, preprocess: Preprocess, augment: Augment | None = None) -> ApplyFn:
-    """Wrap a Linen module whose `__call__` is `(inputs, *, train)` and whose random stream, if any, is "dropout".
+    """Wrap a Linen module whose `__call__` is `(inputs)` or `(inputs, train)`.
 
     Args:
-        module: called as `module.apply(variables, preprocess(inputs), train=train)`.
+        module: called as `module.apply(variables, preprocess(inputs))`, and with `train=train` where its `__call__` has
+            that argument. Its random stream, if any, is "dropout".
         preprocess: from stored inputs to what the module takes, e.g. `normalise(...)`.
         augment: applied to stored inputs before `preprocess`, in training only, e.g. `augment.create(...)`.
 
@@ -82,15 +97,18 @@ def linen_apply_fn(module: nn.Module, preprocess: Preprocess, augment: Augment |
         ((2, 10), {})
     """
 
+    has_train = _has_train(module)
+
     def apply_fn(
         params: Params, model_state: ModelState, inputs: Array, *, train: bool, rng_key: Array | None
     ) -> tuple[Array, ModelState]:
         variables = {"params": params, **model_state}
+        mode = {"train": train} if has_train else {}
         if not train:
-            return module.apply(variables, preprocess(inputs), train=False), model_state
+            return module.apply(variables, preprocess(inputs), **mode), model_state
         inputs, model_key = _augmented(augment, inputs, rng_key)
         rngs = None if model_key is None else {"dropout": model_key}
-        return module.apply(variables, preprocess(inputs), train=True, mutable=list(model_state), rngs=rngs)
+        return module.apply(variables, preprocess(inputs), **mode, mutable=list(model_state), rngs=rngs)
 
     return apply_fn
 
@@ -116,8 +134,16 @@ def linen_init(module: nn.Module, preprocess: Preprocess, rng_key: Array, inputs
         >>> sorted(params), model_state
         (['Dense_0', 'Dense_1', 'Dense_2'], {})
     """
-    variables = module.init(rng_key, preprocess(inputs), train=False)
+    mode = {"train": False} if _has_train(module) else {}
+    variables = module.init(rng_key, preprocess(inputs), **mode)
     return variables["params"], {name: value for name, value in variables.items() if name != "params"}
+
+
+def _has_train(module: nn.Module) -> bool:
+    """Whether a module's `__call__` tells training from evaluation; one that takes any keyword (`nn.Sequential`) hands
+    them on, and does not.
+    """
+    return "train" in inspect.signature(type(module).__call__).parameters
 
 
 def nnx_split(model: Any, preprocess: Preprocess, augment: Augment | None = None) -> tuple[Params, ModelState, ApplyFn]:
@@ -170,3 +196,57 @@ def nnx_split(model: Any, preprocess: Preprocess, augment: Augment | None = None
         return logits, nnx.to_pure_dict(nnx.state(merged, nnx.Not(nnx.Any(nnx.Param, nnx.RngState))))
 
     return params, model_state, apply_fn
+
+
+def nnx_functions(recipe: NNXRecipe, preprocess: Preprocess, augment: Augment | None = None) -> Functions:
+    """`nnx_split` of a model that is made anew for every key.
+
+    Args:
+        recipe: of the model; its structure must not depend on `rngs`.
+        preprocess, augment: as for `nnx_split`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> recipe = NNXRecipe(lambda rngs: nnx.Linear(3, 2, rngs=rngs))
+        >>> apply_fn, init_fn = nnx_functions(recipe, lambda x: x)
+        >>> params, model_state = jax.vmap(init_fn)(jax.random.split(jax.random.key(0), 4))
+        >>> params["kernel"].shape, model_state
+        ((4, 3, 2), {})
+    """
+    from flax import nnx  # half a second that only users of NNX need to spend
+
+    _, _, apply_fn = nnx_split(recipe.make(rngs=nnx.Rngs(0)), preprocess, augment)
+
+    def init_fn(rng_key: Array) -> tuple[Params, ModelState]:
+        params, model_state, _ = nnx_split(recipe.make(rngs=nnx.Rngs(rng_key)), preprocess)
+        return params, model_state
+
+    return Functions(apply_fn, init_fn)
+
+
+def augmented(apply_fn: ApplyFn, augment: Augment | None) -> ApplyFn:
+    """A function that sees augmented inputs in training; the same function where nothing is augmented.
+
+    Args:
+        apply_fn: of inputs as stored.
+        augment: as for `linen_apply_fn`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+        >>> doubled = augmented(linear, lambda key, inputs: 2 * inputs)
+        >>> doubled(jnp.ones((1, 1)), {}, jnp.ones((1, 1)), train=True, rng_key=jax.random.key(0))[0].tolist()
+        [[2.0]]
+    """
+    if augment is None:
+        return apply_fn
+
+    def of_augmented(
+        params: Params, model_state: ModelState, inputs: Array, *, train: bool, rng_key: Array | None
+    ) -> tuple[Array, ModelState]:
+        if train:
+            inputs, rng_key = _augmented(augment, inputs, rng_key)
+        return apply_fn(params, model_state, inputs, train=train, rng_key=rng_key)
+
+    return of_augmented

@@ -1,4 +1,4 @@
-"""Bundled models by name: what each takes and which options it has, the module, and its first parameters."""
+"""Models by name: what each bundled one takes and which options it has, the module, and its first parameters."""
 
 import dataclasses
 import difflib
@@ -8,11 +8,13 @@ from typing import Literal, NamedTuple
 
 import flax.linen as nn
 
+from ugclu_jax import named
 from ugclu_jax.models import swin, vit
 from ugclu_jax.models.adapters import Preprocess, linen_init
 from ugclu_jax.models.cnn import CNN
 from ugclu_jax.models.mlp import MLP
 from ugclu_jax.models.options import ModelOptions
+from ugclu_jax.models.own import Model, load_model
 from ugclu_jax.models.pretrained import load_pretrained
 from ugclu_jax.models.resnet import ResNet
 from ugclu_jax.models.swin import SwinTransformer
@@ -118,22 +120,23 @@ def create(
     input_shape: tuple[int, ...],
     vocabulary_size: int | None = None,
     options: ModelOptions | None = None,
-) -> nn.Module:
-    """Make a bundled model by name, after checking that it can take the inputs and has the options.
+) -> Model:
+    """Make a model by name, after checking that it can take the inputs and has the options.
 
     Args:
-        name: a key of `MODELS`.
+        name: a key of `MODELS`, or `package.module:attribute` for a model of one's own, see `ugclu_jax.models.own`.
         num_classes: C.
         input_shape: of one example: (height, width, channels) of images, (L,) of token ids, any for mlp.
         vocabulary_size: ids are below it; None = the inputs are not tokens.
         options: None = the defaults. `pretrained` is read by `initialise`.
 
     Returns:
-        A module that `linen_apply_fn`, `linen_init` and `initialise` take.
+        A module that `linen_apply_fn`, `linen_init` and `initialise` take; what `own.functions` takes, for a model of
+        one's own that is no Linen module.
 
     Raises:
         ValueError: if the name is unknown (the nearest valid names are given), `num_classes` is below 2, the model
-            takes no such inputs, or an option is not the model's.
+            takes no such inputs, or an option is not the model's (one's own has none).
         FileNotFoundError: if the file of pretrained weights is not there.
 
     Example:
@@ -145,16 +148,19 @@ def create(
         Traceback (most recent call last):
         ...
         ValueError: unknown model 'cnn-bn': it must be one of mlp, cnn, cnn_bn, resnet18, swin_t, vit_tiny, vit_small, \
-vit_base, text_encoder; did you mean cnn_bn or cnn?
+vit_base, text_encoder, or package.module:attribute of your own; did you mean cnn_bn or cnn?
     """
-    if name not in MODELS:
+    if name not in MODELS and not named.is_name(name):
         nearest = difflib.get_close_matches(str(name), MODELS)
         hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
-        raise ValueError(f"unknown model {name!r}: it must be one of {', '.join(MODELS)}{hint}")
+        names = ", ".join((*MODELS, "or package.module:attribute of your own"))
+        raise ValueError(f"unknown model {name!r}: it must be one of {names}{hint}")
     if num_classes < 2:
         raise ValueError(f"num_classes is {num_classes}: it must be at least 2, one output a class")
     options = options or ModelOptions()
     _check_options(name, options)
+    if named.is_name(name):
+        return load_model(name, num_classes, tuple(input_shape), vocabulary_size)
     _check_inputs(name, tuple(input_shape), vocabulary_size)
     if options.pretrained is not None:
         _check_pretrained(name, options.pretrained, tuple(input_shape))
@@ -208,9 +214,10 @@ def initialise(
 
 
 def _check_options(name: str, options: ModelOptions) -> None:
+    has = MODELS[name].options if name in MODELS else frozenset()
     for field in dataclasses.fields(ModelOptions):
         value = getattr(options, field.name)
-        if field.name not in MODELS[name].options and value != field.default:
+        if field.name not in has and value != field.default:
             owners = [other for other, architecture in MODELS.items() if field.name in architecture.options]
             raise ValueError(
                 f"{field.name} is {value!r}: {name} has no such option (it is one of {', '.join(owners)}); leave it at "
