@@ -17,18 +17,18 @@ from ugclu_jax.buffer import init as init_buffer
 from ugclu_jax.data import DataOptions
 from ugclu_jax.harness.budget import Context, budget, build
 from ugclu_jax.harness.catalogue import METHODS, split_name
+from ugclu_jax.harness.command_line import defaults, first_words, parse
 from ugclu_jax.harness.config import (
     EXPERIMENTS,
     SETTINGS,
     ExperimentConfig,
-    KindConfig,
     from_dict,
     merge,
     nearest,
-    parse,
     read_settings,
     to_dict,
 )
+from ugclu_jax.harness.options import KindConfig
 from ugclu_jax.harness.scenarios import ClassWiseConfig, TaskAwareConfig
 from ugclu_jax.types import Examples, Hyper
 from ugclu_jax.ugclu import UGCLUSettings
@@ -47,7 +47,8 @@ CONTEXT = Context(linear, linear_init, 10, num_examples=30, largest_task=16)
 
 
 def parsed(*arguments, kind=TaskAwareConfig, experiment="task_aware"):
-    return parse(kind, experiment, "what it is", list(arguments))
+    start = defaults(kind, experiment, first_words(arguments, experiment))
+    return parse([start], arguments, experiment, "what it is")[0]
 
 
 def write(path, **values):
