@@ -13,7 +13,7 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 from rich import box
@@ -30,7 +30,7 @@ class OneDefaultOptions:
 
     method: str
     """A method that all searches had."""
-    searches: tuple[Path, ...]
+    searches: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
     """Run folders of `experiments.search`."""
 
 

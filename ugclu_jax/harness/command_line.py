@@ -88,7 +88,8 @@ def parse(configurations: Sequence[Any], arguments: Sequence[str], program: str,
     groups = [group for one in configurations for group in groups_of(type(one))]
     if SHORT in arguments and WHOLE not in arguments:
         used = [group for group in groups if group is RunOptions or group not in ExperimentConfig.__bases__]
-        question = "\n\n".join([*description.strip().split("\n\n")[:2], "The options most used; --help shows all:"])
+        about = [part for part in description.strip().split("\n\n")[:2] if not part.startswith("  ")]
+        question = "\n\n".join([*about, "The options most used; --help shows all:"])
         _parse(used, values, [WHOLE], program, question)
     values |= _parse(groups, values, arguments, program, description)
     return [
