@@ -9,7 +9,6 @@ Question: can one request remove classes that were learned at different times, a
 import sys
 
 from ugclu_jax.harness.cli import main
-from ugclu_jax.harness.scenarios import ClassWiseConfig, class_wise
 
 if __name__ == "__main__":
-    sys.exit(main(ClassWiseConfig, "class_wise", __doc__, class_wise))
+    sys.exit(main("class_wise", __doc__))

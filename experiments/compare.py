@@ -6,25 +6,34 @@ Question: which method ends nearest to an oracle retrained from scratch, and at 
     python -m experiments.compare --scenario task_aware --dataset fashion_mnist          # every method
     python -m experiments.compare --list                                                 # names of the methods
 
-`--scenario` is task_aware (the default), class_wise or random_sample; every other setting is that experiment's. A
-method is LEARNER+UNLEARNER or one name; without `--methods` all are compared. Hyperparameters come from the settings
+A method is LEARNER+UNLEARNER or one name; without `--methods` all are compared. Hyperparameters come from the settings
 file. The run folder gets comparison.md and comparison.png beside the report.
 """
 
-import argparse
 import sys
+from dataclasses import dataclass
 
 from rich.console import Console
-from rich.markup import escape
 
 from experiments.comparison import compare, comparison_table, comparison_text, picture
 from experiments.tables import Line
 from ugclu_jax.harness.catalogue import METHODS, serves, split_name
-from ugclu_jax.harness.cli import main
-from ugclu_jax.harness.config import nearest
+from ugclu_jax.harness.cli import Job, main
+from ugclu_jax.harness.config import ExperimentConfig
+from ugclu_jax.harness.execute import execute
+from ugclu_jax.harness.options import ScenarioName
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.run_folder import write
-from ugclu_jax.harness.scenarios import SCENARIOS
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What is compared."""
+
+    scenario: ScenarioName = "task_aware"
+    """Whose stream is served; all other settings are those of this experiment."""
+    list: bool = False
+    """Print the names that --methods takes, and run nothing."""
 
 
 def conclude(plan: Plan, lines: list[Line]) -> None:
@@ -44,31 +53,17 @@ def list_methods(console: Console) -> None:
         console.print(f"{name:20} {' and '.join(serves(name)):18} alone: {learner}+{unlearner}", highlight=False)
 
 
+def job(options: CompareOptions, config: ExperimentConfig) -> Job | None:
+    """List the methods, or run those that were asked for."""
+    if options.list:
+        list_methods(Console())
+        return None
+    return Job(options.scenario, config, lambda plan, stop: execute(plan, conclude, stop))
+
+
 def run(arguments: list[str]) -> int:
     """Command line; returns the exit code."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--scenario", default="task_aware")
-    first.add_argument("--list", action="store_true")
-    known, rest = first.parse_known_args(arguments)
-    if known.list:
-        list_methods(Console())
-        return 0
-    if known.scenario not in SCENARIOS:
-        message = f"unknown scenario {known.scenario!r}; {nearest(known.scenario, SCENARIOS)}"
-        Console(stderr=True).print(f"[red]Error:[/] {escape(message)}", highlight=False, soft_wrap=True)
-        return 2
-    kind, build_scenario = SCENARIOS[known.scenario]
-    if "--methods" not in rest:
-        rest += ["--methods", *METHODS]
-    return main(
-        kind,
-        known.scenario,
-        __doc__ or "",
-        build_scenario,
-        rest,
-        program=f"compare --scenario {known.scenario}",
-        conclude=conclude,
-    )
+    return main("compare", __doc__ or "", arguments, options=CompareOptions(), methods=METHODS, job=job)
 
 
 if __name__ == "__main__":

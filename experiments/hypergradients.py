@@ -12,11 +12,9 @@ have the same seconds, compilation apart, measured in the run. What each has fou
 on inputs that no arm has seen. Test inputs are held out of the training split: the test split is never read.
 
 The run folder gets hypergradients.json, .md and .png, and report.html. The same command takes up where it stopped: each
-arm is kept as it ends. Every other setting is that of the scenario's experiment; `--names` are fields of `Hyper`,
-`--rate` is Adam's on their logarithms.
+arm is kept as it ends.
 """
 
-import argparse
 import base64
 import dataclasses
 import html
@@ -26,7 +24,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,18 +32,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.console import Console
-from rich.markup import escape
 
 from ugclu_jax.harness.catalogue import DECAY_RANGE, UG_CLU_RANGES, Range
+from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.clock import Clock
-from ugclu_jax.harness.config import ExperimentConfig, nearest, parse
-from ugclu_jax.harness.plan import Plan, RunFailed, load_dataset, prepare
+from ugclu_jax.harness.config import ExperimentConfig, nearest
+from ugclu_jax.harness.options import ScenarioName
+from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.run import Run, start
 from ugclu_jax.harness.run_folder import write
-from ugclu_jax.harness.scenarios import SCENARIOS, shortened
+from ugclu_jax.harness.stream_run import Stop
 from ugclu_jax.learner import CLUState
-from ugclu_jax.oracle import DamagedCacheError
 from ugclu_jax.programs import ONE_DEVICE
 from ugclu_jax.tuning import Problem, Tuned, TuningStep, hypergradient, kl_to_oracle, random, serve, sweep, tune
 from ugclu_jax.tuning.points import Point
@@ -64,6 +61,22 @@ DESCENT, RANDOM = "hypergradient descent", "random search"
 SAMPLE = 1000
 """Inputs of each side that an arm sees, and as many others that score it."""
 RANDOM_SEED = 0
+
+
+@dataclass(frozen=True)
+class HypergradientOptions:
+    """What is tuned, and how long."""
+
+    scenario: ScenarioName = "class_wise"
+    """Whose stream is served; all other settings are those of this experiment."""
+    steps: int = 12
+    """Steps of the descent; the random search gets the same seconds."""
+    rate: float = 0.3
+    """Learning rate of the descent, Adam's on the logarithms of the hyperparameters."""
+    tuning_seeds: tuple[int, ...] = (100, 101, 102)
+    """Seeds whose mean objective both arms lower; none of --seeds, which score what they found."""
+    names: tuple[str, ...] = ("fast_learning_rate", "remain_learning_rate", "clip_norm", "loss_exponent")
+    """Hyperparameters to tune: fields of --unlearn.hyper."""
 
 
 class Arm(NamedTuple):
@@ -187,11 +200,13 @@ def in_words(point: Point) -> str:
     return ", ".join(f"{name.split('.')[1]} {value:.4g}" for name, value in point.items())
 
 
-def conduct(run: Run, names: list[str], tuning_seeds: list[int], steps: int, rate: float) -> dict[str, Any]:
+def conduct(run: Run, options: HypergradientOptions, stop: Stop) -> dict[str, Any]:
     """Both arms and their scores, each kept in the run folder as it ends."""
     plan, study = run.plan, Study(run)
+    names, tuning_seeds, steps = [f"unlearn.{name}" for name in options.names], options.tuning_seeds, options.steps
 
     def say(text: str) -> None:
+        stop.check()
         plan.console.print(text, highlight=False, soft_wrap=True)
 
     def kept(name: str, compute: Callable[[], Any]) -> Any:
@@ -204,7 +219,7 @@ def conduct(run: Run, names: list[str], tuning_seeds: list[int], steps: int, rat
     problems = study.problems(tuning_seeds, study.seen)
     held_out = study.problems(plan.config.seeds, study.unseen)
     say(f"{DESCENT}: {steps} steps over {len(problems)} seeds")
-    descent = Arm(*kept("descent", lambda: study.descend(problems, names, steps, rate, say)))
+    descent = Arm(*kept("descent", lambda: study.descend(problems, names, steps, options.rate, say)))
     one = kept("request", lambda: study.request_seconds(problems))
     trials = max(1, int(descent.seconds[-1] / one))
     say(f"{RANDOM}: {trials} trials, which cost the same")
@@ -218,7 +233,7 @@ def conduct(run: Run, names: list[str], tuning_seeds: list[int], steps: int, rat
     slopes = kept("slopes", lambda: study.slopes(problems[0]))
     return {
         "names": names,
-        "tuning_seeds": tuning_seeds,
+        "tuning_seeds": list(tuning_seeds),
         "seeds": list(plan.config.seeds),
         "request_seconds": one,
         "slopes": slopes,
@@ -326,58 +341,37 @@ def for_study(config: ExperimentConfig) -> ExperimentConfig:
     return dataclasses.replace(config, evaluate_on="validation", unlearn=unlearn, methods=("ug_clu",))
 
 
+def job(options: HypergradientOptions, config: ExperimentConfig) -> Job:
+    """Refuse what cannot be tuned, and study the rest."""
+    if not 0 < options.rate < math.inf:
+        raise ValueError(f"rate must be positive and finite, got {options.rate:g}")
+    if options.steps < 2:
+        raise ValueError(f"steps must be at least 2, got {options.steps}: the first alone changes nothing")
+    config = for_study(config)
+    for name in options.names:
+        if name not in RANGES:
+            raise ValueError(f"unknown name {name!r}; {nearest(name, RANGES)}")
+        value = float(getattr(config.unlearn.hyper, name))
+        if not 0 < value < math.inf:
+            raise ValueError(f"unlearn.hyper.{name} must be positive and finite to be tuned, got {value:g}")
+    shared = set(options.tuning_seeds) & set(config.seeds)
+    if shared:
+        raise ValueError(f"tuning-seeds and seeds must differ, both have {', '.join(map(str, sorted(shared)))}")
+    # In the name, so that a folder is taken up by the same study only.
+    seeds, names = " ".join(map(str, options.tuning_seeds)), " ".join(options.names)
+    own = f"--steps {options.steps} --rate {options.rate:g} --tuning-seeds {seeds} --names {names}"
+
+    def work(plan: Plan, stop: Stop) -> None:
+        with plan.progress, Clock() as clock:
+            found = conduct(start(plan, clock), options, stop)
+        conclude(plan, found)
+
+    return Job(f"hypergradients-{options.scenario} {own}", config, work, study=True)
+
+
 def run(arguments: list[str]) -> int:
     """Command line; returns the exit code."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--scenario", default="class_wise")
-    first.add_argument("--steps", type=int, default=12)
-    first.add_argument("--rate", type=float, default=0.3)
-    first.add_argument("--tuning-seeds", type=int, nargs="+", default=[100, 101, 102])
-    names = ["fast_learning_rate", "remain_learning_rate", "clip_norm", "loss_exponent"]
-    first.add_argument("--names", nargs="+", default=names)
-    known, rest = first.parse_known_args(arguments)
-    console, errors = Console(), Console(stderr=True)
-    try:
-        if known.scenario not in SCENARIOS:
-            raise ValueError(f"unknown scenario {known.scenario!r}; {nearest(known.scenario, SCENARIOS)}")
-        if not 0 < known.rate < math.inf:
-            raise ValueError(f"rate must be positive and finite, got {known.rate:g}")
-        if known.steps < 2:
-            raise ValueError(f"steps must be at least 2, got {known.steps}: the first alone changes nothing")
-        kind, build_scenario = SCENARIOS[known.scenario]
-        config = for_study(parse(kind, known.scenario, __doc__ or "", rest, "hypergradients"))
-        for name in known.names:
-            if name not in RANGES:
-                raise ValueError(f"unknown name {name!r}; {nearest(name, RANGES)}")
-            value = float(getattr(config.unlearn.hyper, name))
-            if not 0 < value < math.inf:
-                raise ValueError(f"unlearn.hyper.{name} must be positive and finite to be tuned, got {value:g}")
-        shared = set(known.tuning_seeds) & set(config.seeds)
-        if shared:
-            raise ValueError(f"tuning-seeds and seeds must differ, both have {', '.join(map(str, sorted(shared)))}")
-        scenario = build_scenario(config, load_dataset(config))
-        scenario = scenario._replace(stream=shortened(scenario.stream))
-        seeds = " ".join(map(str, known.tuning_seeds))
-        own = f"--steps {known.steps} --rate {known.rate:g} --tuning-seeds {seeds} --names {' '.join(known.names)}"
-        command = f"python -m experiments.hypergradients --scenario {known.scenario} {own} …"
-        plan = prepare(f"hypergradients-{known.scenario} {own}", config, scenario, console, command)
-    except (ValueError, OSError) as error:
-        errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 2
-    try:
-        with plan.lock or nullcontext(), plan.progress, Clock() as clock:
-            found = conduct(
-                start(plan, clock),
-                [f"unlearn.{name}" for name in known.names],
-                known.tuning_seeds,
-                known.steps,
-                known.rate,
-            )
-    except (RunFailed, DamagedCacheError, OSError) as error:
-        errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 1
-    conclude(plan, found)
-    return 0
+    return main("hypergradients", __doc__ or "", arguments, options=HypergradientOptions(), job=job)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 from rich import box
@@ -21,14 +21,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ugclu_jax.harness.command_line import parse
+
 
 @dataclass(frozen=True)
-class OneDefaultConfig:
+class OneDefaultOptions:
     """Find the setting whose worst distance, relative to the best of each search, is smallest."""
 
     method: str
     """A method that all searches had."""
-    searches: tuple[Path, ...]
+    searches: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
     """Run folders of `experiments.search`."""
 
 
@@ -87,7 +89,8 @@ def common_default(searches: list[list[dict[str, Any]]]) -> Common:
 
 def run(arguments: list[str]) -> int:
     """Command line; returns the exit code."""
-    config = tyro.cli(OneDefaultConfig, prog="python -m experiments.one_default", args=arguments, description=__doc__)
+    nothing = OneDefaultOptions(tyro.MISSING, tyro.MISSING)
+    (config,) = parse([nothing], arguments, "one_default", __doc__ or "")
     console = Console()
     try:
         found = common_default([read_trials(folder, config.method) for folder in config.searches])

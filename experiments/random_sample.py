@@ -15,7 +15,6 @@ and not below? Three regimes, because a model that has not memorised has nothing
 import sys
 
 from ugclu_jax.harness.cli import main
-from ugclu_jax.harness.scenarios import RandomSampleConfig, random_sample
 
 if __name__ == "__main__":
-    sys.exit(main(RandomSampleConfig, "random_sample", __doc__, random_sample))
+    sys.exit(main("random_sample", __doc__))

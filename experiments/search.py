@@ -15,35 +15,47 @@ same command takes up where it stopped. Without `--methods` all are searched; ev
 `experiments.compare`.
 """
 
-import argparse
 import dataclasses
 import json
 import math
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
 
 from ugclu_jax import metrics
 from ugclu_jax.harness.catalogue import METHODS, entry_of, ranges_of, searched, split_name
+from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.clock import Clock
-from ugclu_jax.harness.config import ExperimentConfig, load_json, merge, nearest, parse
-from ugclu_jax.harness.plan import RunFailed, load_dataset, prepare
+from ugclu_jax.harness.config import ExperimentConfig, load_json, merge
+from ugclu_jax.harness.options import ScenarioName
+from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.run import Run, start
 from ugclu_jax.harness.run_folder import write
-from ugclu_jax.harness.scenarios import SCENARIOS, shortened
+from ugclu_jax.harness.stream_run import Stop
 from ugclu_jax.learner import CLUState
-from ugclu_jax.oracle import DamagedCacheError
 from ugclu_jax.tuning import sobol
 from ugclu_jax.types import PyTree, RequestKind
 
 SOBOL_SEED = 0
 """Of the trials' points: the same for every method."""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What is searched, and how long."""
+
+    scenario: ScenarioName = "task_aware"
+    """Whose stream is served; all other settings are those of this experiment."""
+    trials: int = 8
+    """Points of each method, the settings file's own included."""
+    extras: bool = False
+    """Search weight decay and the weight of distillation, too, for every method that has them."""
+    write: tuple[Path, ...] = ()
+    """Settings files that the best are written into, beside what they hold."""
 
 
 class Search:
@@ -95,9 +107,10 @@ class Search:
         return total
 
 
-def search(plan_run: Run, folder: Path, trials: int, extras: bool, console: Console) -> dict[str, Any]:
-    """Score every trial that `folder/trials.jsonl` does not hold yet, and return the best as a settings file has it."""
-    plan, searching, path = plan_run.plan, Search(plan_run), folder / "trials.jsonl"
+def search(run: Run, options: SearchOptions, stop: Stop) -> dict[str, Any]:
+    """Score every trial that trials.jsonl does not hold yet, and return the best as a settings file has it."""
+    plan, searching, path = run.plan, Search(run), run.plan.folder.path / "trials.jsonl"
+    trials, extras = options.trials, options.extras
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     known = {(entry["method"], entry["trial"]): entry for entry in done}
     found: dict[str, Any] = {}
@@ -109,6 +122,7 @@ def search(plan_run: Run, folder: Path, trials: int, extras: bool, console: Cons
         scored = []
         for trial, point in enumerate([{}, *drawn]):
             if (method, trial) not in known:
+                stop.check()
                 distance = searching.score(method, kinds, point)
                 entry = {"method": method, "trial": trial, "point": point, "distance": distance}
                 known[method, trial] = entry
@@ -118,7 +132,7 @@ def search(plan_run: Run, folder: Path, trials: int, extras: bool, console: Cons
         searching.learned.clear()
         best = min(scored, key=lambda entry: entry["distance"])
         own = scored[0]["distance"]
-        console.print(
+        plan.console.print(
             f"{method:20} {own:8.3f} as given, {best['distance']:8.3f} best of {trials}: "
             + (", ".join(f"{name} {value:.4g}" for name, value in best["point"].items()) or "as given"),
             highlight=False,
@@ -129,51 +143,6 @@ def search(plan_run: Run, folder: Path, trials: int, extras: bool, console: Cons
             chosen["settings"] = {"distillation": True}
         found = merge(found, {kind: chosen} if part == "ug_clu" else {"references": {part: chosen}})
     return found
-
-
-def run(arguments: list[str]) -> int:
-    """Command line; returns the exit code."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--scenario", default="task_aware")
-    first.add_argument("--trials", type=int, default=8)
-    first.add_argument("--extras", action="store_true")
-    first.add_argument("--write", type=Path, nargs="+", default=[])
-    known, rest = first.parse_known_args(arguments)
-    console, errors = Console(), Console(stderr=True)
-    try:
-        if known.scenario not in SCENARIOS:
-            raise ValueError(f"unknown scenario {known.scenario!r}; {nearest(known.scenario, SCENARIOS)}")
-        if known.trials < 1:
-            raise ValueError(f"trials must be at least 1, got {known.trials}")
-        written = {path: load_json(path) for path in known.write}
-        kind, build_scenario = SCENARIOS[known.scenario]
-        if "--methods" not in rest:
-            rest += ["--methods", *(name for name in METHODS if searched(name) is not None)]
-        program = f"search --scenario {known.scenario}"
-        config = parse(kind, known.scenario, __doc__ or "", rest, program)
-        for name in config.methods:
-            split_name(name)
-            if searched(name) is None:
-                raise ValueError(f"method {name!r} has no hyperparameters to search; leave it out")
-        config = for_search(config, known.extras)
-        scenario = build_scenario(config, load_dataset(config))
-        scenario = scenario._replace(stream=shortened(scenario.stream))
-        command = f"python -m experiments.{program} --trials {known.trials}{' --extras' if known.extras else ''} …"
-        plan = prepare(f"search-{known.scenario}", config, scenario, console, command)
-    except (ValueError, OSError) as error:
-        errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 2
-    try:
-        with plan.lock or nullcontext(), plan.progress, Clock() as clock:
-            found = search(start(plan, clock), plan.folder.path, known.trials, known.extras, console)
-    except (RunFailed, DamagedCacheError, OSError) as error:
-        errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 1
-    write(plan.folder.path / "best.json", json.dumps(found, indent=2) + "\n")
-    for path, settings in written.items():
-        write(path, json.dumps(merge(settings, found), indent=2) + "\n")
-    console.print(f"Best: {plan.folder.path / 'best.json'}", highlight=False, soft_wrap=True)
-    return 0
 
 
 def for_search(config: ExperimentConfig, extras: bool) -> ExperimentConfig:
@@ -189,6 +158,32 @@ def for_search(config: ExperimentConfig, extras: bool) -> ExperimentConfig:
         else:
             references[part] = merge(references.get(part, {}), {"settings": {"distillation": True}})
     return dataclasses.replace(config, evaluate_on="validation", references=references)
+
+
+def job(options: SearchOptions, config: ExperimentConfig) -> Job:
+    """Refuse what cannot be searched, and search the rest on held-out data."""
+    if options.trials < 1:
+        raise ValueError(f"trials must be at least 1, got {options.trials}")
+    for name in config.methods:
+        if searched(name) is None:
+            raise ValueError(f"method {name!r} has no hyperparameters to search; leave it out")
+    written = {path: load_json(path) for path in options.write}
+
+    def work(plan: Plan, stop: Stop) -> None:
+        with plan.progress, Clock() as clock:
+            found = search(start(plan, clock), options, stop)
+        write(plan.folder.path / "best.json", json.dumps(found, indent=2) + "\n")
+        for path, settings in written.items():
+            write(path, json.dumps(merge(settings, found), indent=2) + "\n")
+        plan.console.print(f"Best: {plan.folder.path / 'best.json'}", highlight=False, soft_wrap=True)
+
+    return Job(f"search-{options.scenario}", for_search(config, options.extras), work, study=True)
+
+
+def run(arguments: list[str]) -> int:
+    """Command line; returns the exit code."""
+    methods = tuple(name for name in METHODS if searched(name) is not None)
+    return main("search", __doc__ or "", arguments, options=SearchOptions(), methods=methods, job=job)
 
 
 if __name__ == "__main__":

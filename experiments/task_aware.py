@@ -10,7 +10,6 @@ scratch on what is retained? (The paper's first table.)
 import sys
 
 from ugclu_jax.harness.cli import main
-from ugclu_jax.harness.scenarios import TaskAwareConfig, task_aware
 
 if __name__ == "__main__":
-    sys.exit(main(TaskAwareConfig, "task_aware", __doc__, task_aware))
+    sys.exit(main("task_aware", __doc__))

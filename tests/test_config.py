@@ -1,7 +1,6 @@
 """Settings: dataclass defaults, then the file, then the command line; whatever is wrong is refused by name."""
 
 import dataclasses
-import importlib
 import itertools
 import json
 import typing
@@ -17,19 +16,19 @@ from ugclu_jax.buffer import init as init_buffer
 from ugclu_jax.data import DataOptions
 from ugclu_jax.harness.budget import Context, budget, build
 from ugclu_jax.harness.catalogue import METHODS, split_name
+from ugclu_jax.harness.command_line import defaults, first_words, parse
 from ugclu_jax.harness.config import (
     EXPERIMENTS,
     SETTINGS,
     ExperimentConfig,
-    KindConfig,
     from_dict,
     merge,
     nearest,
-    parse,
     read_settings,
     to_dict,
 )
-from ugclu_jax.harness.scenarios import ClassWiseConfig, TaskAwareConfig
+from ugclu_jax.harness.options import KindConfig
+from ugclu_jax.harness.scenarios import SCENARIOS, ClassWiseConfig, TaskAwareConfig
 from ugclu_jax.types import Examples, Hyper
 from ugclu_jax.ugclu import UGCLUSettings
 
@@ -47,7 +46,8 @@ CONTEXT = Context(linear, linear_init, 10, num_examples=30, largest_task=16)
 
 
 def parsed(*arguments, kind=TaskAwareConfig, experiment="task_aware"):
-    return parse(kind, experiment, "what it is", list(arguments))
+    start = defaults(kind, experiment, first_words(arguments, experiment))
+    return parse([start], arguments, experiment, "what it is")[0]
 
 
 def write(path, **values):
@@ -175,12 +175,14 @@ def test_a_damaged_settings_file_is_named(tmp_path, text, message):
 @pytest.mark.parametrize("dataset", sorted(path.stem for path in SETTINGS.glob("*.json")))
 @pytest.mark.parametrize("smoke", [False, True])
 def test_the_settings_of_every_dataset_make_every_experiment(dataset, experiment, smoke):
-    module = importlib.import_module(f"experiments.{experiment}")
-    (kind,) = [k for k in vars(module).values() if isinstance(k, type) and issubclass(k, ExperimentConfig) and
-               k is not ExperimentConfig]  # fmt: skip
+    kind = SCENARIOS[experiment].config
     config = parsed("--dataset", dataset, *["--smoke"] * smoke, kind=kind, experiment=experiment)
     assert isinstance(config, kind) and config.dataset == dataset and config.smoke == smoke
     assert set(build(config, CONTEXT)) == set(config.methods)
+
+
+def test_every_experiment_has_a_scenario():
+    assert tuple(SCENARIOS) == EXPERIMENTS
 
 
 def test_every_settings_file_is_of_a_dataset():

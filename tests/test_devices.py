@@ -12,7 +12,7 @@ import pytest
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import devices, models
 from ugclu_jax.examples import bucket_size, pad_ids
-from ugclu_jax.harness import cli, scenarios
+from ugclu_jax.harness import cli
 from ugclu_jax.learner import CLUState, apply_request, request_program
 from ugclu_jax.methods import er, ewc, salun
 from ugclu_jax.models.adapters import linen_apply_fn, linen_init
@@ -216,7 +216,7 @@ def run_smoke(tmp_path, name, *arguments):
 
 
 def main(arguments):
-    return cli.main(scenarios.TaskAwareConfig, "task_aware", "", scenarios.task_aware, arguments)
+    return cli.main("task_aware", "", arguments)
 
 
 def numbers(tree, path=()):

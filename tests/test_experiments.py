@@ -15,7 +15,6 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 from ugclu_jax import checkpoints
-from ugclu_jax.harness import scenarios
 from ugclu_jax.harness.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +32,7 @@ def cache(tmp_path_factory) -> Path:
 
 
 def run(arguments: list[str]) -> int:
-    return main(scenarios.TaskAwareConfig, "task_aware", "", scenarios.task_aware, arguments)
+    return main("task_aware", "", arguments)
 
 
 def lines(folder: Path) -> list[dict]:
@@ -156,8 +155,7 @@ def test_killed_at_any_moment_and_resumed_it_ends_the_same(finished, tmp_path, c
 )
 def test_the_other_experiments(name, extra, cache, tmp_path):
     arguments = ["--smoke", *extra, "--run-dir", str(tmp_path / "run"), "--cache-dir", str(cache)]
-    kind, build = scenarios.SCENARIOS[name]
-    assert main(kind, name, "", build, arguments) == 0
+    assert main(name, "", arguments) == 0
     last = lines(tmp_path / "run")[-1]
     assert last["kind"] == "unlearn" and last["model"]["UA"] is not None and last["oracle"]["UA"] is not None
     if "wrong_labels" in extra:

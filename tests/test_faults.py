@@ -17,7 +17,6 @@ from orbax.checkpoint import v1 as ocp
 
 from ugclu_jax import checkpoints, data
 from ugclu_jax.data.cuts import subset
-from ugclu_jax.harness import scenarios
 from ugclu_jax.harness.cli import main
 from ugclu_jax.harness.run_folder import RunFolder
 
@@ -32,7 +31,7 @@ FOLDERS = [("ug_clu", 0), ("der", 0)]
 
 
 def run(*arguments) -> int:
-    return main(scenarios.TaskAwareConfig, "task_aware", "", scenarios.task_aware, list(arguments))
+    return main("task_aware", "", arguments)
 
 
 def places(tmp_path, name):
@@ -60,7 +59,6 @@ def outcome(folder: Path):
 
 ZYGOTE = """
 import os, random, signal, sys, time
-from ugclu_jax.harness import scenarios
 from ugclu_jax.harness.cli import main  # imports only: no thread of XLA is there yet when it forks
 moments, kills, arguments = random.Random(0), int(sys.argv[1]), sys.argv[2:]
 rounds = killed = 0
@@ -72,7 +70,7 @@ while killed < kills:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1), os.dup2(null, 2)
         given = [*arguments[:-1], folder]
-        code = main(scenarios.TaskAwareConfig, "task_aware", "", scenarios.task_aware, given)
+        code = main("task_aware", "", given)
         os._exit(code)
     start, moment = time.monotonic(), moments.uniform(0.2, longest)
     status = None

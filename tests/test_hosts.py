@@ -14,7 +14,6 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 from ugclu_jax import checkpoints, devices
-from ugclu_jax.harness import scenarios
 from ugclu_jax.harness.cli import main
 from ugclu_jax.harness.run_folder import RunFolder
 
@@ -62,7 +61,7 @@ def test_two_processes_do_what_one_does(started, tmp_path):
     assert [process.returncode for process in both] == [0, 0], "\n".join(text for texts in said for text in texts)
     assert "Report:" in said[0][0] and "Report:" not in said[1][0], "process 0 speaks"
     arguments = [*SMALL, *few, "--devices", "4", *places, str(tmp_path / "one")]
-    assert main(scenarios.TaskAwareConfig, "task_aware", "", scenarios.task_aware, arguments) == 0  # with their oracles
+    assert main("task_aware", "", arguments) == 0  # with their oracles
     two, one = lines_of(tmp_path / "two"), lines_of(tmp_path / "one")
     assert len(two) == len(one) == 3
     for line, other in zip(two, one, strict=True):
@@ -108,5 +107,5 @@ def test_the_others_end_when_one_dies(victim, started, tmp_path):
 )
 def test_half_an_address_is_refused(arguments, said, tmp_path, capsys):
     places = ["--cache-dir", str(tmp_path / "cache"), "--run-dir", str(tmp_path / "run")]
-    assert main(scenarios.TaskAwareConfig, "task_aware", "", scenarios.task_aware, [*SMALL, *places, *arguments]) == 2
+    assert main("task_aware", "", [*SMALL, *places, *arguments]) == 2
     assert said in " ".join(capsys.readouterr().err.split())

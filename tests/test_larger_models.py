@@ -12,7 +12,6 @@ from test_text import write
 from ugclu_jax.harness.cli import main
 from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.harness.network import describe
-from ugclu_jax.harness.scenarios import SCENARIOS
 from ugclu_jax.models.options import ModelOptions
 
 EXPERIMENTS = {
@@ -54,7 +53,6 @@ def test_runs_at_smoke_size(dataset, experiment, folders, caches, tmp_path, monk
     if dataset in MAKERS:
         archives.trust(monkeypatch, dataset, folders[dataset])
         archives.small_tiny_imagenet(monkeypatch)
-    kind, build = SCENARIOS[experiment]
     places = {
         "--data.directory": folders[dataset],
         "--data.cache-dir": caches / "data",
@@ -63,7 +61,7 @@ def test_runs_at_smoke_size(dataset, experiment, folders, caches, tmp_path, monk
     }
     flags = [str(part) for place in places.items() for part in place]
     command = ["--smoke", "--dataset", dataset, *SETTINGS[dataset], *EXPERIMENTS[experiment], *flags]
-    assert main(kind, experiment, "", build, command) == 0
+    assert main(experiment, "", command) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["kind"] == "unlearn"
     for line in lines:

@@ -47,7 +47,7 @@ def collected() -> Iterator[None]:
 
 
 def run(*arguments: str) -> int:
-    return main(scenarios.TaskAwareConfig, "task_aware", "", scenarios.task_aware, list(arguments))
+    return main("task_aware", "", arguments)
 
 
 def lines_of(path: Path) -> list[dict]:

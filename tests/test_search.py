@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import search as command
+from ugclu_jax.harness import cli
 from ugclu_jax.harness.catalogue import METHODS, ranges_of, searched
 from ugclu_jax.harness.config import from_dict
 from ugclu_jax.harness.scenarios import TaskAwareConfig, shortened
@@ -102,7 +103,7 @@ def test_the_test_split_is_not_read(tmp_path, monkeypatch):
     """With another test split the search finds the same."""
     arguments = [*SMALL, "--trials", "2", "--cache-dir", str(tmp_path / "cache"), "--methods", "neg_grad_plus"]
     assert command.run([*arguments, "--run-dir", str(tmp_path / "a")]) == 0
-    plain = command.load_dataset
+    plain = cli.load_dataset
 
     def spoiled(config):
         monkeypatch.setattr("ugclu_jax.harness.plan.data.load", lambda *rest: blank(load(*rest)))
@@ -113,7 +114,7 @@ def test_the_test_split_is_not_read(tmp_path, monkeypatch):
 
     from ugclu_jax.data import load
 
-    monkeypatch.setattr(command, "load_dataset", spoiled)
+    monkeypatch.setattr(cli, "load_dataset", spoiled)
     assert command.run([*arguments, "--run-dir", str(tmp_path / "b")]) == 0
     assert (tmp_path / "a" / "trials.jsonl").read_text() == (tmp_path / "b" / "trials.jsonl").read_text()
 

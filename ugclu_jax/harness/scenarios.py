@@ -11,6 +11,7 @@ from ugclu_jax import requests
 from ugclu_jax.data.cuts import with_label_noise
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.harness.config import ExperimentConfig
+from ugclu_jax.harness.options import Group, ScenarioName
 from ugclu_jax.requests import Groups, Stream
 
 
@@ -24,13 +25,18 @@ class Scenario(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TaskAwareConfig(ExperimentConfig):
-    """Learn and unlearn whole tasks, one request each."""
+class TaskOptions(Group):
+    """Which tasks come and go."""
 
     sequence: str = "L1 L2 L3 U2 L4 L5 U4"
     """Requests in order: L3 learns task 3, U3 unlearns it; a task may be learned again."""
     stream: Path | None = None
     """JSON file of requests by stable ids, instead of --sequence. See `ugclu_jax.requests.from_json`."""
+
+
+@dataclass(frozen=True)
+class TaskAwareConfig(ExperimentConfig, TaskOptions):
+    """Learn and unlearn whole tasks, one request each."""
 
 
 def task_aware(config: TaskAwareConfig, dataset: Dataset) -> Scenario:
@@ -44,16 +50,21 @@ def task_aware(config: TaskAwareConfig, dataset: Dataset) -> Scenario:
 
 
 @dataclass(frozen=True)
-class ClassWiseConfig(ExperimentConfig):
-    """Learn all tasks, then unlearn classes across tasks in one request."""
+class ClassOptions(Group):
+    """Which classes leave."""
 
     unlearn_classes: tuple[int, ...] = (2, 7)
     """Classes to unlearn, of different tasks."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not self.unlearn_classes or len(set(self.unlearn_classes)) != len(self.unlearn_classes):
             raise ValueError(f"unlearn_classes must be one or more different values, got {self.unlearn_classes}")
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class ClassWiseConfig(ExperimentConfig, ClassOptions):
+    """Learn all tasks, then unlearn classes across tasks in one request."""
 
 
 def class_wise(config: ClassWiseConfig, dataset: Dataset) -> Scenario:
@@ -64,8 +75,8 @@ def class_wise(config: ClassWiseConfig, dataset: Dataset) -> Scenario:
 
 
 @dataclass(frozen=True)
-class RandomSampleConfig(ExperimentConfig):
-    """Unlearn a random share of all examples in one request."""
+class SampleOptions(Group):
+    """Which samples leave, and how they were learned."""
 
     fraction: float = 0.1
     """Share of the training examples to unlearn, in (0, 1)."""
@@ -73,6 +84,11 @@ class RandomSampleConfig(ExperimentConfig):
     """Samples of a continual stream, of a jointly trained model, or learned with wrong labels."""
     sample_seed: int = 0
     """Decides which examples are unlearned."""
+
+
+@dataclass(frozen=True)
+class RandomSampleConfig(ExperimentConfig, SampleOptions):
+    """Unlearn a random share of all examples in one request."""
 
 
 def random_sample(config: RandomSampleConfig, dataset: Dataset) -> Scenario:
@@ -98,7 +114,7 @@ class Experiment(NamedTuple):
     build: Callable[[Any, Dataset], Scenario]
 
 
-SCENARIOS: Mapping[str, Experiment] = {
+SCENARIOS: Mapping[ScenarioName, Experiment] = {
     "task_aware": Experiment(TaskAwareConfig, task_aware),
     "class_wise": Experiment(ClassWiseConfig, class_wise),
     "random_sample": Experiment(RandomSampleConfig, random_sample),

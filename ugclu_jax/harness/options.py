@@ -1,0 +1,176 @@
+"""What an experiment can be asked for, in groups: each class is a heading of `--help`, each docstring a line there."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from ugclu_jax.data.options import DataOptions
+from ugclu_jax.models.options import ModelOptions
+from ugclu_jax.oracle import OracleSettings
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings
+
+ScenarioName = Literal["task_aware", "class_wise", "random_sample"]
+
+
+class Group:
+    """Base of all groups: each checks its own fields, and those of a configuration are checked one after the other."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range.
+
+        Raises:
+            ValueError: naming the field, its rule and the value.
+        """
+
+    def at_least(self, **least: int) -> None:
+        """Refuse a field below its bound; None is no value.
+
+        Raises:
+            ValueError: naming field, bound and value.
+        """
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise ValueError(f"{name} must be at least {bound}, got {value}")
+
+
+@dataclass(frozen=True)
+class RunOptions(Group):
+    """What is run."""
+
+    dataset: str = "digits"
+    """Dataset: digits (embedded), fashion_mnist, mnist, cifar10, cifar100, svhn_cropped, tiny_imagenet, image_folder,
+    npz or text."""
+    model: str = "mlp"
+    """Network: mlp, cnn, cnn_bn, resnet18, swin_t, vit_tiny, vit_small, vit_base, text_encoder for texts, or your own
+    as package.module:attribute, looked for from the current folder on: a Flax Linen or NNX class, or a function
+    (num_classes, input_shape) -> (apply_fn, init_fn)."""
+    methods: tuple[str, ...] = ("ug_clu",)
+    """Methods, each LEARNER+UNLEARNER or one name: an unlearner (salun) learns by ug_clu, a learner (er) unlearns by
+    ug_clu; or a method of your own, package.module:factory. `python -m experiments.compare --list` shows all names."""
+    seeds: tuple[int, ...] = (0,)
+    """One run of the stream for each seed and method."""
+    smoke: bool = False
+    """Smallest size that still takes every step of the experiment, in seconds."""
+    settings: Path | None = None
+    """JSON file of defaults for all the settings here. Default: the dataset's own, ugclu_jax/harness/settings."""
+    run_dir: Path | None = None
+    """Folder of the run; the same command resumes there. Default: runs/<experiment>-<dataset>-<hash>."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "methods"):
+            values = getattr(self, name)
+            if not values or len(set(values)) != len(values):
+                raise ValueError(f"{name} must be one or more different values, got {values}")
+        if any(seed < 0 for seed in self.seeds):
+            raise ValueError(f"seeds must be non-negative, got {self.seeds}")
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class DataAndModelOptions(Group):
+    """How much data, and how they are cut and changed."""
+
+    per_class: int | None = None
+    """Keep at most this many training examples of each class."""
+    tasks: int = 5
+    """Consecutive classes are split into this many equal tasks."""
+    augment: str = "none"
+    """Random changes to training images, on the device: none, crop_flip or rand_augment. Evaluation has none."""
+    capacity: int = 5000
+    """Examples that the memory buffer holds."""
+
+    def __post_init__(self) -> None:
+        self.at_least(per_class=1, tasks=1, capacity=1)
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class EvaluationOptions(Group):
+    """What is measured, and against what."""
+
+    evaluate_on: Literal["test", "validation"] = "test"
+    """`validation` holds out part of the training split and never looks at the test split: for choosing settings."""
+    validation_examples: int = 10000
+    """Size of that part."""
+    evaluation_examples: int | None = None
+    """Measure on this many random examples of each training set (retained, learned, unlearned) and of the test split,
+    where a whole pass would take longer than the request. Default: all of them."""
+    oracle_seeds: int = 3
+    """Oracles of a request, 2 or more; their mutual KL is the noise floor."""
+    oracles: Literal["all", "milestones"] = "all"
+    """After which requests oracles are trained: all, or unlearn requests and the last request only. Elsewhere what is
+    measured against an oracle is undefined."""
+
+    def __post_init__(self) -> None:
+        self.at_least(validation_examples=1, evaluation_examples=1, oracle_seeds=2)
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class DeviceOptions(Group):
+    """Which devices share the work, and how."""
+
+    devices: int | Literal["all"] = 1
+    """Devices of this host to use. Metrics are those of one device, to rounding."""
+    parallel: Literal["pmap", "shard_map"] = "pmap"
+    """How programs are mapped over them; several processes need shard_map."""
+    over: Literal["batch", "seeds"] = "batch"
+    """What they divide: each batch of one request, or the seeds, each of which runs on one of them."""
+    device_budget_mb: int = 2048
+    """Training inputs above this many MiB stay in host memory and stream in chunks of outer steps."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0 where several processes, one a host, share a run; auto = ask the cluster (SLURM, TPU)."""
+    num_processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which one this is, from 0. Process 0 writes tables and reports."""
+
+    def __post_init__(self) -> None:
+        self.at_least(device_budget_mb=0)
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class PlaceOptions(Group):
+    """Where things lie, and how long."""
+
+    cache_dir: Path = Path.home() / ".cache" / "ugclu_jax"
+    """Where oracles are kept, named by a hash of everything that determines them."""
+    keep: int = 2
+    """Newest checkpoints to keep of each method and seed."""
+
+    def __post_init__(self) -> None:
+        self.at_least(keep=1)
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class KindConfig:
+    """UG-CLU's settings for one kind of request."""
+
+    settings: UGCLUSettings = field(default_factory=UGCLUSettings)
+    """Static settings; another value compiles another program."""
+    hyper: UGCLUHyper = field(default_factory=UGCLUHyper)
+    """Continuous settings; another value reuses the program."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Settings that have settings of their own."""
+
+    data: DataOptions = field(default_factory=DataOptions)
+    """Where the data come from and how they are prepared."""
+    model_options: ModelOptions = field(default_factory=ModelOptions)
+    """Options of the network; one that it does not have is refused."""
+    learn: KindConfig = field(default_factory=KindConfig)
+    """UG-CLU on learn requests."""
+    unlearn: KindConfig = field(default_factory=KindConfig)
+    """UG-CLU on unlearn requests."""
+    oracle: OracleSettings = field(default_factory=OracleSettings)
+    """Training of the oracles."""
+    references: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
+    """Settings of the other methods by name, in the settings file: {"salun": {"settings": {…}, "hyper": {…}}}. All get
+    UG-CLU's number of gradient evaluations."""
