@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from experiments import class_wise, random_sample, task_aware
-from experiments.comparison import compare, comparison_table, comparison_text, picture
 from experiments.config import EXPERIMENTS, nearest
 from experiments.folder import write
 from experiments.plan import Plan
 from experiments.registry import METHODS, serves, split_name
 from experiments.runner import main
-from experiments.tables import Line
+from ugclu_jax.report.ranking import compare, comparison_table, comparison_text, picture
+from ugclu_jax.report.tables import Line
 
 SCENARIOS = {
     "task_aware": (task_aware.TaskAwareConfig, task_aware.build_scenario),

@@ -286,7 +286,7 @@ def picture(found: dict[str, Any], path: Path) -> None:
 
 def conclude(plan: Plan, found: dict[str, Any]) -> None:
     """Write table, picture and report section, and print the table."""
-    from experiments.report import CSS  # it imports matplotlib
+    from ugclu_jax.report.page import CSS  # it imports matplotlib
 
     folder, rows = plan.folder.path, table(found)
     write(folder / "hypergradients.json", json.dumps(found, indent=2) + "\n")

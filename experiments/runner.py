@@ -20,9 +20,9 @@ from experiments.config import C, parse
 from experiments.course import Stop, Stopped, run_streams
 from experiments.plan import Conclude, Plan, RunFailed, Scenario, load_dataset, prepare
 from experiments.serving import Run
-from experiments.tables import TABLE_WIDTH, request_table
 from ugclu_jax import checkpoints, devices, oracle
 from ugclu_jax.data.dataset import Dataset
+from ugclu_jax.report.tables import TABLE_WIDTH, request_table
 from ugclu_jax.streaming import reading
 
 
@@ -32,7 +32,7 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     Raises:
         RunFailed: a run cannot go on; where one of them diverged, after the others and the report.
     """
-    from experiments import report  # it draws: matplotlib is half a second that `--help` need not wait for
+    from ugclu_jax.report import page  # it draws: matplotlib is half a second that `--help` need not wait for
 
     run = Run(plan)
     diverged: list[str] = []
@@ -57,7 +57,7 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
             raise RunFailed("\n".join(diverged))
         return
     with run.spending("report"):
-        page = report.write_html(plan.folder.path)
+        report = page.write_html(plan.folder.path)
     # Never narrower than the table: squeezed, it would lose the names of the requests.
     wide = Console(file=plan.console.file, width=max(plan.console.width, TABLE_WIDTH))
     found = list(itertools.chain.from_iterable(lines.values()))
@@ -70,7 +70,7 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in run.spent.items())
     plan.console.print(f"Seconds:    {spent}", highlight=False, soft_wrap=True)
     plan.console.print(f"Run folder: {plan.folder.path}", highlight=False, soft_wrap=True)
-    plan.console.print(f"Report:     {page}", highlight=False, soft_wrap=True)
+    plan.console.print(f"Report:     {report}", highlight=False, soft_wrap=True)
     if diverged:
         raise RunFailed("\n".join(diverged))
 

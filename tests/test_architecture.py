@@ -15,6 +15,7 @@ LAYERS = [
     {"learner"},
     {"checkpoints", "devices"},
     {"tuning"},
+    {"report"},
 ]
 SIDES = {"models", "data"}  # may import types, and nothing of the core imports them
 SAME_LAYER = {  # (importer, imported) where one layer has an order of its own

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from experiments import compare as command
-from experiments.comparison import compare, comparison_table, comparison_text
 from experiments.registry import METHODS
+from ugclu_jax.report.ranking import compare, comparison_table, comparison_text
 
 pytestmark = [
     pytest.mark.usefixtures("compiled_once"),

@@ -13,8 +13,20 @@ import pytest
 import tyro
 from rich.console import Console
 
-from experiments.report import comparison_markdown, main, read_metrics, request_table, summarise, write_html
-from experiments.tables import count, kl_ratio, number, scorecard, verdict, warnings
+from experiments.report import main
+from ugclu_jax.report.page import write_html
+from ugclu_jax.report.tables import (
+    comparison_markdown,
+    count,
+    kl_ratio,
+    number,
+    read_metrics,
+    request_table,
+    scorecard,
+    summarise,
+    verdict,
+    warnings,
+)
 
 FEATURES = ("loss", "entropy", "confidence", "modified_entropy")
 STREAM = (

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from rich import box
 from rich.table import Table
 
-from experiments.tables import Column, Line, Statistic, at, mean_text, milestones, statistic, std_text, summarise
+from ugclu_jax.report.tables import Column, Line, Statistic, at, mean_text, milestones, statistic, std_text, summarise
 
 DISTANCE = Column("distance", "distance", "floor")
 COLUMNS = (
