@@ -23,8 +23,8 @@ from experiments.folder import write
 from experiments.plan import Plan
 from experiments.registry import METHODS, serves, split_name
 from experiments.runner import main
-from ugclu_jax.report.ranking import compare, comparison_table, comparison_text, picture
-from ugclu_jax.report.tables import Line
+from ugclu_jax.report.metrics import Line
+from ugclu_jax.report.ranking import rank, ranking_markdown, ranking_picture, ranking_table
 
 SCENARIOS = {
     "task_aware": (task_aware.TaskAwareConfig, task_aware.build_scenario),
@@ -36,11 +36,11 @@ assert set(SCENARIOS) == set(EXPERIMENTS)
 
 def conclude(plan: Plan, lines: list[Line]) -> None:
     """Print the ranking, and write it and its picture into the run's folder."""
-    rows = compare(lines)
+    rows = rank(lines)
     wide = Console(file=plan.console.file, width=max(plan.console.width, 150))
-    wide.print(comparison_table(rows))
-    write(plan.folder.path / "comparison.md", comparison_text(rows) + "\n")
-    picture(rows, plan.folder.path / "comparison.png")
+    wide.print(ranking_table(rows))
+    write(plan.folder.path / "comparison.md", ranking_markdown(rows) + "\n")
+    ranking_picture(rows, plan.folder.path / "comparison.png")
     plan.console.print(f"Comparison: {plan.folder.path / 'comparison.md'}", highlight=False, soft_wrap=True)
 
 

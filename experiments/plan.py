@@ -21,6 +21,7 @@ from ugclu_jax import data, devices
 from ugclu_jax.data.cuts import hold_out, subset
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.devices import Devices
+from ugclu_jax.report.metrics import Line
 from ugclu_jax.requests import Stream, bucket_size, to_json, validate
 
 VALIDATION_SEED = 20_250_515
@@ -70,7 +71,7 @@ class Plan:
     resume_command: str
 
 
-Conclude = Callable[[Plan, list[dict[str, Any]]], None]
+Conclude = Callable[[Plan, list[Line]], None]
 """What a program prints at the end, from its plan and all lines."""
 
 

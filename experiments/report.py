@@ -10,8 +10,9 @@ from typing import Annotated
 
 import tyro
 
+from ugclu_jax.report.metrics import read_metrics
 from ugclu_jax.report.page import write_html
-from ugclu_jax.report.tables import comparison_markdown
+from ugclu_jax.report.tables import request_markdown
 
 
 def main(run_dir: Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")], /, markdown: bool = False) -> None:
@@ -22,7 +23,7 @@ def main(run_dir: Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")], /, markdown
         markdown: print the markdown table for a README instead of writing report.html.
     """
     try:
-        print(comparison_markdown(run_dir) if markdown else write_html(run_dir))
+        print(request_markdown(read_metrics(run_dir)) if markdown else write_html(run_dir))
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
 

@@ -22,6 +22,7 @@ from experiments.plan import Conclude, Plan, RunFailed, Scenario, load_dataset, 
 from experiments.serving import Run
 from ugclu_jax import checkpoints, devices, oracle
 from ugclu_jax.data.dataset import Dataset
+from ugclu_jax.report.metrics import from_json
 from ugclu_jax.report.tables import TABLE_WIDTH, request_table
 from ugclu_jax.streaming import reading
 
@@ -60,7 +61,7 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
         report = page.write_html(plan.folder.path)
     # Never narrower than the table: squeezed, it would lose the names of the requests.
     wide = Console(file=plan.console.file, width=max(plan.console.width, TABLE_WIDTH))
-    found = list(itertools.chain.from_iterable(lines.values()))
+    found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
     if found and conclude is None:
         wide.print(request_table(found))
     elif found:

@@ -13,26 +13,28 @@ from typing import NamedTuple
 from rich import box
 from rich.table import Table
 
-from ugclu_jax.report.tables import Column, Line, Statistic, at, mean_text, milestones, statistic, std_text, summarise
-
-DISTANCE = Column("distance", "distance", "floor")
-COLUMNS = (
-    DISTANCE,
-    Column("KL test", "model.KL.test", "noise_floor.KL.test"),
-    Column("KL unlearned", "model.KL.unlearned", "noise_floor.KL.unlearned"),
-    Column("KL retained", "model.KL.retained", "noise_floor.KL.retained"),
-    Column("JS test", "model.JS.test", "noise_floor.JS.test"),
-    Column("LA", "model.LA", "oracle.LA"),
-    Column("UA", "model.UA", "oracle.UA"),
-    Column("FM", "model.FM", None),
-    Column("MIA", "model.MIA.loss", "oracle.MIA.loss"),
-    Column("ToW", "model.ToW", None),
-    Column("relapse", "model.relapse", None),
-    Column("RTE s", "timing.RTE", None),
-    Column("gradient evaluations", "cost.gradient_evaluations", "cost.oracle_gradient_evaluations", integer=True),
+from ugclu_jax.report.columns import (
+    FM,
+    GRADIENT_EVALUATIONS,
+    JS_TEST,
+    KL_RETAINED,
+    KL_TEST,
+    KL_UNLEARNED,
+    LA,
+    MIA,
+    RELAPSE,
+    RTE,
+    TOW,
+    UA,
+    Column,
 )
-"""One a metric; the last column counts an average milestone, not the whole stream."""
-SHOWN = ("distance", "KL test", "KL unlearned", "LA", "UA", "FM", "MIA", "RTE s", "gradient evaluations")
+from ugclu_jax.report.format import markdown_table, mean_text, statistic_text
+from ugclu_jax.report.metrics import Line, Numbers, Sides
+from ugclu_jax.report.summaries import Statistic, combined, mean, methods_of, milestones, named, statistic, summarise
+
+COLUMNS = (KL_TEST, KL_UNLEARNED, KL_RETAINED, JS_TEST, LA, UA, FM, MIA, TOW, RELAPSE, RTE, GRADIENT_EVALUATIONS)
+"""Beside the distance; the last column counts an average milestone, not the whole stream."""
+SHOWN = (KL_TEST, KL_UNLEARNED, LA, UA, FM, MIA, RTE, GRADIENT_EVALUATIONS)
 """Columns that a terminal has room for."""
 
 
@@ -43,12 +45,39 @@ class Row(NamedTuple):
     """One method over seeds."""
 
     method: str
-    statistics: dict[str, Statistic]  # by a column's path or reference
+    distance: Statistic | None
+    floor: Statistic | None  # the distance of an oracle
+    statistics: Numbers[Statistic]
     seeds: int
     unfinished: int  # seeds that did not reach the last request
 
+    @property
+    def label(self) -> str:
+        """The method, and how many seeds failed."""
+        return self.method + (f" ({self.unfinished} of {self.seeds} seeds failed)" if self.unfinished else "")
 
-def compare(lines: Iterable[Line]) -> list[Row]:
+    @property
+    def sort_key(self) -> float:
+        """The distance, infinite where a run failed or has none."""
+        finite = self.distance is not None and math.isfinite(self.distance.mean)
+        return self.distance.mean if finite and not self.unfinished else math.inf
+
+
+def distance_of(kl: Sides[float]) -> float | None:
+    """KL on test inputs of what is retained plus that on unlearned training inputs, where both are defined.
+
+    >>> distance_of(Sides(test=0.25, unlearned=0.5))
+    0.75
+    """
+    return None if kl.test is None or kl.unlearned is None else kl.test + kl.unlearned
+
+
+def _over_seeds(values: Iterable[float | None]) -> Statistic | None:
+    known = [value for value in values if value is not None]
+    return statistic(known) if known else None
+
+
+def rank(lines: Iterable[Line]) -> list[Row]:
     """Rank the methods of a run, nearest to the oracle first; a method without a finite distance comes last.
 
     Raises:
@@ -57,83 +86,66 @@ def compare(lines: Iterable[Line]) -> list[Row]:
     lines = list(lines)
     at_milestones = set(milestones(summarise(lines)))
     last = max(at_milestones)
-    paths = {path for column in COLUMNS for path in (column.path, column.reference) if path} - {"distance", "floor"}
     rows = []
-    for method in dict.fromkeys(line["method"] for line in lines):
-        own = [line for line in lines if line["method"] == method]
-        seeds = sorted({line["seed"] for line in own})
-        values: dict[str, list[float]] = {}
-        for seed in seeds:
-            reached = [line for line in own if line["seed"] == seed and line["request"] in at_milestones]
-            means = {path: mean for path in paths if (mean := _mean(reached, path)) is not None}
-            for name, tree in (("distance", "model"), ("floor", "noise_floor")):
-                sides = [means.get(f"{tree}.KL.{inputs}") for inputs in ("test", "unlearned")]
-                if None not in sides:
-                    means[name] = sum(sides)
-            for path, value in means.items():
-                values.setdefault(path, []).append(value)
-        done = {line["seed"] for line in own if line["request"] == last}
-        statistics = {path: statistic(found) for path, found in values.items()}
-        rows.append(Row(method, statistics, len(seeds), len(set(seeds) - done)))
-    if not any("floor" in row.statistics for row in rows):
+    for method in methods_of(lines):
+        own = [line for line in lines if line.method == method]
+        seeds = {line.seed for line in own}
+        reached = [
+            [ln.numbers for ln in own if ln.seed == seed and ln.request in at_milestones] for seed in sorted(seeds)
+        ]
+        means = [combined(numbers, mean) for numbers in reached if numbers]
+        done = {line.seed for line in own if line.request == last}
+        statistics = combined(means, statistic) if means else Numbers()
+        distance = _over_seeds(distance_of(each.model.KL) for each in means)
+        floor = _over_seeds(distance_of(each.noise_floor.KL) for each in means)
+        rows.append(Row(method, distance, floor, statistics, len(seeds), len(seeds - done)))
+    if not any(row.floor for row in rows):
         raise ValueError("no request of this run has an oracle and unlearned inputs: there is nothing to compare with")
-    return sorted(rows, key=_distance)
+    return sorted(rows, key=lambda row: row.sort_key)
 
 
-def _mean(lines: list[Line], path: str) -> float | None:
-    found = [value for line in lines if (value := at(line, path)) is not None]
-    return sum(found) / len(found) if found else None
+def _references(rows: list[Row]) -> Row:
+    """The row that holds the oracle and the noise floor: all methods share them."""
+    return max(rows, key=lambda row: (row.seeds - row.unfinished, len(list(named(row.statistics)))))
 
 
-def _distance(row: Row) -> float:
-    found = row.statistics.get("distance")
-    return found.mean if found is not None and math.isfinite(found.mean) and not row.unfinished else math.inf
+def _cells(row: Row, columns: Iterable[Column]) -> list[str]:
+    own = [statistic_text(column.value(row.statistics), column.integer) for column in columns]
+    return [row.label, statistic_text(row.distance), *own]
 
 
-def _references(rows: list[Row]) -> dict[str, Statistic]:
-    return max(rows, key=lambda row: (row.seeds - row.unfinished, len(row.statistics))).statistics
+def _reference_cells(rows: list[Row], columns: Iterable[Column]) -> list[str]:
+    shared = _references(rows)
+    return [mean_text(shared.floor), *(mean_text(c.reference(shared.statistics), c.integer) for c in columns)]
 
 
-def comparison_table(rows: list[Row]) -> Table:
+def ranking_table(rows: list[Row]) -> Table:
     """The terminal's table: `SHOWN` columns, the oracle last."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("method", no_wrap=True)
-    columns = [column for column in COLUMNS if column.title in SHOWN]
-    for column in columns:
-        table.add_column(column.title.replace(" ", "\n"), justify="right", no_wrap=True)
+    for title in ("distance", *(column.title for column in SHOWN)):
+        table.add_column(title.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in rows:
-        note = f" ({row.unfinished} of {row.seeds} seeds failed)" if row.unfinished else ""
-        table.add_row(row.method + note, *(_cell(column, row.statistics.get(column.path)) for column in columns))
+        table.add_row(*_cells(row, SHOWN))
     table.add_section()
-    shared = _references(rows)
-    cells = [_cell(column, shared.get(column.reference or ""), spread=False) for column in columns]
-    table.add_row("oracle, noise floor", *cells, style="dim")
+    table.add_row("oracle, noise floor", *_reference_cells(rows, SHOWN), style="dim")
     return table
 
 
-def comparison_text(rows: list[Row]) -> str:
+def ranking_markdown(rows: list[Row]) -> str:
     """A GitHub-markdown table of all columns, and a line that says how to read it."""
-    titles = ["method", *(column.title for column in COLUMNS)]
-    body = [titles, ["---", *["---:"] * len(COLUMNS)]]
-    for row in rows:
-        note = f" ({row.unfinished} of {row.seeds} seeds failed)" if row.unfinished else ""
-        body.append([row.method + note, *(_cell(column, row.statistics.get(column.path)) for column in COLUMNS)])
-    shared = _references(rows)
-    cells = [_cell(column, shared.get(column.reference or ""), spread=False) for column in COLUMNS]
-    body.append(["*oracle · noise floor*", *cells])
+    head = ["method", "distance", *(column.title for column in COLUMNS)]
+    body = [_cells(row, COLUMNS) for row in rows]
+    body.append(["*oracle · noise floor*", *_reference_cells(rows, COLUMNS)])
     seeds = max(row.seeds for row in rows)
     return (
-        "\n".join("| " + " | ".join(cells) + " |" for cells in body)
+        markdown_table(head, body, words=1)
         + f"\n\nMean{' ± standard deviation' if seeds > 1 else ''} over {seeds} seed{'s' if seeds > 1 else ''}, each "
         "averaged over the unlearn requests and the last request; ranked by distance = KL test + KL unlearned, in nats."
     )
 
 
-def _cell(column: Column, found: Statistic | None, *, spread: bool = True) -> str:
-    return f"{mean_text(column, found)} {std_text(column, found) if spread else ''}".strip()
-
-
-def picture(rows: list[Row], path: Path) -> None:
+def ranking_picture(rows: list[Row], path: Path) -> None:
     """Draw KL on retained test inputs against KL on unlearned inputs, one point a method, both axes logarithmic.
 
     A point bears the method's rank, whose name stands in the list at the right: names beside the points would overlap.
@@ -144,18 +156,18 @@ def picture(rows: list[Row], path: Path) -> None:
 
     figure = Figure(figsize=(9.0, max(5.0, 1.0 + 0.17 * len(rows))), layout="constrained")
     axes = figure.add_subplot()
-    shared = _references(rows)
     names = []
-    for rank, row in enumerate(rows, start=1):
-        if not math.isfinite(_distance(row)):
+    for place, row in enumerate(rows, start=1):
+        if not math.isfinite(row.sort_key):
             names.append(f"–  {row.method}")
             continue
-        names.append(f"{rank}  {row.method}")
-        x, y = (row.statistics[f"model.KL.{inputs}"].mean for inputs in ("test", "unlearned"))
+        names.append(f"{place}  {row.method}")
+        x, y = (column.value(row.statistics).mean for column in (KL_TEST, KL_UNLEARNED))
         ours = row.method.startswith("ug_clu") and "+" not in row.method
         axes.plot(x, y, marker="D" if ours else "o", color=OURS if ours else OTHERS, markersize=6, alpha=0.8)
-        axes.annotate(str(rank), (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
-    floor = tuple(shared[f"noise_floor.KL.{inputs}"].mean for inputs in ("test", "unlearned"))
+        axes.annotate(str(place), (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+    shared = _references(rows).statistics
+    floor = tuple(column.reference(shared).mean for column in (KL_TEST, KL_UNLEARNED))
     axes.plot(*floor, marker="*", color=FLOOR, markersize=14, alpha=0.8)
     axes.annotate("noise floor", floor, xytext=(9, -11), textcoords="offset points", fontsize=8, color=FLOOR)
     axes.text(1.03, 1.0, "\n".join(names), transform=axes.transAxes, va="top", fontsize=8, linespacing=1.35)
