@@ -10,10 +10,6 @@ from typing import Annotated
 
 import tyro
 
-from ugclu_jax.report.metrics import read_metrics
-from ugclu_jax.report.page import write_html
-from ugclu_jax.report.tables import request_markdown
-
 
 def main(run_dir: Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")], /, markdown: bool = False) -> None:
     """Rebuild a run's HTML report, or print its comparison table.
@@ -22,6 +18,11 @@ def main(run_dir: Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")], /, markdown
         run_dir: the run's folder.
         markdown: print the markdown table for a README instead of writing report.html.
     """
+    # Seconds that `--help` need not wait for.
+    from ugclu_jax.report.metrics import read_metrics
+    from ugclu_jax.report.page import write_html
+    from ugclu_jax.report.tables import request_markdown
+
     try:
         print(request_markdown(read_metrics(run_dir)) if markdown else write_html(run_dir))
     except (ValueError, OSError) as error:

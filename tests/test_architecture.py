@@ -86,6 +86,12 @@ def test_the_library_does_not_import_the_experiments():
     assert not [p for p in library_files() if any(n.split(".")[0] == "experiments" for n in imported(p))]
 
 
+def test_the_report_reads_and_draws_only():
+    for path in (ROOT / "ugclu_jax" / "report").glob("*.py"):
+        theirs = [name for name in imported(path) if name.split(".")[0] in ("jax", "ugclu_jax")]
+        assert all(name.startswith("ugclu_jax.report") for name in theirs), path
+
+
 def test_references_share_no_code():
     names = {name.split(".")[0] for name in imported(ROOT / "tests" / "reference.py")}
     assert not names & {"jax", "ugclu_jax", "flax", "optax"}

@@ -1,1 +1,1 @@
-"""What a run left on disk, as numbers, tables and one HTML page. Nothing here trains, and nothing imports JAX."""
+"""What a run left on disk, as numbers, tables and one HTML page. Nothing here trains or uses JAX."""

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from ugclu_jax.report import checks
-from ugclu_jax.report.checks import KL_RATIO_LIMITS, UA_GAP_LIMIT, Check, kl_ratio, scorecard, verdict
+from ugclu_jax.report.checks import KL_RATIO_LIMITS, UA_GAP_LIMIT, Check, kl_ratio, scorecard, verdict, warnings
 from ugclu_jax.report.columns import KL_RETAINED, KL_TEST, KL_UNLEARNED, LA, UA, Column
 from ugclu_jax.report.figures import over_requests
 from ugclu_jax.report.format import mean_text, number, std_text
@@ -46,9 +45,9 @@ HEADER = (
 """Settings at the top."""
 
 _TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("ugclu_jax.report", package_path=""),
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
     autoescape=True,
-    undefined=jinja2.StrictUndefined,
+    undefined=jinja2.StrictUndefined,  # a name that is missing is an error, not a gap in the page
     trim_blocks=True,
     lstrip_blocks=True,
 )
@@ -72,6 +71,20 @@ class Cell(NamedTuple):
     mean: str
     std: str
     off: bool = False  # misses its target
+
+
+class Heading(NamedTuple):
+    """The head of a column."""
+
+    words: list[str]  # one below the other
+    meaning: str
+
+
+class Request(NamedTuple):
+    """The rows of one request: the methods, and what to compare them with."""
+
+    rows: list[tuple[RequestSummary, list[Cell]]]
+    reference: list[Cell]
 
 
 class Shade(NamedTuple):
@@ -130,23 +143,18 @@ def _off_target(column: Column, summary: RequestSummary) -> bool:
     return not math.isfinite(own.mean)
 
 
-def _columns() -> list[dict[str, Any]]:
-    """Words of each title, one below the other, and what it means."""
-    titles = [column.title for column in COLUMNS]
-    metrics = [title if title in GLOSSARY else title.split()[0] for title in titles]
-    return [
-        {"words": title.split(), "meaning": GLOSSARY[metric][0]} for title, metric in zip(titles, metrics, strict=True)
+def _heading(column: Column) -> Heading:
+    words = column.title.split()
+    return Heading(words, GLOSSARY[column.title if column.title in GLOSSARY else words[0]][0])
+
+
+def _request(group: list[RequestSummary]) -> Request:
+    rows = [
+        (summary, [_cell(c.value(summary.statistics), c.integer, _off_target(c, summary)) for c in COLUMNS])
+        for summary in group
     ]
-
-
-def _request(group: list[RequestSummary]) -> dict[str, Any]:
-    """A request's rows: the methods, and what to compare them with."""
-    rows = []
-    for summary in group:
-        cells = [_cell(c.value(summary.statistics), c.integer, _off_target(c, summary)) for c in COLUMNS]
-        rows.append({"summary": summary, "cells": cells})
     shared = references(group).statistics
-    return {"rows": rows, "reference": [_cell(column.reference(shared), column.integer) for column in COLUMNS]}
+    return Request(rows, [_cell(column.reference(shared), column.integer) for column in COLUMNS])
 
 
 def _matrix(own: list[RequestSummary]) -> dict[str, list[Shade]]:
@@ -174,8 +182,15 @@ def _every_number(own: list[RequestSummary]) -> dict[str, list[Cell]]:
 
 def _method(run_dir: Path, lines: list[Line], summaries: list[RequestSummary], name: str) -> Method:
     own = [summary for summary in summaries if summary.method == name]
-    cards, traces = scorecard(lines, name), trace_figure(run_dir, own)
-    return Method(name, verdict(lines, name), cards, own, _matrix(own), _every_number(own), traces)
+    return Method(
+        name,
+        verdict(lines, name),
+        scorecard(lines, name),
+        own,
+        _matrix(own),
+        _every_number(own),
+        trace_figure(run_dir, own),
+    )
 
 
 def _facts(config: dict[str, Any], lines: list[Line]) -> list[tuple[str, str]]:
@@ -201,14 +216,14 @@ def _page(run_dir: Path, config: dict[str, Any], lines: list[Line]) -> str:
         title=str(config.get("experiment", run_dir.resolve().name)),
         facts=_facts(config, lines),
         methods=[_method(run_dir, lines, summaries, name) for name in methods_of(lines)],
-        warnings=checks.warnings(lines),
+        warnings=warnings(lines),
         several_seeds=len({line.seed for line in lines}) > 1,
         limits={
             "ua": f"{100 * UA_GAP_LIMIT:.0f}",
             "kl_test": f"{KL_RATIO_LIMITS[KL_TEST]:g}",
             "kl_unlearned": f"{KL_RATIO_LIMITS[KL_UNLEARNED]:g}",
         },
-        columns=_columns(),
+        headings=[_heading(column) for column in COLUMNS],
         requests=[_request(group) for group in by_request(summaries).values()],
         accuracy=over_requests(summaries, accuracy, "oracle", "accuracy (share)", "accuracy"),
         kl=over_requests(summaries, kl, "noise floor", "KL(oracle ‖ model) (nats)", "kl"),
