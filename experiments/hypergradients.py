@@ -46,6 +46,7 @@ from experiments.serving import Run
 from ugclu_jax.learner import ONE_DEVICE, CLUState
 from ugclu_jax.oracle import DamagedCacheError
 from ugclu_jax.report.format import markdown_table
+from ugclu_jax.report.templates import render
 from ugclu_jax.tuning import Problem, Tuned, TuningStep, hypergradient, kl_to_oracle, random, serve, sweep, tune
 from ugclu_jax.tuning.points import Point
 from ugclu_jax.types import Array, PyTree
@@ -286,8 +287,6 @@ def picture(found: dict[str, Any], path: Path) -> None:
 
 def conclude(plan: Plan, found: dict[str, Any]) -> None:
     """Write table, picture and report section, and print the table."""
-    from ugclu_jax.report.page import render  # it imports matplotlib
-
     folder, rows = plan.folder.path, table(found)
     write(folder / "hypergradients.json", json.dumps(found, indent=2) + "\n")
     markdown = markdown_table(rows[0], rows[1:], words=len(rows[0]))

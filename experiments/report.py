@@ -1,7 +1,9 @@
-"""The report of a run, from what the run left on disk: no training.
+"""The report of a run, from what the run left on disk.
 
-python -m experiments.report RUN_DIR               write RUN_DIR/report.html again
-python -m experiments.report RUN_DIR --markdown    print the comparison table for a README
+    python -m experiments.report RUN_DIR               write RUN_DIR/report.html again
+    python -m experiments.report RUN_DIR --markdown    print the comparison table for a README
+
+No training: a run that has not finished is reported as far as it got.
 """
 
 import sys

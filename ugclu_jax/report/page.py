@@ -5,30 +5,21 @@ dark setting. What it says stands in `page.html`, how it looks in `style.css`; n
 """
 
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 from markupsafe import Markup
 
-from ugclu_jax.report.checks import KL_RATIO_LIMITS, UA_GAP_LIMIT, Check, kl_ratio, scorecard, verdict, warnings
-from ugclu_jax.report.columns import KL_RETAINED, KL_TEST, KL_UNLEARNED, LA, UA, Column
+from ugclu_jax.report.checks import KL_RATIO_LIMITS, UA_GAP_LIMIT, Check, scorecard, verdict, warnings
+from ugclu_jax.report.columns import KL_RETAINED, KL_TEST, KL_UNLEARNED, LA, UA
 from ugclu_jax.report.figures import over_requests
-from ugclu_jax.report.format import mean_text, number, std_text
 from ugclu_jax.report.glossary import GLOSSARY
 from ugclu_jax.report.metrics import Line, read_metrics
-from ugclu_jax.report.summaries import (
-    RequestSummary,
-    Statistic,
-    by_request,
-    methods_of,
-    named,
-    references,
-    summarise,
-)
+from ugclu_jax.report.rows import Cell, Shade, accuracy_matrix, every_number, heading, request_rows
+from ugclu_jax.report.summaries import RequestSummary, by_request, methods_of, summarise
 from ugclu_jax.report.tables import COLUMNS
+from ugclu_jax.report.templates import render
 from ugclu_jax.report.traces import trace_figure
 
 HEADER = (
@@ -43,56 +34,6 @@ HEADER = (
     "command",
 )
 """Settings at the top."""
-
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,  # a name that is missing is an error, not a gap in the page
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-
-
-def render(template: str, **values: Any) -> str:
-    """A page from a template beside this file; every value is escaped unless it is `Markup`.
-
-    >>> row = ["<b>", "1"]
-    >>> "<td class=left>&lt;b&gt;</td>" in render(
-    ...     "study.html", title="A study", lead="", head=["name", "LA"], rows=[row], image="", caption=""
-    ... )
-    True
-    """
-    return _TEMPLATES.get_template(template).render(values)
-
-
-class Cell(NamedTuple):
-    """A number of the page."""
-
-    mean: str
-    std: str
-    off: bool = False  # misses its target
-
-
-class Heading(NamedTuple):
-    """The head of a column."""
-
-    words: list[str]  # one below the other
-    meaning: str
-
-
-class Request(NamedTuple):
-    """The rows of one request: the methods, and what to compare them with."""
-
-    rows: list[tuple[RequestSummary, list[Cell]]]
-    reference: list[Cell]
-
-
-class Shade(NamedTuple):
-    """An accuracy of the matrix."""
-
-    mean: str
-    oracle: str  # empty where there is none
-    share: float  # of the full colour, percent
 
 
 class Method(NamedTuple):
@@ -127,59 +68,6 @@ def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
     return [(prefix, tree if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False))]
 
 
-def _cell(statistic: Statistic | None, integer: bool, off: bool = False) -> Cell:
-    return Cell(mean_text(statistic, integer), std_text(statistic, integer), off)
-
-
-def _off_target(column: Column, summary: RequestSummary) -> bool:
-    own, other = column.value(summary.statistics), column.reference(summary.statistics)
-    if own is None or other is None:
-        return False
-    if column == UA:
-        return not abs(own.mean - other.mean) <= UA_GAP_LIMIT
-    if column in (KL_RETAINED, KL_TEST, KL_UNLEARNED):
-        ratio = kl_ratio(summary.statistics, column)
-        return ratio is not None and not ratio <= KL_RATIO_LIMITS.get(column, math.inf)
-    return not math.isfinite(own.mean)
-
-
-def _heading(column: Column) -> Heading:
-    words = column.title.split()
-    return Heading(words, GLOSSARY[column.title if column.title in GLOSSARY else words[0]][0])
-
-
-def _request(group: list[RequestSummary]) -> Request:
-    rows = [
-        (summary, [_cell(c.value(summary.statistics), c.integer, _off_target(c, summary)) for c in COLUMNS])
-        for summary in group
-    ]
-    shared = references(group).statistics
-    return Request(rows, [_cell(column.reference(shared), column.integer) for column in COLUMNS])
-
-
-def _matrix(own: list[RequestSummary]) -> dict[str, list[Shade]]:
-    """The accuracy matrix of a method: groups down, requests across."""
-    groups = dict.fromkeys(group for summary in own for group in summary.statistics.model.group_accuracy)
-    return {group: [_shade(summary, group) for summary in own] for group in groups}
-
-
-def _shade(summary: RequestSummary, group: str) -> Shade:
-    statistic = summary.statistics.model.group_accuracy.get(group)
-    oracle = summary.statistics.oracle.group_accuracy.get(group)
-    mean = statistic.mean if statistic else None
-    share = 100 * min(max(mean, 0.0), 1.0) if mean is not None and math.isfinite(mean) else 0.0
-    return Shade(number(mean), number(oracle.mean) if oracle else "", share)
-
-
-def _every_number(own: list[RequestSummary]) -> dict[str, list[Cell]]:
-    found = [dict(named(summary.statistics)) for summary in own]
-    names = dict.fromkeys(name for numbers in found for name in numbers)
-    return {
-        name: [_cell(numbers.get(name), name.startswith("cost.") or "." not in name) for numbers in found]
-        for name in names
-    }
-
-
 def _method(run_dir: Path, lines: list[Line], summaries: list[RequestSummary], name: str) -> Method:
     own = [summary for summary in summaries if summary.method == name]
     return Method(
@@ -187,8 +75,8 @@ def _method(run_dir: Path, lines: list[Line], summaries: list[RequestSummary], n
         verdict(lines, name),
         scorecard(lines, name),
         own,
-        _matrix(own),
-        _every_number(own),
+        accuracy_matrix(own),
+        every_number(own),
         trace_figure(run_dir, own),
     )
 
@@ -223,8 +111,8 @@ def _page(run_dir: Path, config: dict[str, Any], lines: list[Line]) -> str:
             "kl_test": f"{KL_RATIO_LIMITS[KL_TEST]:g}",
             "kl_unlearned": f"{KL_RATIO_LIMITS[KL_UNLEARNED]:g}",
         },
-        headings=[_heading(column) for column in COLUMNS],
-        requests=[_request(group) for group in by_request(summaries).values()],
+        headings=[heading(column) for column in COLUMNS],
+        requests=[request_rows(group) for group in by_request(summaries).values()],
         accuracy=over_requests(summaries, accuracy, "oracle", "accuracy (share)", "accuracy"),
         kl=over_requests(summaries, kl, "noise floor", "KL(oracle ‖ model) (nats)", "kl"),
         settings=_leaves(config),
