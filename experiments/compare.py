@@ -15,8 +15,6 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from experiments.comparison import compare, comparison_table, comparison_text, picture
-from experiments.tables import Line
 from ugclu_jax.harness.catalogue import METHODS, serves, split_name
 from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.config import ExperimentConfig
@@ -24,6 +22,8 @@ from ugclu_jax.harness.execute import execute
 from ugclu_jax.harness.options import ScenarioName
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.run_folder import write
+from ugclu_jax.report.metrics import Line
+from ugclu_jax.report.ranking import rank, ranking_markdown, ranking_picture, ranking_table
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class CompareOptions:
 
 def conclude(plan: Plan, lines: list[Line]) -> None:
     """Print the ranking, and write it and its picture into the run's folder."""
-    rows = compare(lines)
+    rows = rank(lines)
     wide = Console(file=plan.console.file, width=max(plan.console.width, 150))
-    wide.print(comparison_table(rows))
-    write(plan.folder.path / "comparison.md", comparison_text(rows) + "\n")
-    picture(rows, plan.folder.path / "comparison.png")
+    wide.print(ranking_table(rows))
+    write(plan.folder.path / "comparison.md", ranking_markdown(rows) + "\n")
+    ranking_picture(rows, plan.folder.path / "comparison.png")
     plan.console.print(f"Comparison: {plan.folder.path / 'comparison.md'}", highlight=False, soft_wrap=True)
 
 

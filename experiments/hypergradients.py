@@ -17,7 +17,6 @@ arm is kept as it ends.
 
 import base64
 import dataclasses
-import html
 import json
 import math
 import statistics
@@ -44,6 +43,8 @@ from ugclu_jax.harness.run_folder import write
 from ugclu_jax.harness.stream_run import Stop
 from ugclu_jax.learner import CLUState
 from ugclu_jax.programs import ONE_DEVICE
+from ugclu_jax.report.format import markdown_table
+from ugclu_jax.report.templates import render
 from ugclu_jax.tuning import Problem, Tuned, TuningStep, hypergradient, kl_to_oracle, random, serve, sweep, tune
 from ugclu_jax.tuning.points import Point
 from ugclu_jax.types import Array, PyTree
@@ -302,30 +303,26 @@ def picture(found: dict[str, Any], path: Path) -> None:
 
 def conclude(plan: Plan, found: dict[str, Any]) -> None:
     """Write table, picture and report section, and print the table."""
-    from experiments.report import CSS  # it imports matplotlib
-
     folder, rows = plan.folder.path, table(found)
     write(folder / "hypergradients.json", json.dumps(found, indent=2) + "\n")
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    markdown = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    markdown = markdown_table(rows[0], rows[1:], words=len(rows[0]))
     write(folder / "hypergradients.md", markdown + "\n")
     picture(found, folder / "hypergradients.png")
     image = base64.b64encode((folder / "hypergradients.png").read_bytes()).decode()
-    cells = "".join(
-        "<tr>" + "".join(f"<{tag} class=left>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
-        for tag, row in [("th", rows[0]), *(("td", row) for row in rows[1:])]
-    )
-    text = (
+    lead = (
         f"Distance to the oracle after the first unlearn request: KL on retained test inputs plus KL on unlearned "
         f"inputs, in nats. Chosen on seeds {', '.join(map(str, found['tuning_seeds']))}; scored on seeds "
         f"{', '.join(map(str, found['seeds']))} and on other inputs. Both arms had the same seconds, compilation "
         "apart; a request is one for each tuning seed."
     )
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>hypergradients</title><style>{CSS}</style>'
-        f'</head><body><main><h1>Hypergradients</h1><p class="lead">{html.escape(text)}</p><table>{cells}</table>'
-        f'<figure><img style="max-width:100%" alt="curves and slopes" src="data:image/png;base64,{image}"></figure>'
-        "</main></body></html>\n"
+    page = render(
+        "study.html",
+        title="Hypergradients",
+        lead=lead,
+        head=rows[0],
+        rows=rows[1:],
+        image=image,
+        caption="curves and slopes",
     )
     write(folder / "report.html", page)
     plan.console.print(markdown, highlight=False, soft_wrap=True)

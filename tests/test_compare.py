@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from experiments import compare as command
-from experiments.comparison import compare, comparison_table, comparison_text
 from ugclu_jax.harness.catalogue import METHODS
+from ugclu_jax.report.metrics import from_json
+from ugclu_jax.report.ranking import rank, ranking_markdown, ranking_table
 
 pytestmark = [
     pytest.mark.usefixtures("compiled_once"),
@@ -18,8 +19,8 @@ pytestmark = [
 SMALL = ["--scenario", "class_wise", "--smoke", "--tasks", "2", "--unlearn-classes", "1", "6"]
 
 
-def line(method, seed, request, test, unlearned, kind="unlearn"):
-    return {
+def line(method, seed, request, test, unlearned, kind="unlearn", **changes):
+    numbers = {
         "method": method,
         "seed": seed,
         "request": request,
@@ -30,6 +31,7 @@ def line(method, seed, request, test, unlearned, kind="unlearn"):
         "noise_floor": {"KL": {"test": 0.25, "unlearned": 0.5, "retained": 0.05}},
         "cost": {"gradient_evaluations": 10.0},
     }
+    return from_json({**numbers, **changes})
 
 
 LINES = [
@@ -46,20 +48,20 @@ LINES = [
 
 
 def test_rows_are_ranked_by_the_distance_and_what_failed_comes_last():
-    rows = compare(LINES)
+    rows = rank(LINES)
     assert [row.method for row in rows] == ["near", "far", "broken", "nan"]
     near, far, broken, _ = rows
-    assert near.statistics["distance"].mean == pytest.approx(2.0) and near.statistics["distance"].std == 0
+    assert near.distance.mean == pytest.approx(2.0) and near.distance.std == 0
     # Seed 0: (2 + 4) / 2 + (4 + 6) / 2 = 8; seed 1: (3 + 5) / 2 + 5 = 9.
-    assert far.statistics["distance"].mean == pytest.approx(8.5)
-    assert far.statistics["distance"].std == pytest.approx(math.sqrt(0.5))
-    assert near.statistics["floor"].mean == pytest.approx(0.75)
+    assert far.distance.mean == pytest.approx(8.5)
+    assert far.distance.std == pytest.approx(math.sqrt(0.5))
+    assert near.floor.mean == pytest.approx(0.75)
     assert (broken.unfinished, broken.seeds) == (1, 2)
 
 
 def test_the_tables_name_every_method_and_the_floor():
-    rows = compare(LINES)
-    text = comparison_text(rows)
+    rows = rank(LINES)
+    text = ranking_markdown(rows)
     head, _, *body = text.splitlines()
     assert head.startswith("| method | distance | KL test |")
     assert body[0].startswith("| near | 2.00 ±.000 | 1.00 ±.000 | 1.00 ±.000 | .100 ±.000 | – | .500 ±.000 |")
@@ -67,13 +69,13 @@ def test_the_tables_name_every_method_and_the_floor():
     assert body[4].startswith("| *oracle · noise floor* | .750 | .250 | .500 | .050 | – | .750 |")
     assert all(line.count("|") == head.count("|") for line in body[:5])
     assert "over 2 seeds" in text
-    assert comparison_table(rows).row_count == 5
+    assert ranking_table(rows).row_count == 5
 
 
 def test_nothing_to_compare_with_is_refused():
-    bare = [{**line("a", 0, 0, 1.0, 1.0), "noise_floor": None}]
+    bare = [line("a", 0, 0, 1.0, 1.0, noise_floor=None)]
     with pytest.raises(ValueError, match="there is nothing to compare with"):
-        compare(bare)
+        rank(bare)
 
 
 def test_the_command_compares_learners_and_unlearners(tmp_path, capsys):

@@ -13,8 +13,14 @@ import pytest
 import tyro
 from rich.console import Console
 
-from experiments.report import comparison_markdown, main, read_metrics, request_table, summarise, write_html
-from experiments.tables import count, kl_ratio, number, scorecard, verdict, warnings
+from experiments.report import main
+from ugclu_jax.report.checks import kl_ratio, scorecard, verdict, warnings
+from ugclu_jax.report.columns import KL_TEST
+from ugclu_jax.report.format import count, number
+from ugclu_jax.report.metrics import Numbers, from_json, read_metrics
+from ugclu_jax.report.page import write_html
+from ugclu_jax.report.summaries import summarise
+from ugclu_jax.report.tables import request_markdown, request_table
 
 FEATURES = ("loss", "entropy", "confidence", "modified_entropy")
 STREAM = (
@@ -139,6 +145,11 @@ def plausible_run(folder, methods=("ug_clu", "finetune_on_buffer"), seeds=(0, 1,
     return write_run(folder, lines)
 
 
+def typed(lines):
+    """Lines as the report reads them."""
+    return [from_json(line) for line in lines]
+
+
 def rendered(lines, width):
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(request_table(lines))
@@ -163,27 +174,27 @@ def three_seeds(method="ug_clu", **changes):
 def test_mean_and_deviation_are_those_of_the_standard_library():
     rng = np.random.default_rng(3)
     lines = [one_line(seed=seed, LA=float(rng.uniform()), FM=float(rng.uniform())) for seed in range(5)]
-    (summary,) = summarise(lines)
+    (summary,) = summarise(typed(lines))
     for name in ("LA", "FM"):
         values = [line["model"][name] for line in lines]
-        found = summary.statistics[f"model.{name}"]
+        found = getattr(summary.statistics.model, name)
         assert found.mean == pytest.approx(statistics.fmean(values), rel=1e-12)
         assert found.std == pytest.approx(statistics.stdev(values), rel=1e-12)
     assert summary.seeds == (0, 1, 2, 3, 4)
-    assert summary.statistics["cost.oracle_gradient_evaluations"].mean == 7500
+    assert summary.statistics.cost.oracle_gradient_evaluations.mean == 7500
 
 
 def test_one_seed_has_no_deviation_and_null_is_absent():
-    (summary,) = summarise([one_line()])
-    assert summary.statistics["model.LA"] == (0.9, None, 1)
-    assert "model.UA" not in summary.statistics and "model.KL.learned" not in summary.statistics
+    (summary,) = summarise(typed([one_line()]))
+    assert summary.statistics.model.LA == (0.9, None, 1)
+    assert summary.statistics.model.UA is None and summary.statistics.model.KL.learned is None
 
 
 def test_a_value_that_only_some_seeds_have_is_averaged_over_those():
     lines = three_seeds()
     lines[0]["model"]["UA"] = None
     lines[1]["model"]["UA"], lines[2]["model"]["UA"] = 0.1, 0.3
-    found = summarise(lines)[0].statistics["model.UA"]
+    found = summarise(typed(lines))[0].statistics.model.UA
     assert (found.mean, found.values) == (pytest.approx(0.2), 2)
 
 
@@ -191,25 +202,31 @@ def test_a_value_that_only_some_seeds_have_is_averaged_over_those():
 def test_one_diverged_seed_is_not_averaged_away(bad, text):
     lines = three_seeds()
     lines[1]["model"]["KL"]["test"] = bad
-    assert number(summarise(lines)[0].statistics["model.KL.test"].mean)[:3] in (text[:3], "3e+")
+    lines = typed(lines)
+    assert number(summarise(lines)[0].statistics.model.KL.test.mean)[:3] in (text[:3], "3e+")
     assert not all(check.passed for check in scorecard(lines, "ug_clu"))
     assert bad == 1e300 or any("diverged: seed 1: not finite: KL.test" in warning for warning in warnings(lines))
 
 
 def test_order_is_by_request_and_first_appearance_of_the_method():
     lines = [one_line(method, 0, request) for method in ("zebra", "ant") for request in (0, 1)]
-    assert [(s.request, s.method) for s in summarise(lines)] == [(0, "zebra"), (0, "ant"), (1, "zebra"), (1, "ant")]
+    assert [(s.request, s.method) for s in summarise(typed(lines))] == [
+        (0, "zebra"),
+        (0, "ant"),
+        (1, "zebra"),
+        (1, "ant"),
+    ]
 
 
 def test_seeds_of_different_streams_are_not_averaged():
     with pytest.raises(ValueError, match="request 1 of 'ug_clu' is of kinds"):
-        summarise([one_line(seed=0), one_line(seed=1, kind="unlearn")])
-    (summary,) = summarise([one_line(seed=0, name="learn 3"), one_line(seed=1, name="learn 5")])
+        summarise(typed([one_line(seed=0), one_line(seed=1, kind="unlearn")]))
+    (summary,) = summarise(typed([one_line(seed=0, name="learn 3"), one_line(seed=1, name="learn 5")]))
     assert summary.name == "learn, differs by seed"
 
 
 def test_terminal_table_shows_each_number_beside_its_reference():
-    text = rendered([one_line(request=3, kind="unlearn", name="unlearn task 2")], 100)
+    text = rendered(typed([one_line(request=3, kind="unlearn", name="unlearn task 2")]), 100)
     row = next(line for line in text.splitlines() if line.startswith("4 unlearn task 2"))
     assert row.split()[4:] == [
         *(".900|.920", ".020|.010", ".020", ".500|.480"),
@@ -218,34 +235,34 @@ def test_terminal_table_shows_each_number_beside_its_reference():
 
 
 def test_terminal_table_prints_dashes_and_deviations():
-    assert rendered([one_line()], 100).splitlines()[3].split()[5] == "–"
-    lines = rendered(three_seeds(), 100).splitlines()
+    assert rendered(typed([one_line()]), 100).splitlines()[3].split()[5] == "–"
+    lines = rendered(typed(three_seeds()), 100).splitlines()
     row = next(number for number, line in enumerate(lines) if line.startswith("4 unlearn"))
     assert ".900|.920" in lines[row] and "±.100" in lines[row + 1]
 
 
 @pytest.mark.parametrize("width", [100, 120])
 def test_terminal_table_fits(run_dir, width):
-    for lines in (read_metrics(run_dir), [line for line in read_metrics(run_dir) if line["method"] == "ug_clu"]):
+    for lines in (read_metrics(run_dir), [line for line in read_metrics(run_dir) if line.method == "ug_clu"]):
         text = rendered(lines, width)
         assert "…" not in text and max(map(len, text.splitlines())) <= width
         # Every number of the last request, whole: a column that wraps or is cut would break one of them.
         last = summarise(lines)[-1].statistics
-        assert f"{number(last['model.LA'].mean)}|{number(last['oracle.LA'].mean)}" in text
-        assert f"155|{count(last['cost.oracle_gradient_evaluations'].mean)}" in text
+        assert f"{number(last.model.LA.mean)}|{number(last.oracle.LA.mean)}" in text
+        assert f"155|{count(last.cost.oracle_gradient_evaluations.mean)}" in text
 
 
 def test_terminal_table_of_a_diverged_run_keeps_its_names():
     lines = three_seeds(LA=math.nan, KL={"retained": math.nan, "test": math.inf, "unlearned": math.nan})
     for line in lines:
         line["cost"] = {"gradient_evaluations": 12345, "oracle_gradient_evaluations": 123456}
-    text = rendered(lines, 100)
+    text = rendered(typed(lines), 100)
     assert "…" not in text and "4 unlearn" in text and "12.3k|123k" in text
     assert text.count("diverged") == 3 and " inf " in text
 
 
 def test_markdown_rows_are_these():
-    table = comparison_markdown(three_seeds()).splitlines()
+    table = request_markdown(typed(three_seeds())).splitlines()
     assert table[2] == (
         "| 4 unlearn task 2 | ug_clu | .900 ±.100 | .020 ±.000 | .020 ±.000 | .500 ±.000 | .060 ±.000 | .400 ±.000 | "
         ".080 ±.000 | 3.14 ±.000 | 4.20 ±.000 | 900 |"
@@ -257,21 +274,22 @@ def test_markdown_rows_are_these():
 
 
 def test_markdown_keeps_unlearn_requests_and_the_last(run_dir):
-    firsts = [row.split("|")[1].strip() for row in comparison_markdown(run_dir).splitlines()[2:8]]
+    firsts = [row.split("|")[1].strip() for row in request_markdown(read_metrics(run_dir)).splitlines()[2:8]]
     assert firsts == ["4 unlearn task 2", "", "", "7 unlearn task 4", "", ""]
-    lines = [line for line in read_metrics(run_dir) if line["request"] < 6 and line["seed"] == 0]
-    assert "| 6 learn task 5 | ug_clu |" in comparison_markdown(lines)
-    assert "±" not in comparison_markdown(lines)
+    lines = [line for line in read_metrics(run_dir) if line.request < 6 and line.seed == 0]
+    assert "| 6 learn task 5 | ug_clu |" in request_markdown(lines)
+    assert "±" not in request_markdown(lines)
 
 
 def test_markdown_escapes_a_bar_in_a_name():
-    assert "learn a\\|b" in comparison_markdown([one_line(name="learn a|b")])
+    assert "learn a\\|b" in request_markdown(typed([one_line(name="learn a|b")]))
 
 
 def test_scorecard_by_hand():
     lines = three_seeds(UA=0.02, KL={"retained": 0.06, "test": 0.09, "unlearned": 0.7})
     lines[0]["model"]["UA"] = 0.0  # gaps .01, .01, .01 on both sides of the oracle's .01: they must not cancel
     lines += [one_line(seed=seed, request=0) for seed in range(3)]
+    lines = typed(lines)
     ua, la, test, unlearned, cost = scorecard(lines, "ug_clu")
     assert (ua.value, ua.passed) == (pytest.approx(0.01), True)
     assert (la.value, la.passed) == (pytest.approx((0.12 + 0.02 + 0.08) / 3), False)
@@ -287,24 +305,24 @@ def test_scorecard_by_hand():
 def test_scorecard_leaves_a_request_learned_from_scratch_out_of_the_cost():
     first = one_line(request=0)
     first["cost"] = {"gradient_evaluations": 7500, "oracle_gradient_evaluations": 7500}
-    cost = scorecard([first, *three_seeds()[:1]], "ug_clu")[-1]
+    cost = scorecard(typed([first, *three_seeds()[:1]]), "ug_clu")[-1]
     assert cost.value == pytest.approx(900 / 7500)
-    assert scorecard([first], "ug_clu")[-1].value is None
+    assert scorecard(typed([first]), "ug_clu")[-1].value is None
 
 
 def test_nothing_unlearned_is_no_success():
-    checks = scorecard([one_line()], "ug_clu")
+    checks = scorecard(typed([one_line()]), "ug_clu")
     assert checks[0].value is None and checks[0].passed is None
-    assert verdict([one_line()], "ug_clu").startswith("Nothing was unlearned. ")
+    assert verdict(typed([one_line()]), "ug_clu").startswith("Nothing was unlearned. ")
 
 
 def test_ratio_to_a_floor_of_zero():
     line = three_seeds()[0]
     line["noise_floor"] = {"KL": {"test": 0.0}}
-    assert kl_ratio(summarise([line])[0].statistics, "test") == math.inf
+    assert kl_ratio(summarise(typed([line]))[0].statistics, KL_TEST) == math.inf
     line["model"]["KL"]["test"] = 0.0
-    assert kl_ratio(summarise([line])[0].statistics, "test") == 1.0
-    assert kl_ratio({}, "test") is None
+    assert kl_ratio(summarise(typed([line]))[0].statistics, KL_TEST) == 1.0
+    assert kl_ratio(Numbers(), KL_TEST) is None
 
 
 @pytest.mark.parametrize(
@@ -323,7 +341,7 @@ def test_ratio_to_a_floor_of_zero():
 def test_guard_rails(changes, oracle_ua, expected):
     after = one_line(request=3, kind="unlearn", name="unlearn task 2", **changes)
     after["oracle"]["UA"] = oracle_ua
-    found = warnings([one_line(request=2), after])
+    found = warnings(typed([one_line(request=2), after]))
     if expected is None:
         assert found == []
     else:
@@ -331,15 +349,16 @@ def test_guard_rails(changes, oracle_ua, expected):
 
 
 def test_unfinished_seeds_are_named():
-    found = warnings([one_line(seed=0), one_line(seed=2), one_line("other", seed=0)])
+    found = warnings(typed([one_line(seed=0), one_line(seed=2), one_line("other", seed=0)]))
     assert found == ["other, request 1: no result yet for seeds [2]"]
 
 
 def test_read_metrics_takes_what_json_writes(tmp_path):
     lines = [one_line(LA=math.nan, FM=math.inf)]
     read = read_metrics(write_run(tmp_path / "run", lines, traces=False))
-    assert math.isnan(read[0]["model"]["LA"]) and read[0]["model"]["FM"] == math.inf
-    assert read[0]["model"]["UA"] is None
+    model = read[0].numbers.model
+    assert math.isnan(model.LA) and math.inf == model.FM
+    assert model.UA is None
 
 
 def test_read_metrics_refuses(tmp_path):
@@ -354,6 +373,11 @@ def test_read_metrics_refuses(tmp_path):
         read_metrics(folder)
     (folder / "metrics.jsonl").write_text(whole + "\n" + whole, encoding="utf-8")
     with pytest.raises(ValueError, match="line 2 repeats line 1"):
+        read_metrics(folder)
+    (folder / "metrics.jsonl").write_text(json.dumps(one_line(UAA=0.5)), encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"line 1: unknown model\.UAA; known are model\.LA, .*another version wrote it"
+    ):
         read_metrics(folder)
     (folder / "metrics.jsonl").write_text(whole, encoding="utf-8")
     (folder / "config.json").unlink()
@@ -434,7 +458,7 @@ def test_a_damaged_trace_is_named_and_the_old_report_stays(tmp_path):
 
 def test_command_line_makes_the_same_report_again(run_dir, capsys):
     tyro.cli(main, args=[str(run_dir), "--markdown"])
-    assert capsys.readouterr().out.strip() == comparison_markdown(run_dir).strip()
+    assert capsys.readouterr().out.strip() == request_markdown(read_metrics(run_dir)).strip()
     before = (run_dir / "report.html").read_bytes()
     (run_dir / "report.html").unlink()
     tyro.cli(main, args=[str(run_dir)])

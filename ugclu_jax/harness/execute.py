@@ -6,12 +6,13 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.tables import TABLE_WIDTH, request_table
 from ugclu_jax import devices
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
 from ugclu_jax.harness.run import start
 from ugclu_jax.harness.stream_run import Stop, run_streams
+from ugclu_jax.report.metrics import from_json
+from ugclu_jax.report.tables import TABLE_WIDTH, request_table
 from ugclu_jax.streaming import reading
 
 
@@ -21,7 +22,7 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     Raises:
         RunFailed: a run cannot go on; where one of them diverged, after the others and the report.
     """
-    from experiments import report  # it draws: matplotlib is half a second that `--help` need not wait for
+    from ugclu_jax.report import page  # it draws: matplotlib is half a second that `--help` need not wait for
 
     diverged: list[str] = []
     lines: dict[tuple[str, int], list[dict[str, Any]]] = {}
@@ -45,10 +46,10 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
             raise RunFailed("\n".join(diverged))
         return
     with clock.spending("report"):
-        page = report.write_html(plan.folder.path)
+        report = page.write_html(plan.folder.path)
     # Never narrower than the table: squeezed, it would lose the names of the requests.
     wide = Console(file=plan.console.file, width=max(plan.console.width, TABLE_WIDTH))
-    found = list(itertools.chain.from_iterable(lines.values()))
+    found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
     if found and conclude is None:
         wide.print(request_table(found))
     elif found:
@@ -58,6 +59,6 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in clock.spent.items())
     plan.console.print(f"Seconds:    {spent}", highlight=False, soft_wrap=True)
     plan.console.print(f"Run folder: {plan.folder.path}", highlight=False, soft_wrap=True)
-    plan.console.print(f"Report:     {page}", highlight=False, soft_wrap=True)
+    plan.console.print(f"Report:     {report}", highlight=False, soft_wrap=True)
     if diverged:
         raise RunFailed("\n".join(diverged))

@@ -24,6 +24,7 @@ from ugclu_jax.harness.network import Network, make_network
 from ugclu_jax.harness.progress import Progress
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
 from ugclu_jax.harness.scenarios import Scenario
+from ugclu_jax.report.metrics import Line
 from ugclu_jax.requests import Request, Situation, drawn, situations, to_json, validate
 
 VALIDATION_SEED = 20_250_515
@@ -79,7 +80,7 @@ class Plan:
         return tuple(Step(index, *part) for index, part in enumerate(parts))
 
 
-Conclude = Callable[[Plan, list[dict[str, Any]]], None]
+Conclude = Callable[[Plan, list[Line]], None]
 """What a program prints at the end, from its plan and all lines."""
 
 

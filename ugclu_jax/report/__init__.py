@@ -1,0 +1,1 @@
+"""What a run left on disk, as numbers, tables and one HTML page. Nothing here trains or uses JAX."""

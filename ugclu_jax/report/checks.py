@@ -1,0 +1,170 @@
+"""Whether a run reached its targets, and what a reader must not overlook."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from ugclu_jax.report.columns import KL_TEST, KL_UNLEARNED, LA, UA, Column
+from ugclu_jax.report.format import number
+from ugclu_jax.report.metrics import Line, Numbers
+from ugclu_jax.report.summaries import Statistic, mean, milestones, named, summarise
+
+# What a run has to reach; every limit is inclusive. The report, its warnings and its colours use these and no others.
+UA_GAP_LIMIT = 0.05  # |UA − the oracle's|
+LA_GAP_LIMIT = 0.04  # |LA − the oracle's|
+KL_RATIO_LIMITS = {KL_TEST: 2.5, KL_UNLEARNED: 3.0}  # KL over its noise floor
+COST_LIMIT = 0.25  # gradient evaluations over those of retraining at every request
+DROP_LIMIT = 0.05  # fall of RA in one request, and rise of UA after the unlearning
+STUCK_SHARE = 0.2  # UA "did not move" below this share of the way from the accuracy before to the oracle's
+
+
+class Check(NamedTuple):
+    """One target of the verdict."""
+
+    title: str
+    value: float | None  # None: undefined in this run
+    limit: float
+    unit: str  # points | times | percent
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the target is reached; a diverged value does not reach it."""
+        return None if self.value is None else self.value <= self.limit
+
+    def text(self, value: float | None) -> str:
+        """Write a value of this check in its unit."""
+        if value is None or not math.isfinite(value):
+            return number(value)
+        return {
+            "points": f"{100 * value:.1f}".removesuffix(".0") + " points",
+            "times": f"{value:.1f}×",
+            "percent": f"{100 * value:.0f} %",
+        }[self.unit]
+
+
+def _worst(values: Iterable[float | None]) -> float | None:
+    """Return the largest value, NaN if there is one, None if there is no value."""
+    known = [value for value in values if value is not None]
+    return next((value for value in known if math.isnan(value)), max(known, default=None))
+
+
+def scorecard(lines: list[Line], method: str) -> list[Check]:
+    """Hold a method against the targets, at its worst over unlearn requests and the last one.
+
+    Gaps are absolute per seed, then averaged, so that seeds on both sides of the oracle do not cancel; a KL ratio is
+    mean KL over mean noise floor; the cost is that of all requests over that of retraining at all of them, where a
+    request learned by training from scratch (as many evaluations as retraining) has nothing to save and is left out.
+
+    Args:
+        lines: of all methods.
+        method: the one to judge.
+    """
+    own = [line for line in lines if line.method == method]
+    groups = milestones(summarise(own))
+
+    def gap(column: Column) -> float | None:
+        worst = []
+        for request in groups:
+            pairs = [(column.value(ln.numbers), column.reference(ln.numbers)) for ln in own if ln.request == request]
+            gaps = [abs(model - oracle) for model, oracle in pairs if model is not None and oracle is not None]
+            worst.append(mean(gaps) if gaps else None)
+        return _worst(worst)
+
+    def ratio(column: Column) -> float | None:
+        return _worst(kl_ratio(group[0].statistics, column) for group in groups.values())
+
+    costs = [
+        (spent, retraining)
+        for line in own
+        if (spent := line.numbers.cost.gradient_evaluations) is not None
+        and (retraining := line.numbers.cost.oracle_gradient_evaluations) is not None
+        and not (line.kind == "learn" and spent == retraining)
+    ]
+    total = sum(retraining for _, retraining in costs)
+    return [
+        Check("UA gap to the oracle", gap(UA), UA_GAP_LIMIT, "points"),
+        Check("LA gap to the oracle", gap(LA), LA_GAP_LIMIT, "points"),
+        Check("KL / floor on test", ratio(KL_TEST), KL_RATIO_LIMITS[KL_TEST], "times"),
+        Check("KL / floor on unlearned", ratio(KL_UNLEARNED), KL_RATIO_LIMITS[KL_UNLEARNED], "times"),
+        Check("cost / retraining", sum(spent for spent, _ in costs) / total if total else None, COST_LIMIT, "percent"),
+    ]
+
+
+def kl_ratio(statistics: Numbers[Statistic], column: Column) -> float | None:
+    """Return mean KL over mean noise floor, None where either is undefined; `column` is one of the KLs."""
+    kl, floor = column.value(statistics), column.reference(statistics)
+    if kl is None or floor is None:
+        return None
+    if floor.mean == 0:
+        return 1.0 if kl.mean == 0 else math.inf
+    return kl.mean / floor.mean
+
+
+def verdict(lines: list[Line], method: str) -> str:
+    """Say in a sentence or two how a method did against the targets."""
+    ua, la, test, unlearned, cost = checks = scorecard(lines, method)
+    known = [check for check in checks if check.passed is not None]
+    missed = [check.title for check in known if not check.passed]
+    if ua.value is None:
+        opening = "Nothing was unlearned. "
+    else:
+        within = "within" if ua.passed else "NOT within"
+        opening = f"UA is {within} {ua.text(ua.limit)} of the oracle's (at worst {ua.text(ua.value)} away). "
+    closing = f"Missed: {'; '.join(missed)}." if missed else f"All {len(known)} targets met."
+    return (
+        f"{opening}KL to the oracle over its noise floor is {test.text(test.value)} on test inputs and "
+        f"{unlearned.text(unlearned.value)} on unlearned ones; LA is {la.text(la.value)} from the oracle's; the "
+        f"cost is {cost.text(cost.value)} of the gradient evaluations of retraining at every request. {closing}"
+    )
+
+
+DIVERGED = "diverged"
+
+
+def warnings(lines: list[Line]) -> list[str]:
+    """Return what a reader must not overlook: divergence, UA that did not move or left the oracle's, falls of RA, gaps.
+
+    Args:
+        lines: of all methods and seeds.
+
+    Returns:
+        One sentence per rule, method and request, naming the seeds; divergence first.
+    """
+    previous = {(line.method, line.seed, line.request): line for line in lines}
+    found: dict[tuple[str, int, str, str], list[tuple[int, str]]] = {}
+    for line in lines:
+        before = previous.get((line.method, line.seed, line.request - 1))
+        for rule, detail in _rules(line, before):
+            found.setdefault((line.method, line.request, line.name, rule), []).append((line.seed, detail))
+    sentences = []
+    for method, request, name, rule in sorted(found, key=lambda key: key[3] != DIVERGED):
+        details = "; ".join(f"seed {seed}: {detail}" for seed, detail in found[method, request, name, rule])
+        sentences.append(f"{method}, request {request + 1} ({name}): {rule}: {details}")
+    every_seed = {line.seed for line in lines}
+    for summary in summarise(lines):
+        missing = sorted(every_seed - set(summary.seeds))
+        if missing:
+            sentences.append(f"{summary.method}, request {summary.request + 1}: no result yet for seeds {missing}")
+    return sentences
+
+
+def _rules(line: Line, before: Line | None) -> Iterator[tuple[str, str]]:
+    model, oracle_ua = line.numbers.model, line.numbers.oracle.UA
+    diverged = [name for name, value in named(model) if not math.isfinite(value)]
+    if diverged:
+        yield DIVERGED, "not finite: " + ", ".join(diverged)
+    ua, ra = model.UA, model.RA
+    ra_before = before.numbers.model.RA if before else None
+    if ua is not None and oracle_ua is not None and line.kind == "unlearn":
+        detail = f"{number(ua)}, oracle {number(oracle_ua)}"
+        way = (ra_before or 0.0) - oracle_ua  # what is now unlearned was retained before this request
+        if way > UA_GAP_LIMIT and (ra_before or 0.0) - ua < STUCK_SHARE * way:
+            yield "UA did not move", detail
+        elif ua - oracle_ua > UA_GAP_LIMIT:
+            yield "UA above the oracle's, unlearning is incomplete", detail
+        elif oracle_ua - ua > UA_GAP_LIMIT:
+            yield "UA below the oracle's, over-forgetting", detail
+    if ra is not None and ra_before is not None and ra_before - ra > DROP_LIMIT:
+        yield "RA dropped", f"{number(ra_before)} to {number(ra)}"
+    if model.relapse is not None and model.relapse > DROP_LIMIT:
+        yield "relapse, UA rose after the unlearning", number(model.relapse)

@@ -1,0 +1,146 @@
+"""The report of a run: one HTML file made from what the run left on disk. No training.
+
+The file is self-contained (style and SVG plots inside, nothing loaded from anywhere) and follows the reader's light or
+dark setting. What it says stands in `page.html`, how it looks in `style.css`; names from users are escaped there.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from ugclu_jax.report.checks import KL_RATIO_LIMITS, UA_GAP_LIMIT, Check, scorecard, verdict, warnings
+from ugclu_jax.report.columns import KL_RETAINED, KL_TEST, KL_UNLEARNED, LA, UA
+from ugclu_jax.report.figures import over_requests
+from ugclu_jax.report.glossary import GLOSSARY
+from ugclu_jax.report.metrics import Line, read_metrics
+from ugclu_jax.report.rows import Cell, Shade, accuracy_matrix, every_number, heading, request_rows
+from ugclu_jax.report.summaries import RequestSummary, by_request, methods_of, summarise
+from ugclu_jax.report.tables import COLUMNS
+from ugclu_jax.report.templates import render
+from ugclu_jax.report.traces import trace_figure
+
+HEADER = (
+    "dataset",
+    "model",
+    "tasks",
+    "capacity",
+    "evaluate_on",
+    "evaluation_examples",
+    "per_class",
+    "smoke",
+    "command",
+)
+"""Settings at the top."""
+
+
+class Method(NamedTuple):
+    """What the page says of one method."""
+
+    name: str
+    verdict: str
+    checks: list[Check]
+    summaries: list[RequestSummary]
+    matrix: dict[str, list[Shade]]  # by group, one a request
+    numbers: dict[str, list[Cell]]  # by dotted name, one a request
+    traces: Markup | None
+
+    @property
+    def missed(self) -> bool:
+        """Whether a target was missed."""
+        return any(check.passed is False for check in self.checks)
+
+
+def _config(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} does not exist; a run's folder holds config.json beside metrics.jsonl")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if isinstance(tree, dict) and tree:
+        return [
+            leaf for key, value in tree.items() for leaf in _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    return [(prefix, tree if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False))]
+
+
+def _method(run_dir: Path, lines: list[Line], summaries: list[RequestSummary], name: str) -> Method:
+    own = [summary for summary in summaries if summary.method == name]
+    return Method(
+        name,
+        verdict(lines, name),
+        scorecard(lines, name),
+        own,
+        accuracy_matrix(own),
+        every_number(own),
+        trace_figure(run_dir, own),
+    )
+
+
+def _facts(config: dict[str, Any], lines: list[Line]) -> list[tuple[str, str]]:
+    seeds = sorted({line.seed for line in lines})
+    return [
+        ("methods", ", ".join(methods_of(lines))),
+        ("seeds", ", ".join(map(str, seeds))),
+        ("requests", str(len({line.request for line in lines}))),
+        *((key, str(config[key])) for key in HEADER if config.get(key) not in (None, False)),
+    ]
+
+
+def _page(run_dir: Path, config: dict[str, Any], lines: list[Line]) -> str:
+    summaries = summarise(lines)
+    accuracy = {"LA: test accuracy on what is retained": LA, "UA: accuracy on what was unlearned": UA}
+    kl = {
+        "KL on retained inputs": KL_RETAINED,
+        "KL on test inputs": KL_TEST,
+        "KL on unlearned inputs": KL_UNLEARNED,
+    }
+    return render(
+        "page.html",
+        title=str(config.get("experiment", run_dir.resolve().name)),
+        facts=_facts(config, lines),
+        methods=[_method(run_dir, lines, summaries, name) for name in methods_of(lines)],
+        warnings=warnings(lines),
+        several_seeds=len({line.seed for line in lines}) > 1,
+        limits={
+            "ua": f"{100 * UA_GAP_LIMIT:.0f}",
+            "kl_test": f"{KL_RATIO_LIMITS[KL_TEST]:g}",
+            "kl_unlearned": f"{KL_RATIO_LIMITS[KL_UNLEARNED]:g}",
+        },
+        headings=[heading(column) for column in COLUMNS],
+        requests=[request_rows(group) for group in by_request(summaries).values()],
+        accuracy=over_requests(summaries, accuracy, "oracle", "accuracy (share)", "accuracy"),
+        kl=over_requests(summaries, kl, "noise floor", "KL(oracle ‖ model) (nats)", "kl"),
+        settings=_leaves(config),
+        glossary=GLOSSARY,
+    )
+
+
+def write_html(run_dir: Path | str) -> Path:
+    """Write `report.html` into a run's folder, from `config.json`, `metrics.jsonl` and the traces in it.
+
+    The file appears whole or not at all: it is written beside its place and moved there.
+
+    Args:
+        run_dir: the run's folder; a run that has not finished yet is reported as far as it got.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        ValueError: `config.json` or `metrics.jsonl` is missing or damaged, or a trace is.
+    """
+    folder = Path(run_dir)
+    text = _page(folder, _config(folder), read_metrics(folder))
+    target = folder / "report.html"
+    temporary = folder / f".report-{os.getpid()}.html"
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
