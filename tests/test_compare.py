@@ -12,7 +12,6 @@ from experiments.comparison import compare, comparison_table, comparison_text
 from experiments.registry import METHODS
 
 pytestmark = [
-    pytest.mark.usefixtures("compiled_once"),
     pytest.mark.filterwarnings("ignore:Sharding info not provided"),
 ]
 SMALL = ["--scenario", "class_wise", "--smoke", "--tasks", "2", "--unlearn-classes", "1", "6"]
