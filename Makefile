@@ -3,16 +3,21 @@ PYTHON ?= python3
 VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-torch bench docs lint clean data-openclipart data-r8
+.PHONY: demo test test-all test-torch bench docs lint clean data-openclipart data-r8
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.task_aware
 
+# In the order of the list: the doctests, short ones all, come last and even out what is left.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+# And what is long by nature.
+test-all: test
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 test-torch: $(VENV)/installed-torch
-	$(BIN)/python -m pytest tests/test_torch_parity.py tests/test_benchmarks.py
+	$(BIN)/python -m pytest tests/test_torch_parity.py tests/test_benchmarks.py -k torch
 
 # The reference of the library, from its docstrings; opens from disk: docs/api/index.html.
 MODULES = $(subst /,.,$(patsubst %.py,%,$(filter-out %/__init__.py ugclu_jax/methods/%,$(sort $(shell find ugclu_jax -name '*.py')))))

@@ -1,7 +1,6 @@
-"""Fixtures of several test files: float64 for one test, compiling once, and two tiny networks with NumPy twins."""
+"""Fixtures of several test files: float64 for one test, and two tiny networks with NumPy twins."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -9,9 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from jax.experimental.compilation_cache import compilation_cache
 
-jax.config.update("jax_num_cpu_devices", 8)  # before anything asks for a device; programs use the first as ever
 collect_ignore = ["torch_reference.py"]  # imports torch, an extra; has no doctests
 FEATURES, HIDDEN, CLASSES = 3, 4, 3
 
@@ -28,32 +25,6 @@ class Tiny(NamedTuple):
 def x64() -> Iterator[None]:
     with jax.enable_x64(True):
         yield
-
-
-@pytest.fixture(scope="session")
-def compilations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("compilations")
-
-
-@pytest.fixture(scope="module")
-def compiled_once(compilations: Path) -> Iterator[dict[str, str]]:
-    """Equal programs are compiled once, though each run makes its own: JAX's cache on disk, and the same for a process.
-
-    Yields:
-        Environment variables that switch it on in a subprocess.
-    """
-    settings = {
-        "jax_compilation_cache_dir": str(compilations),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for values in (settings, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()  # it looks at its folder once
-        if values is settings:
-            yield {name.upper(): str(value) for name, value in settings.items()}
 
 
 def _regression(params, model_state, inputs, *, train, rng_key):

@@ -18,14 +18,13 @@ RNG = np.random.default_rng(0)
 # A gradient with noise: smooth enough for blends to matter, rough enough for every pixel to be told from the next.
 RAMP = np.add.outer(np.arange(SIDE), 2 * np.arange(SIDE))[..., None] * np.array([1, 3, 2])
 IMAGE = np.clip(40 + RAMP + RNG.integers(-30, 30, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-crop, flip, crop_flip = jit(augment.crop), jit(augment.flip), jit(augment.crop_flip)
-rand_augment = jit(augment.rand_augment, static_argnames=("operations", "magnitude"))
+crop, flip, crop_flip = jax.jit(augment.crop), jax.jit(augment.flip), jax.jit(augment.crop_flip)
+rand_augment = jax.jit(augment.rand_augment, static_argnames=("operations", "magnitude"))
 
 
 @functools.cache
 def operation(name):
-    return jit(OPERATIONS[name].apply)
+    return jax.jit(OPERATIONS[name].apply)
 
 
 def many(image, number):
@@ -234,9 +233,11 @@ def test_scan_and_vmap_give_what_single_calls_give():
     images = RNG.integers(0, 256, (3, SIDE, SIDE, 1), dtype=np.uint8)
     keys = jax.random.split(jax.random.key(9), 3)
     single = [np.asarray(rand_augment(key, images)) for key in keys]
-    scanned = jit(lambda keys: jax.lax.scan(lambda _, key: (None, augment.rand_augment(key, images)), None, keys)[1])
+    scanned = jax.jit(
+        lambda keys: jax.lax.scan(lambda _, key: (None, augment.rand_augment(key, images)), None, keys)[1]
+    )
     np.testing.assert_array_equal(scanned(keys), single)
-    np.testing.assert_array_equal(jit(jax.vmap(augment.rand_augment, in_axes=(0, None)))(keys, images), single)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(augment.rand_augment, in_axes=(0, None)))(keys, images), single)
 
 
 # --- by name, and refusals -------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from ugclu_jax.report.metrics import from_json
 from ugclu_jax.report.ranking import rank, ranking_markdown, ranking_table
 
 pytestmark = [
-    pytest.mark.usefixtures("compiled_once"),
     pytest.mark.filterwarnings("ignore:Sharding info not provided"),
 ]
 SMALL = ["--scenario", "class_wise", "--smoke", "--tasks", "2", "--unlearn-classes", "1", "6"]

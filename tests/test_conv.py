@@ -13,7 +13,6 @@ from ugclu_jax.models import CNN
 from ugclu_jax.models.lowering import LOWERINGS, conv_general_dilated, fast_conv, winograd
 from ugclu_jax.models.lowering.patches import spread_matmul
 
-FAST_COMPILE = {"xla_backend_optimization_level": 0}  # each case runs once: compiling is the cost
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 CASES = [  # height, width, channels, features, kernel, strides, padding
     (6, 6, 2, 3, (3, 3), (1, 1), "SAME"),
@@ -98,7 +97,6 @@ def test_all_lowerings_have_the_same_value_and_derivatives(case):
     with jax.enable_x64(True):
         run = jax.jit(
             lambda *operands: [everything(lowering, *operands) for lowering in LOWERINGS[1:]],
-            compiler_options=FAST_COMPILE,
         )
         *ours, native = run(*arrays(case), arrays(case, seed=1))
     for way in ours:

@@ -22,7 +22,6 @@ SMALL = ["--smoke", "--sequence", "L1 L2 U1"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # see test_checkpoints.py
     pytest.mark.filterwarnings("ignore:Sharding info not provided"),  # wanted so: states are compared as stored
-    pytest.mark.usefixtures("compiled_once"),
 ]
 
 
@@ -44,7 +43,7 @@ def without_timing(folder: Path) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def finished(cache, tmp_path_factory, compiled_once) -> Path:
+def finished(cache, tmp_path_factory) -> Path:
     """An unbroken run with all methods."""
     folder = tmp_path_factory.mktemp("runs") / "unbroken"
     methods = ["--methods", "ug_clu", "do_nothing", "finetune_remain"]
@@ -111,10 +110,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(finished, cache, 
     assert without_timing(folder) == without_timing(finished)
 
 
-def test_killed_at_any_moment_and_resumed_it_ends_the_same(finished, tmp_path, compiled_once):
+def test_killed_at_any_moment_and_resumed_it_ends_the_same(finished, tmp_path):
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "experiments.task_aware", *arguments_of(folder, tmp_path / "cache")]
-    environment = {**os.environ, **compiled_once}
+    environment = dict(os.environ)
     moments = random.Random(0)
     kills = 0
     # Kill a moment after the run has begun, and thrice after it has got further, where it can be writing; then let it

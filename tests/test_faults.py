@@ -24,7 +24,6 @@ ROOT = Path(__file__).parent.parent
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # see test_checkpoints.py
     pytest.mark.filterwarnings("ignore:Sharding info not provided"),
-    pytest.mark.usefixtures("compiled_once"),
 ]
 SMALL = ["--smoke", "--sequence", "L1 L2 U1", "--methods", "ug_clu", "der"]
 FOLDERS = [("ug_clu", 0), ("der", 0)]
@@ -91,12 +90,11 @@ print(rounds)
 """
 
 
-def test_thirty_kills_at_random_moments_change_no_bit(there, tmp_path, compiled_once):
+def test_thirty_kills_at_random_moments_change_no_bit(there, tmp_path):
     command = [sys.executable, "-c", ZYGOTE, "30", *SMALL, "--cache-dir", str(there / "cache"), "--run-dir"]
     result = subprocess.run(
         [*command, str(tmp_path / "killed-")],
         cwd=ROOT,
-        env={**os.environ, **compiled_once},
         capture_output=True,
         text=True,
         timeout=900,
@@ -112,12 +110,11 @@ def test_thirty_kills_at_random_moments_change_no_bit(there, tmp_path, compiled_
 @pytest.mark.parametrize(
     ("number", "code", "said"), [(signal.SIGTERM, 143, "Terminated"), (signal.SIGINT, 130, "Inter")]
 )
-def test_a_signal_ends_the_run_in_order(number, code, said, there, tmp_path, compiled_once):
+def test_a_signal_ends_the_run_in_order(number, code, said, there, tmp_path):
     arguments = [*SMALL, "--run-dir", str(tmp_path / "run"), "--cache-dir", str(there / "cache")]
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.task_aware", *arguments],
         cwd=ROOT,
-        env={**os.environ, **compiled_once},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

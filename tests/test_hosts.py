@@ -20,13 +20,12 @@ from ugclu_jax.harness.run_folder import RunFolder
 ROOT = Path(__file__).parent.parent
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Sharding info not provided"),
-    pytest.mark.usefixtures("compiled_once"),
 ]
 SMALL = ["--smoke", "--sequence", "L1 L2 U1", "--parallel", "shard_map"]
 
 
 @pytest.fixture
-def started(compiled_once):
+def started():
     """`start(arguments) -> processes`; none outlives the test."""
     running = []
 
@@ -37,7 +36,7 @@ def started(compiled_once):
         joined = ["--devices", "all", "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id"]
         for number in range(2):
             command = [sys.executable, "-m", "experiments.task_aware", *arguments, *joined, str(number)]
-            environment = {**os.environ, **compiled_once, "JAX_NUM_CPU_DEVICES": "2"}
+            environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2"}
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
             running.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
         return running

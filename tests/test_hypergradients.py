@@ -9,7 +9,6 @@ import pytest
 from experiments import hypergradients as command
 
 pytestmark = [
-    pytest.mark.usefixtures("compiled_once"),
     pytest.mark.filterwarnings("ignore:Sharding info not provided"),
 ]
 SMALL = ["--smoke", "--tasks", "2", "--unlearn-classes", "1", "--validation-examples", "200", "--methods", "ug_clu"]

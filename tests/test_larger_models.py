@@ -27,7 +27,6 @@ SETTINGS = {
 MAKERS = {"cifar10": archives.cifar10, "tiny_imagenet": archives.tiny_imagenet}
 TEXTS = [(f"{word} {i} film", word) for i in range(8) for word in ("good", "bad", "dull")]
 pytestmark = [
-    pytest.mark.usefixtures("compiled_once"),
     pytest.mark.filterwarnings("ignore:Sharding info not provided"),
 ]
 

@@ -13,7 +13,6 @@ from ugclu_jax.models import CNN, MLP
 from ugclu_jax.models.adapters import linen_apply_fn, linen_init, nnx_split, normalise
 
 # Each program runs a few times: compiling is the cost.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 PREPROCESS = normalise((0.4, 0.6), (0.2, 0.3), 255.0)
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 2), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 1])
@@ -52,7 +51,7 @@ class DropoutNet(nn.Module):
 @functools.cache
 def linen_parts():
     module = CNN(num_classes=3, widths=(4,), batch_norm=True)
-    initialise = jit(lambda key: linen_init(module, PREPROCESS, key, IMAGES[:1]))
+    initialise = jax.jit(lambda key: linen_init(module, PREPROCESS, key, IMAGES[:1]))
     params, model_state = initialise(jax.random.key(0))
     return params, model_state, linen_apply_fn(module, PREPROCESS)
 
@@ -75,12 +74,12 @@ def train_step(parts):
         (value, new_state), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         return jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient), new_state, value
 
-    return step, jit(step)
+    return step, jax.jit(step)
 
 
 @functools.cache
 def jitted_apply(parts):
-    return jit(functools.partial(parts()[2], rng_key=None), static_argnames="train")
+    return jax.jit(functools.partial(parts()[2], rng_key=None), static_argnames="train")
 
 
 PARTS = pytest.mark.parametrize("parts", [linen_parts, nnx_parts])
@@ -132,7 +131,7 @@ def test_gradient_jit_scan_and_vmap(parts):
     same_structure(once[:2], (params, model_state))
     twice = jitted(*once[:2])
 
-    @jit
+    @jax.jit
     def scanned(params, model_state):
         def body(carry, _):
             *carry, value = step(*carry)
@@ -145,7 +144,7 @@ def test_gradient_jit_scan_and_vmap(parts):
     assert values[1] < values[0]
 
     stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), (params, model_state), once[:2])
-    together = jit(jax.vmap(step))(*stacked)
+    together = jax.jit(jax.vmap(step))(*stacked)
     for seed, alone in enumerate((once, twice)):
         lane = jax.tree.map(lambda leaf, seed=seed: leaf[seed], together)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), lane, alone)
@@ -167,7 +166,7 @@ def test_linen_and_nnx_agree_on_the_same_weights():
 def test_nnx_dropout_follows_the_key_and_stays_out_of_the_state():
     params, model_state, apply_fn = nnx_split(NnxDropouts(nnx.Rngs(0)), PREPROCESS)
     assert all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(model_state))
-    run = jit(functools.partial(apply_fn, train=True))
+    run = jax.jit(functools.partial(apply_fn, train=True))
     first, again, other = (run(params, model_state, IMAGES, rng_key=jax.random.key(seed))[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.any((first == 0) != (other == 0))
@@ -175,7 +174,7 @@ def test_nnx_dropout_follows_the_key_and_stays_out_of_the_state():
     same_structure(run(params, model_state, IMAGES, rng_key=jax.random.key(1))[1], model_state)
     with pytest.raises(ValueError, match=r"rng_key is None.*pass a key"):
         apply_fn(params, model_state, IMAGES, train=True, rng_key=None)
-    evaluated, _ = jit(functools.partial(apply_fn, train=False, rng_key=None))(params, model_state, IMAGES)
+    evaluated, _ = jax.jit(functools.partial(apply_fn, train=False, rng_key=None))(params, model_state, IMAGES)
     np.testing.assert_array_equal(evaluated[0], evaluated[1])
 
 
@@ -189,7 +188,7 @@ def test_nnx_parts_do_not_change_with_the_model():
 
 def test_linen_dropout_follows_the_key():
     params, model_state = {"Dense_0": {"kernel": np.ones((128, 50)), "bias": np.ones(50)}}, {}
-    run = jit(functools.partial(linen_apply_fn(DropoutNet(), PREPROCESS), train=True))
+    run = jax.jit(functools.partial(linen_apply_fn(DropoutNet(), PREPROCESS), train=True))
     first, again, other = (run(params, model_state, IMAGES, rng_key=jax.random.key(seed))[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
@@ -198,12 +197,12 @@ def test_linen_dropout_follows_the_key():
 def test_init_depends_on_the_key_only_and_vmaps_over_it():
     module = MLP(num_classes=3, features=(5,))
     plain = functools.partial(linen_init, module, PREPROCESS)
-    initialise = jit(plain)
+    initialise = jax.jit(plain)
     alone, state = initialise(jax.random.key(3), IMAGES[:1])
     assert state == {}
     jax.tree.map(np.testing.assert_array_equal, alone, initialise(jax.random.key(3), 255 - IMAGES[:1])[0])
     keys = jnp.stack([jax.random.key(3), jax.random.key(4)])
-    stacked, _ = jit(jax.vmap(plain, (0, None)))(keys, IMAGES[:1])
+    stacked, _ = jax.jit(jax.vmap(plain, (0, None)))(keys, IMAGES[:1])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-6), stacked, alone)
     assert not np.allclose(stacked["Dense_0"]["kernel"][0], stacked["Dense_0"]["kernel"][1])
 

@@ -34,7 +34,6 @@ from ugclu_jax.types import Info
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:Sharding info not provided"),  # wanted so: states are compared as stored
-    pytest.mark.usefixtures("compiled_once"),
 ]
 SMALL = ["--smoke", "--learn.settings.mask", "none", "--learn.settings.inner-data", "buffer"]
 STREAM = ["--sequence", "L1 U1 L1", "--keep", "3", "--unlearn.settings.mask", "none"]
@@ -64,7 +63,7 @@ def cache(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, cache, compiled_once) -> Path:
+def finished(tmp_path_factory, cache) -> Path:
     """A run that unlearns everything and learns it again."""
     path = tmp_path_factory.mktemp("runs") / "finished"
     assert run(*SMALL, *STREAM, "--run-dir", str(path), "--cache-dir", cache) == 0

@@ -16,7 +16,6 @@ from ugclu_jax.requests import Request
 from ugclu_jax.tuning import sobol
 
 pytestmark = [
-    pytest.mark.usefixtures("compiled_once"),
     pytest.mark.filterwarnings("ignore:Sharding info not provided"),
 ]
 SMALL = ["--smoke", "--tasks", "2", "--sequence", "L1 L2 U1 L1", "--validation-examples", "200"]

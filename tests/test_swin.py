@@ -11,8 +11,6 @@ import pytest
 from ugclu_jax.models import SwinTransformer, create
 from ugclu_jax.models.swin import SETTINGS, SwinBlock, WindowAttention, merge, partition, unpartition
 
-FAST_COMPILE = {"xla_backend_optimization_level": 0}
-
 
 def loops(x, params, heads, window, shifted):
     """Every pixel's output on its own, from the pixels that share its window on the plane that shifts leave in place.
@@ -57,7 +55,7 @@ def test_window_attention_against_numpy_loops(height, width, window, shifted, x6
     module = WindowAttention(2, window, shifted, jnp.float64)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x)["params"])
     params = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape), shapes)
-    ours = jax.jit(module.apply, compiler_options=FAST_COMPILE)({"params": params}, x)
+    ours = jax.jit(module.apply)({"params": params}, x)
     np.testing.assert_allclose(ours, loops(x, params, 2, window, shifted), rtol=1e-9, atol=1e-9)
 
 
@@ -87,7 +85,7 @@ def block(drop_rate, train):
         lambda leaf: np.random.default_rng(leaf.size).normal(size=leaf.shape).astype(np.float32),
         jax.eval_shape(lambda: module.init({"params": jax.random.key(0), "dropout": jax.random.key(0)}, x)),
     )
-    run = jax.jit(lambda key: module.apply(params, x, rngs={"dropout": key}), compiler_options=FAST_COMPILE)
+    run = jax.jit(lambda key: module.apply(params, x, rngs={"dropout": key}))
     return run, x, params["params"]
 
 

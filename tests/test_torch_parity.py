@@ -20,7 +20,6 @@ from safetensors.torch import save_file  # noqa: E402
 from ugclu_jax.models import ResNet, SwinTransformer, VisionTransformer, load_pretrained  # noqa: E402
 from ugclu_jax.models.adapters import linen_init  # noqa: E402
 
-FAST_COMPILE = {"xla_backend_optimization_level": 0}  # each program runs once or twice
 CLASSES = 7
 SWIN = {"patch": 4, "head_size": 4, "depths": (2, 2, 2, 1)}
 VIT = {"patch": 4, "depth": 3}
@@ -89,7 +88,7 @@ def test_logits_in_evaluation(case):
     module, params, model_state = ours_with(arrays(theirs), case, np.float32)
     with torch.no_grad():
         expected = theirs(to_torch(images(side))).numpy()
-    run = jax.jit(functools.partial(module.apply, train=False), compiler_options=FAST_COMPILE)
+    run = jax.jit(functools.partial(module.apply, train=False))
     logits = run({"params": params, **model_state}, images(side))
     assert expected.std() > 0.1  # else agreement would mean little
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
@@ -114,7 +113,7 @@ def test_loss_gradient_and_statistics_in_training(case, x64):
         logits, new_state = module.apply(variables, inputs, train=True, mutable=list(model_state))
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), new_state
 
-    run = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=FAST_COMPILE)
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
     (value, new_state), slope = run(params)
     np.testing.assert_allclose(value, expected.item(), rtol=1e-10)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), slope, gradient)

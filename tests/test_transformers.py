@@ -13,7 +13,6 @@ from scipy.special import erf
 from ugclu_jax.models import TextEncoder, VisionTransformer
 from ugclu_jax.models.transformer import attend, number_of_heads
 
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 LENGTH, VOCABULARY = 7, 11
 
 
@@ -70,7 +69,7 @@ def test_vision_transformer_against_numpy_loops(x64):
         for i in range(2):
             x = encoder_layer(x, params[f"layer{i}"], 2, "pre", np.ones(7, bool))
         expected.append(dense(normalise(x, params["norm"])[0], params["head"]))
-    ours = jit(functools.partial(module.apply, train=False))({"params": params}, images)
+    ours = jax.jit(functools.partial(module.apply, train=False))({"params": params}, images)
     np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -86,7 +85,7 @@ def text_encoder(norm, pooling):
     settings = {"width": 6, "depth": 2, "norm": norm, "pooling": pooling, "head_size": 3, "dtype": "float64"}
     module = TextEncoder(3, VOCABULARY, LENGTH, **settings)
     params = random_params(module, TOKENS)
-    return params, jit(lambda params, tokens: module.apply({"params": params}, tokens, train=False))
+    return params, jax.jit(lambda params, tokens: module.apply({"params": params}, tokens, train=False))
 
 
 @KINDS
@@ -126,7 +125,7 @@ def test_padding_alone_has_finite_logits_and_gradients():
     module = TextEncoder(3, VOCABULARY, LENGTH, width=4, depth=1)
     tokens = jnp.zeros((2, LENGTH), jnp.int32)
     params = jax.tree.map(jnp.float32, random_params(module, tokens))
-    run = jit(jax.value_and_grad(lambda params: module.apply({"params": params}, tokens, train=True).sum()))
+    run = jax.jit(jax.value_and_grad(lambda params: module.apply({"params": params}, tokens, train=True).sum()))
     value, gradient = run(params)
     np.testing.assert_allclose(value, 2 * params["head"]["bias"].sum(), rtol=1e-6)  # the mean of nothing is zeros
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
