@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test test-all test-torch bench docs lint clean data-openclipart data-r8
 
-demo: $(VENV)/installed
+demo: $(VENV)/installed-run
 	$(BIN)/python -m experiments.task_aware
 
 # In the order of the list: the doctests, short ones all, come last and even out what is left.
@@ -19,11 +19,9 @@ test-all: test
 test-torch: $(VENV)/installed-torch
 	$(BIN)/python -m pytest tests/test_torch_parity.py tests/test_benchmarks.py -k torch
 
-# The reference of the library, from its docstrings; opens from disk: docs/api/index.html.
-MODULES = $(subst /,.,$(patsubst %.py,%,$(filter-out %/__init__.py ugclu_jax/methods/%,$(sort $(shell find ugclu_jax -name '*.py')))))
-docs: $(VENV)/installed-test
-	$(BIN)/python -m pdoc --docformat google --no-show-source -o docs/api \
-	    ugclu_jax ugclu_jax.tuning ugclu_jax.models ugclu_jax.data ugclu_jax.methods $(MODULES)
+# The site, with the API from the docstrings and the notebooks run; opens from disk: docs/_build/html/index.html.
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 # Rewrites docs/benchmarks.md; for an idle machine.
 bench: $(VENV)/installed-torch
@@ -37,18 +35,23 @@ lint: $(VENV)/installed-test
 data-openclipart: data/openclipart
 data-r8: data/r8
 
-data/openclipart: | $(VENV)/installed
+data/openclipart: | $(VENV)/installed-run
 	$(BIN)/python -m ugclu_jax.data.openclipart $@
 
-data/r8: | $(VENV)/installed
+data/r8: | $(VENV)/installed-text
 	$(BIN)/python -m ugclu_jax.data.reuters $@
 
-$(VENV)/installed: setup.cfg pyproject.toml constraints.txt
+# One environment that grows: what the demo needs, then the tests', then PyTorch; and the site's.
+$(VENV)/installed-run: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[run]'
 	touch $@
 
-$(VENV)/installed-test: $(VENV)/installed
+$(VENV)/installed-text: $(VENV)/installed-run
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[run,text]'
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed-run
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
 	touch $@
 
@@ -56,5 +59,9 @@ $(VENV)/installed-torch: $(VENV)/installed-test
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,torch]'
 	touch $@
 
+$(VENV)/installed-docs: $(VENV)/installed-run
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis docs/_build

@@ -14,6 +14,7 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
         "streaming",
         "ranges",
         "named",
+        "extras",
         "examples",
         "trees",
         "losses",
@@ -34,7 +35,7 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
     {"living"},
 ]
 SIDES = {"models", "data"}  # no part of the method knows them, from api downward, nor do they know it
-OF_SIDES = {"types", "examples", "named"}
+OF_SIDES = {"types", "examples", "named", "extras"}
 HARNESS = next(level for level, floor in enumerate(FLOORS) if "harness" in floor)
 WITH_JIT = {"learner", "oracle", "programs", "devices", "harness"}  # the last outside of requests
 Graph = dict[str, set[str]]

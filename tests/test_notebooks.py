@@ -56,3 +56,11 @@ def test_is_stored_without_outputs(path):
         if cell.cell_type == "code":
             stored = (cell.outputs, cell.execution_count)
             assert stored == ([], None), f"cell {number} of {path.name} holds outputs: clear all of them and save"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_starts_with_what_installs_the_library_where_it_is_missing(path):
+    title, install, *others = read(path).cells
+    assert title.cell_type == "markdown" and title.source.startswith("# ")
+    assert 'if importlib.util.find_spec("ugclu_jax") is None:\n    %pip install' in install.source
+    assert not any("%pip" in cell.source for cell in others)

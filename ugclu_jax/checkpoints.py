@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from ugclu_jax.extras import installed_by
 from ugclu_jax.types import PyTree
 
 
@@ -76,7 +77,8 @@ def _as_os_error(path: Path) -> Iterator[None]:
 
 def begin(directory: Path, request: int, state: PyTree, metadata: dict[str, Any]) -> Saving:
     """Start to write the checkpoint of a request, which becomes visible whole or not at all; see `save`."""
-    from orbax.checkpoint import v1 as ocp  # half a second that `--help` need not wait for
+    with installed_by("run"):
+        from orbax.checkpoint import v1 as ocp  # half a second that `--help` need not wait for
 
     # One call a checkpoint, not Orbax's `Checkpointer`: that one reads all the others, and fails where one is damaged.
     _delete(*directory.glob("*.orbax-checkpoint-tmp"))
@@ -157,7 +159,8 @@ def restore(directory: Path, request: int, like: PyTree) -> Restored:
     Raises:
         CorruptCheckpointError: unreadable, of another structure, or not what was saved; names the checkpoint.
     """
-    from orbax.checkpoint import v1 as ocp  # as in `begin`
+    with installed_by("run"):
+        from orbax.checkpoint import v1 as ocp  # as in `begin`
 
     path = directory / str(request)
     try:

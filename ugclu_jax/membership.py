@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ugclu_jax.extras import installed_by
 from ugclu_jax.metrics import checked_labels, checked_logits, finite_log_softmax
 
 Feature = Literal["loss", "entropy", "confidence", "modified_entropy"]
@@ -184,8 +185,9 @@ def _attack_features(
 def _fit_and_judge(members: np.ndarray, others: np.ndarray, unlearned: np.ndarray) -> tuple[float, float]:
     """Return the share of `unlearned` called member and the AUC on the held-out first rows of the two equal sides."""
     # Seconds that only those who judge a model need to spend.
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import roc_auc_score
+    with installed_by("run"):
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.metrics import roc_auc_score
 
     held_out = int(HELD_OUT_SHARE * len(members))
     known = np.concatenate([members[held_out:], others[held_out:]])

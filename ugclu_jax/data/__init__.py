@@ -1,9 +1,8 @@
 """Data sources by name: arrays in, ids out."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import importlib
+from typing import Any, NamedTuple
 
-from ugclu_jax.data import digits, fashion_mnist, image_folder, npz, text, tfds_images
 from ugclu_jax.data.checks import refuse_name
 from ugclu_jax.data.cuts import hold_out, subset, with_label_noise
 from ugclu_jax.data.dataset import Dataset, from_arrays, validate
@@ -27,23 +26,34 @@ __all__ = [
 
 
 class Source(NamedTuple):
-    """A way to load a data set, and the names of the options that it uses."""
+    """A way to load a data set.
 
-    load: Callable[..., Dataset]
+    Attributes:
+        module: of this folder, whose `load` it is; imported at first use, for it may need what an extra installs.
+        options: names of the options that it uses.
+        arguments: what `load` is told besides.
+    """
+
+    module: str
     options: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+
+    def load(self, **options: Any) -> Dataset:
+        """The data set by these options."""
+        return importlib.import_module(f"ugclu_jax.data.{self.module}").load(*self.arguments, **options)
 
 
-def _tfds(name: str) -> Source:
-    return Source(lambda **options: tfds_images.load(name, **options), ("directory", "cache_dir", "download"))
-
-
+_ARCHIVES = ("directory", "cache_dir", "download")
 DATASETS: dict[str, Source] = {
-    "digits": Source(digits.load, ()),
-    "fashion_mnist": Source(fashion_mnist.load, ("directory", "cache_dir", "download")),
-    **{name: _tfds(name) for name in ("mnist", "cifar10", "cifar100", "svhn_cropped", "tiny_imagenet")},
-    "image_folder": Source(image_folder.load, ("directory", "cache_dir", "image_size")),
-    "npz": Source(npz.load, ("directory",)),
-    "text": Source(text.load, ("directory", "cache_dir", "text_length", "vocabulary_size")),
+    "digits": Source("digits", ()),
+    "fashion_mnist": Source("fashion_mnist", _ARCHIVES),
+    **{
+        name: Source("tfds_images", _ARCHIVES, (name,))
+        for name in ("mnist", "cifar10", "cifar100", "svhn_cropped", "tiny_imagenet")
+    },
+    "image_folder": Source("image_folder", ("directory", "cache_dir", "image_size")),
+    "npz": Source("npz", ("directory",)),
+    "text": Source("text", ("directory", "cache_dir", "text_length", "vocabulary_size")),
 }
 
 
@@ -61,6 +71,7 @@ def load(name: str, options: DataOptions | None = None) -> Dataset:
         ValueError: if the name is unknown (the nearest valid names are given), an option is given that the source does
             not use, or data are damaged.
         FileNotFoundError: if the data are not on this machine; the message names the ways to get them.
+        MissingExtraError: if the source needs an extra that is not installed; the message is the command.
 
     Example:
         >>> load("digits").num_classes

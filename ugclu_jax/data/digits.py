@@ -4,6 +4,7 @@ import numpy as np
 
 from ugclu_jax.data.dataset import Dataset, from_arrays
 from ugclu_jax.data.draws import stratified_rows
+from ugclu_jax.extras import installed_by
 
 _TEST_EXAMPLES = 360
 _SPLIT_SEED = 0
@@ -26,7 +27,8 @@ def load() -> Dataset:
     References:
         UCI "Optical Recognition of Handwritten Digits" (test part), as shipped by scikit-learn.
     """
-    from sklearn.datasets import load_digits  # seconds that only users of this data set need to spend
+    with installed_by("run"):
+        from sklearn.datasets import load_digits  # seconds that only users of this data set need to spend
 
     source = load_digits()
     images, labels = source.images.astype(np.uint8)[..., None], source.target

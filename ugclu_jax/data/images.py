@@ -4,8 +4,12 @@ import io
 import warnings
 
 import numpy as np
-import PIL
-from PIL import Image
+
+from ugclu_jax.extras import installed_by
+
+with installed_by("run"):
+    import PIL
+    from PIL import Image
 
 DECODER = f"Pillow {PIL.__version__}"
 """Part of every cache key: another version may decode JPEG or resize differently."""

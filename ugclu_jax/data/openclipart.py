@@ -16,9 +16,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image
+from ugclu_jax.extras import MissingExtraError, installed_by, require
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 PACKAGE = "openclipart-png"
 CLASSES = (
@@ -112,12 +115,15 @@ def make(source: Path, target: Path) -> Counts:
     return Counts(dict(sorted(kept.items())), repeated, ambiguous, too_large)
 
 
-def shrink(path: Path) -> Image.Image | None:
+def shrink(path: Path) -> "Image.Image | None":
     """One picture, 32x32 RGB; None if it has more than `MOST_PIXELS`.
 
     Raises:
         ValueError: if it cannot be read.
     """
+    with installed_by("run"):
+        from PIL import Image
+
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours holds instead, and does not only warn
     try:
         with Image.open(path, formats=("PNG",)) as image:
@@ -139,6 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m ugclu_jax.data.openclipart", description=__doc__)
     parser.add_argument("target", type=Path, help="folder to make")
     target = parser.parse_args(arguments).target
+    require("run")  # before 131 MB are fetched
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="openclipart-") as folder:
         counts = make(fetch(Path(folder)), target)
@@ -163,5 +170,5 @@ def _run(command: list[str], folder: Path) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, MissingExtraError) as error:
         sys.exit(f"Error: {error}")

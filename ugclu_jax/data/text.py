@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tokenizers
-from tokenizers import Tokenizer
 
 from ugclu_jax.data import cache
 from ugclu_jax.data.dataset import Dataset, from_arrays
+from ugclu_jax.extras import installed_by
+
+with installed_by("text"):
+    import tokenizers
+    from tokenizers import Tokenizer
 
 PAD, CLS = 0, 1
 """Tokens that stand for no text: padding after it, and the first token of every example."""

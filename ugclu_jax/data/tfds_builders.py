@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 import scipy.io
-import tensorflow_datasets as tfds
-from PIL import Image
-from tensorflow_datasets.datasets.svhn_cropped import svhn_cropped_dataset_builder as svhn
 
 from ugclu_jax.data import idx
+from ugclu_jax.extras import installed_by
+
+with installed_by("run"):
+    import tensorflow_datasets as tfds
+    from PIL import Image
+    from tensorflow_datasets.datasets.svhn_cropped import svhn_cropped_dataset_builder as svhn
 
 Examples = Iterator[tuple[int | str, dict[str, Any]]]
 

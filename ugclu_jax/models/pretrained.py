@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
+from ugclu_jax.extras import installed_by
 from ugclu_jax.types import ModelState, Params
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
@@ -213,6 +212,9 @@ safetensors.torch.save_file
         )
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: it must be a state dict in safetensors format; check the path")
+    with installed_by("run"):
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
     try:
         return load_file(path)
     except SafetensorError as error:
