@@ -39,7 +39,7 @@ from ugclu_jax.buffer import filled
 from ugclu_jax.descent import Batches, Direction, Report, along, descend_request, evaluations
 from ugclu_jax.losses import cross_entropy
 from ugclu_jax.prediction import predict
-from ugclu_jax.stepping import Carry, DescentSettings, StepHyper
+from ugclu_jax.stepping import Carry, DescentSettings, StepHyper, check_reads
 from ugclu_jax.types import (
     FORWARD_COST,
     ONE_DEVICE_SILENTLY,
@@ -193,6 +193,7 @@ def clpu_der_pp(
     >>> method.cost("unlearn", 0, 64), method.cost("learn", 192, 64)
     (3.0, 11.0)
     """
+    check_reads(NAME, settings, DescentSettings)
     if settings.distillation:
         raise ValueError(
             "distillation must be False, got True: its teacher, the network at the start of the request, knows what "
