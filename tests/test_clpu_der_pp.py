@@ -5,23 +5,25 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import reference
 
 from ugclu_jax import buffer as reservoir
-from ugclu_jax.descent import Batches, Carry, DescentSettings
+from ugclu_jax.at import At
+from ugclu_jax.descent import Batches, along
 from ugclu_jax.learner import CLUState, apply_request
-from ugclu_jax.methods import clpu_der_pp as clpu
-from ugclu_jax.methods.clpu_der_pp import NAME, ClpuHyper, Memory, clpu_der_pp, stored_logits, track
-from ugclu_jax.optimizer import init as init_optimizer
-from ugclu_jax.types import Batch, Examples
+from ugclu_jax.loop import Moment
+from ugclu_jax.methods.clpu_der_pp import NAME, CLPUHyper, Kept, clpu_der_pp, direction, stored_logits, track
+from ugclu_jax.stepping import DescentSettings, start
+from ugclu_jax.types import Batch, Examples, MethodState
 
 ROWS, CLASSES, CAPACITY = 14, 3, 6
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(ROWS, 3))
 LABELS = np.arange(ROWS) % CLASSES
 SETTINGS = DescentSettings(steps=3, task_batch_size=4, remain_batch_size=4)
-HYPER = ClpuHyper(0.2, 0.5, 0.1, logit_weight=0.7, label_weight=0.6)
+HYPER = CLPUHyper(0.2, 0.5, 0.1, logit_weight=0.7, label_weight=0.6)
 QUICK_COMPILATION = {"xla_backend_optimization_level": 0}
 insert = jax.jit(reservoir.insert)
 
@@ -45,6 +47,13 @@ def init_fn(rng_key):
 
 def method_of():
     return clpu_der_pp(linear, SETTINGS, num_classes=CLASSES, capacity=CAPACITY, num_examples=ROWS, init_fn=init_fn)
+
+
+@pytest.fixture(scope="module")
+def serve():
+    return functools.partial(
+        jax.jit(apply_request, static_argnums=(0, 1), compiler_options=QUICK_COMPILATION), method_of()
+    )
 
 
 # --- against the loop ------------------------------------------------------------------------------------------------
@@ -90,23 +99,29 @@ def test_a_step_is_that_of_a_loop(x64):
     known = RNG.normal(size=(4, CLASSES))
     known[1] = np.nan
     remain = Batch(INPUTS[5:9], LABELS[5:9], np.array([1.0, 1.0, 0.0, 1.0]), known)
-    carry = Carry(params, init_optimizer("sgd", params)._replace(first=velocity))
-    step = jax.jit(functools.partial(clpu.step, apply_fn=linear, settings=SETTINGS))
-    carry, _, _ = step(carry, {}, Batches(task, remain), 0.5, None, HYPER)
+    carry = start(params, SETTINGS)
+    carry = carry._replace(optimizer=optax.tree.set(carry.optimizer, trace=velocity))
+
+    @jax.jit
+    def step(carry, batches):
+        at = At(linear, carry.params, {}, moment=Moment(remaining_share=0.5))
+        return along(direction, SETTINGS)(at, carry, batches, HYPER)
+
+    carry, _, _ = step(carry, Batches(task, remain))
     batches = [
         [(task.inputs[i], task.labels[i], task.targets[i]) for i in range(3)],
         [(remain.inputs[i], remain.labels[i], None if i == 1 else known[i]) for i in (0, 1, 3)],
     ]
     params, velocity = loop_merge(params, velocity, batches, 0.5)
     assert_close(carry.params, params)
-    assert_close(carry.optimizer.first, velocity)
+    assert_close(optax.tree.get(carry.optimizer, "trace"), velocity)
 
 
-def test_a_learn_request_is_that_of_a_loop(x64):
+def test_a_learn_request_is_that_of_a_loop(x64, serve):
     """One new example and one in the buffer, whose logits are known: every draw is known."""
-    method, start = method_of(), numpy_init(jax.random.key(9))
+    method, params = method_of(), numpy_init(jax.random.key(9))
     h = np.array([0.3, -1.0, 2.0])
-    memory = method.init(start, {}).extra[NAME]
+    memory = method.init(params, {}).extra[NAME]
     memory = memory._replace(
         ids=memory.ids.at[2].set(9),
         logits=memory.logits.at[2].set(h),
@@ -114,9 +129,8 @@ def test_a_learn_request_is_that_of_a_loop(x64):
         owner=memory.owner.at[9].set(0),
         count=jnp.int32(1),
     )
-    state = method.init(start, {})._replace(extra={NAME: memory, "another": 7})
-    run = jax.jit(method.learn, compiler_options=QUICK_COMPILATION)
-    state, info = run(jax.random.key(0), state, HYPER, examples([4]), buffer_of([9]))
+    before = CLUState(MethodState(params, {}, {NAME: memory, "another": 7}), buffer_of([9]))
+    (state, _), info = serve("learn", jax.random.key(0), before, HYPER, examples([4]))
 
     isolated = numpy_init(jax.random.split(jax.random.key(0), 3)[0])
     velocity = zeros(isolated)
@@ -125,7 +139,7 @@ def test_a_learn_request_is_that_of_a_loop(x64):
         gradient = reference.linear_gradient(INPUTS[[4]], [p - np.eye(CLASSES)[LABELS[4]]], [1])
         isolated, velocity = reference.momentum_step(isolated, velocity, gradient, 0.2 * (1 - k / 3), 0.5, 0.1)
     own = logits(isolated, INPUTS[4])
-    params, velocity = start, zeros(start)
+    velocity = zeros(params)
     for k in range(3):
         batches = [[(INPUTS[4], LABELS[4], own)], [(INPUTS[9], LABELS[9], h)]]
         params, velocity = loop_merge(params, velocity, batches, 1 - k / 3)
@@ -140,10 +154,9 @@ def test_a_learn_request_is_that_of_a_loop(x64):
     assert info.gradient_evaluations == pytest.approx((3 * (4 + 4 + 4 / 3 + 4) + 6 / 3) / 64)
 
 
-def test_an_unlearn_request_is_that_of_a_loop(x64):
+def test_an_unlearn_request_is_that_of_a_loop(x64, serve):
     """A fresh network, descending on the buffer: one example with logits, whose isolated network saw nothing else."""
-    method, h = method_of(), np.array([0.3, -1.0, 2.0])
-    state = method.init(numpy_init(jax.random.key(9)), {})
+    state, h = method_of().init(numpy_init(jax.random.key(9)), {}), np.array([0.3, -1.0, 2.0])
     memory = state.extra[NAME]._replace(
         ids=jnp.array([9, 4, -1, -1, -1, -1]),
         logits=jnp.zeros((CAPACITY, CLASSES)).at[0].set(h).at[1].set(5.0),
@@ -151,8 +164,8 @@ def test_an_unlearn_request_is_that_of_a_loop(x64):
         owner=jnp.full(ROWS, -1).at[9].set(0).at[4].set(1),
         count=jnp.int32(2),
     )
-    run = jax.jit(method.unlearn, compiler_options=QUICK_COMPILATION)
-    end, info = run(jax.random.key(0), state._replace(extra={NAME: memory}), HYPER, examples([4]), buffer_of([9]))
+    before = CLUState(state._replace(extra={NAME: memory}), buffer_of([9]))
+    (end, _), info = serve("unlearn", jax.random.key(0), before, HYPER, examples([4]))
     params = numpy_init(jax.random.split(jax.random.key(0))[0])
     velocity = zeros(params)
     for k in range(3):
@@ -170,7 +183,7 @@ def memory_of(owner, count=2):
     for i, request in owner.items():
         owners = owners.at[i].set(request)
     logits = jnp.where(ids >= 0, ids, 0)[:, None] * jnp.ones((1, CLASSES))
-    return {NAME: Memory(ids, logits, ids >= 0, owners, jnp.int32(count)), "another": 7}
+    return Kept(ids, logits, ids >= 0, owners, jnp.int32(count))
 
 
 OWNER = {7: 0, 3: 0, 5: 1, 8: 1, 2: 0, 13: 1}  # 2 and 13 did not enter the buffer; 13 is where padding points
@@ -190,9 +203,8 @@ OWNER = {7: 0, 3: 0, 5: 1, 8: 1, 2: 0, 13: 1}  # 2 and 13 did not enter the buff
 )
 def test_logits_of_networks_that_saw_the_task_are_dropped(kind, ids, known):
     before = memory_of(OWNER)
-    once = track(kind, before, examples(ids))
-    memory = once[NAME]
-    stored = np.asarray(before[NAME].ids)
+    memory = track(kind, before, examples(ids))
+    stored = np.asarray(before.ids)
     assert stored[np.asarray(memory.known)].tolist() == known
     for row in range(CAPACITY):
         np.testing.assert_array_equal(memory.logits[row], float(stored[row]) if stored[row] in known else 0.0)
@@ -200,25 +212,20 @@ def test_logits_of_networks_that_saw_the_task_are_dropped(kind, ids, known):
     assert {i: int(r) for i, r in enumerate(memory.owner) if r >= 0} == expected
     if kind == "unlearn":
         assert not set(ids) & set(memory.ids.tolist())
-    jax.tree.map(np.testing.assert_array_equal, track(kind, once, examples(ids)), once)
-    assert track(kind, {"another": 7}, examples(ids)) == {"another": 7}
+    jax.tree.map(np.testing.assert_array_equal, track(kind, memory, examples(ids)), memory)
+    whole = method_of().track(kind, {NAME: before, "another": 7}, examples(ids))
+    jax.tree.map(np.testing.assert_array_equal, whole, {NAME: memory, "another": 7})
+    assert method_of().track(kind, {"another": 7}, examples(ids)) == {"another": 7}
 
 
 def test_logits_are_found_by_id_in_whatever_order():
     buffer = buffer_of([3, 5, 11])
-    found = stored_logits(memory_of(OWNER)[NAME], buffer)
+    found = stored_logits(memory_of(OWNER), buffer)
     for row, i in enumerate(buffer.ids.tolist()):
         np.testing.assert_array_equal(found[row], float(i) if i in (3, 5) else np.nan)
 
 
 # --- privacy ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def serve():
-    return functools.partial(
-        jax.jit(apply_request, static_argnums=(0, 1), compiler_options=QUICK_COMPILATION), method_of()
-    )
 
 
 def stream(serve, requests, inputs):

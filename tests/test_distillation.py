@@ -9,11 +9,12 @@ import pytest
 import reference
 
 from ugclu_jax import buffer as reservoir
-from ugclu_jax.descent import DescentHyper, DescentSettings
-from ugclu_jax.distillation import departed_classes, evaluation_logits, remain_targets
+from ugclu_jax.distillation import departed_classes, remain_targets
 from ugclu_jax.methods.finetune_remain import finetune_remain
-from ugclu_jax.types import Examples, Hyper, MethodState
-from ugclu_jax.ugclu import UGCLUSettings, ug_clu
+from ugclu_jax.prediction import predict
+from ugclu_jax.stepping import BufferSettings, DescentHyper
+from ugclu_jax.types import Examples, MethodState
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
 
 ROWS, CLASSES = 12, 3
 INPUTS = np.random.default_rng(0).normal(size=(ROWS, 3))
@@ -86,7 +87,7 @@ def test_the_teacher_runs_in_evaluation_mode_and_in_any_batch_size(regression):
 
     expected = INPUTS @ regression.params["kernel"]
     for size in (1, 5, 64):
-        logits = evaluation_logits(by_mode, regression.params, {}, jnp.asarray(INPUTS), batch_size=size)
+        logits = predict(by_mode, regression.params, {}, jnp.asarray(INPUTS), batch_size=size)
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -99,7 +100,7 @@ def deltas(regression, params, ids, targets):
 
 def test_finetune_remain_unlearns_towards_the_teacher(x64, regression):
     """One example in the buffer: every batch is that example, whose class stays while class 1 leaves."""
-    settings = DescentSettings(steps=3, remain_batch_size=4, distillation=True)
+    settings = BufferSettings(steps=3, remain_batch_size=4, distillation=True)
     hyper = DescentHyper(0.4, momentum=0.5, weight_decay=0.1, distillation_weight=0.7)
     method = finetune_remain(regression.apply_fn, settings, num_classes=CLASSES)
     run = jax.jit(method.unlearn, compiler_options=QUICK_COMPILATION)
@@ -117,7 +118,9 @@ def test_finetune_remain_unlearns_towards_the_teacher(x64, regression):
 
 def test_ug_clu_unlearns_towards_the_teacher(x64, regression):
     settings = UGCLUSettings(outer_steps=3, inner_steps=2, task_batch_size=4, remain_batch_size=4, mask="none")
-    hyper = Hyper(0.3, 0.2, 0.8, loss_exponent=0.0, clip_norm=np.inf, remain_weight_decay=0.1, distillation_weight=0.7)
+    hyper = UGCLUHyper(
+        0.3, 0.2, 0.8, loss_exponent=0.0, clip_norm=np.inf, remain_weight_decay=0.1, distillation_weight=0.7
+    )
     distilling = functools.partial(UGCLUSettings, **{**vars(settings), "distillation": True})()
     method = ug_clu(regression.apply_fn, settings, distilling, num_classes=CLASSES)
     run = jax.jit(method.unlearn, compiler_options=QUICK_COMPILATION)

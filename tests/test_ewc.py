@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from small_stream import CLASSES, assert_close, buffer_of, examples, random_batch, repeated
+from small_stream import assert_close, buffer_of, examples, random_batch, repeated
 
-from ugclu_jax import optimizer
-from ugclu_jax.descent import Carry, DescentSettings
-from ugclu_jax.methods.ewc import Consolidation, EWCHyper, EWCSettings, ewc, gradient_evaluations, step
+from ugclu_jax.at import At
+from ugclu_jax.descent import Batches, along
+from ugclu_jax.loop import Moment
+from ugclu_jax.methods.ewc import Consolidation, EWCHyper, EWCSettings, direction, ewc
 from ugclu_jax.methods.finetune import finetune
-from ugclu_jax.types import Batch
+from ugclu_jax.stepping import TaskSettings, start
+from ugclu_jax.types import Batch, Execution
 
 SETTINGS = EWCSettings(steps=3, task_batch_size=4, fisher_batches=2)
 HYPER = EWCHyper(learning_rate=0.3, momentum=0.7, weight_decay=0.05, penalty_weight=3.0, fisher_decay=0.6)
@@ -23,15 +25,15 @@ RATES = {"learning_rate": 0.3, "momentum": 0.7, "weight_decay": 0.05}
 
 @functools.partial(jax.jit, static_argnames=("apply_fn", "devices"))
 def learn(apply_fn, state, hyper, task, key, devices=None):
-    method = ewc(apply_fn, SETTINGS, num_classes=CLASSES)
+    method = ewc(apply_fn, SETTINGS)
     run = functools.partial(method.learn, key, state, hyper, task, buffer_of([9]))
     if devices is None:
         return run()[0]
-    return jax.vmap(lambda _: run(axis_name="device")[0], axis_name="device")(jnp.zeros(devices))
+    return jax.vmap(lambda _: run(where=Execution("device"))[0], axis_name="device")(jnp.zeros(devices))
 
 
 def init(apply_fn, params):
-    return ewc(apply_fn, SETTINGS, num_classes=CLASSES).init(jax.tree.map(jnp.asarray, params), {})
+    return ewc(apply_fn, SETTINGS).init(jax.tree.map(jnp.asarray, params), {})
 
 
 def test_a_step_is_that_of_a_loop(x64, mlp):
@@ -40,17 +42,8 @@ def test_a_step_is_that_of_a_loop(x64, mlp):
     fisher, anchor = (
         {name: scale(rng.normal(size=p.shape)) for name, p in mlp.params.items()} for scale in (np.square, np.array)
     )
-    carry, _, report = step(
-        Carry(mlp.params, optimizer.init("sgd", mlp.params)),
-        {},
-        Batch(*task),
-        0.5,
-        None,
-        HYPER,
-        kept=Consolidation(fisher, anchor),
-        apply_fn=mlp.apply_fn,
-        settings=SETTINGS,
-    )
+    at = At(mlp.apply_fn, mlp.params, {}, moment=Moment(remaining_share=0.5), memory=Consolidation(fisher, anchor))
+    carry, _, report = along(direction, SETTINGS)(at, start(mlp.params, SETTINGS), Batches(Batch(*task), None), HYPER)
     gradient, loss = reference.mean_gradient(mlp.twin, mlp.params, task)
     for name, p in mlp.params.items():
         total = gradient[name] + 3.0 * fisher[name] * (p - anchor[name]) + 0.05 * p
@@ -85,7 +78,7 @@ def test_without_a_penalty_it_is_fine_tuning_and_a_strong_one_holds(x64, mlp):
     key, task = jax.random.key(2), examples([4])
     start = learn(mlp.apply_fn, init(mlp.apply_fn, mlp.params), HYPER, examples([9]), jax.random.key(0))
     free = learn(mlp.apply_fn, start, dataclasses.replace(HYPER, penalty_weight=0.0), task, key)
-    plain = finetune(mlp.apply_fn, DescentSettings(steps=3, task_batch_size=4), num_classes=CLASSES)
+    plain = finetune(mlp.apply_fn, TaskSettings(steps=3, task_batch_size=4))
     assert_close(free.params, plain.learn(key, start, HYPER, task, buffer_of([]))[0].params)
 
     def moved(penalty):
@@ -111,8 +104,8 @@ def test_two_devices_are_one(x64, mlp):
 
 
 def test_settings_and_cost():
-    assert gradient_evaluations(EWCSettings(steps=30, fisher_batches=4), 10_000) == 34
+    assert ewc(None, EWCSettings(steps=30, fisher_batches=4)).cost("learn", 10_000, 64) == 34
     with pytest.raises(ValueError, match="steps must be at least 0, got -1"):
         EWCSettings(steps=-1)
-    with pytest.raises(ValueError, match="distillation must be False for ewc"):
-        ewc(None, EWCSettings(distillation=True), num_classes=3)
+    with pytest.raises(TypeError, match="distillation"):
+        EWCSettings(distillation=True)

@@ -7,16 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ugclu_jax.fast_slow import (
-    REPORTS,
-    descend,
-    fast_slow_step,
-    fast_step,
-    global_norm,
-    inner_steps,
-    request_loop,
-    slow_step,
-)
+from ugclu_jax.fast_slow import fast_slow_step, fast_step, inner_steps, slow_step
+from ugclu_jax.loop import REPORTS, request_loop
+from ugclu_jax.trees import descend, global_norm
 
 SIZE, FAST_RATE, REMAIN_RATE = 5, 0.07, 0.2
 INFINITY = np.inf
@@ -230,9 +223,13 @@ def draw_noise(key):
     return jax.random.normal(key, (2,))
 
 
-def noisy_outer_step(key, params, model_state, noise, remaining_share):
+def noisy_outer_step(key, params, model_state, noise, moment):
     assert noise.shape == params.shape
-    return params / 2 + noise, model_state + 1, {"share": remaining_share, "noise": noise, "before": params}
+    return (
+        params / 2 + noise,
+        model_state + 1,
+        {"k": moment.k, "share": moment.remaining_share, "noise": noise, "before": params},
+    )
 
 
 def run(outer_steps, on_step=None):
@@ -257,6 +254,7 @@ def test_loop_repeats_the_outer_step_with_fresh_keys_and_falling_shares(outer_st
     assert state == outer_steps
     assert per_step["noise"].shape == (outer_steps, 2)
     assert len(np.unique(per_step["noise"])) == 2 * outer_steps
+    np.testing.assert_array_equal(per_step["k"], range(outer_steps))
     np.testing.assert_allclose(per_step["share"], [1 - k / outer_steps for k in range(outer_steps)], rtol=1e-6)
 
 

@@ -11,21 +11,21 @@ import reference
 from scipy import stats
 from small_stream import CLASSES, INPUTS, NUM_EXAMPLES, assert_close, buffer_of, examples, repeated
 
-from ugclu_jax.descent import DescentHyper, DescentSettings
 from ugclu_jax.learner import CLUState, apply_request
-from ugclu_jax.methods.joint import gradient_evaluations, joint
-from ugclu_jax.types import MethodState
+from ugclu_jax.methods.joint import joint
+from ugclu_jax.stepping import BufferSettings, DescentSettings, StepHyper
+from ugclu_jax.types import Execution, MethodState
 
-SETTINGS = DescentSettings(steps=3, remain_batch_size=4)
-HYPER = DescentHyper(learning_rate=0.3, momentum=0.7, weight_decay=0.05)
+SETTINGS = BufferSettings(steps=3, remain_batch_size=4)
+HYPER = StepHyper(learning_rate=0.3, momentum=0.7, weight_decay=0.05)
 
 
 @functools.partial(jax.jit, static_argnames=("settings", "apply_fn", "kind", "devices"))
 def serve(settings, apply_fn, kind, state, hyper, task, key, devices=None):
-    method = joint(apply_fn, settings, num_classes=CLASSES, num_examples=NUM_EXAMPLES)
+    method = joint(apply_fn, settings, num_examples=NUM_EXAMPLES)
     if devices is None:
         return apply_request(method, kind, key, state, hyper, task)[0]
-    run = functools.partial(apply_request, method, kind, key, state, hyper, task, axis_name="device")
+    run = functools.partial(apply_request, method, kind, key, state, hyper, task, where=Execution("device"))
     return jax.vmap(lambda _: run(), axis_name="device")(jnp.zeros(devices))[0]
 
 
@@ -45,8 +45,8 @@ def drawn(state):
 
 def test_every_retained_example_is_drawn_alike_and_no_other(x64):
     """Learned: 0 … 4, then 7, 8, 9; unlearned: 1 and 8, and 11, which was never learned."""
-    settings = DescentSettings(steps=1, remain_batch_size=1000)
-    hyper, inputs = DescentHyper(learning_rate=1.0), np.eye(NUM_EXAMPLES)
+    settings = BufferSettings(steps=1, remain_batch_size=1000)
+    hyper, inputs = StepHyper(learning_rate=1.0), np.eye(NUM_EXAMPLES)
     state = start(jnp.zeros((NUM_EXAMPLES, CLASSES)), inputs=inputs)
     stream = [("learn", [0, 1, 2, 3, 4]), ("learn", [7, 8, 9]), ("unlearn", [1, 8, 11])]
     retained = [{0, 1, 2, 3, 4}, {0, 1, 2, 3, 4, 7, 8, 9}, {0, 2, 3, 4, 7, 9}]
@@ -89,9 +89,13 @@ def test_two_devices_are_one(x64, mlp):
 
 
 def test_what_it_costs_and_what_it_refuses(x64, mlp):
-    assert gradient_evaluations(DescentSettings(steps=30), 10_000) == 30
+    for kind in ("learn", "unlearn"):
+        assert joint(mlp.apply_fn, BufferSettings(steps=30), num_examples=12).cost(kind, 10_000, 64) == 30
     with pytest.raises(ValueError, match="distillation must be False for joint"):
-        joint(None, DescentSettings(distillation=True), num_classes=3, num_examples=12)
-    method = joint(mlp.apply_fn, SETTINGS, num_classes=3, num_examples=11)
-    with pytest.raises(ValueError, match=r"num_examples is 11, but the request points into 12 examples"):
-        method.learn(jax.random.key(0), method.init({}, {}), HYPER, examples([4]), buffer_of([9]))
+        joint(None, BufferSettings(distillation=True), num_examples=12)
+    with pytest.raises(ValueError, match="settings of joint must be BufferSettings, got DescentSettings"):
+        joint(None, DescentSettings(), num_examples=12)
+    method = joint(mlp.apply_fn, SETTINGS, num_examples=11)
+    state = CLUState(method.init({}, {}), buffer_of([9]))
+    with pytest.raises(ValueError, match=r"num_examples is 11, and the training arrays have 12 rows"):
+        apply_request(method, "learn", jax.random.key(0), state, HYPER, examples([4]))

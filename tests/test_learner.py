@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from ugclu_jax import buffer as buffer_lib
+from ugclu_jax.combination import combine
 from ugclu_jax.examples import bucket_size, pad_ids
-from ugclu_jax.learner import CLUState, apply_request, combine, predict_program, request_program
+from ugclu_jax.learner import CLUState, apply_request, predict_program, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
-from ugclu_jax.types import Examples, Hyper
-from ugclu_jax.ugclu import UGCLUSettings, ug_clu
+from ugclu_jax.types import Examples
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
 
 SETTINGS = UGCLUSettings(outer_steps=3, inner_steps=1, task_batch_size=4, remain_batch_size=4, saliency_batches=1)
 INPUTS = np.random.default_rng(0).integers(1, 255, (300, 3)).astype(np.uint8)
@@ -49,13 +50,18 @@ def counted():
 
 def test_one_compilation_serves_other_tasks_hyperparameters_and_seeds(counted):
     model, method, run = counted
-    state, _, first = run(method, "learn", jax.random.key(0), fresh(method), Hyper(), examples(range(20)))
+    state, _, first = run(method, "learn", jax.random.key(0), fresh(method), UGCLUHyper(), examples(range(20)))
     traces = model.traces
     assert traces > 0 and first.compile_seconds > 0.01
     variants = [
-        (jax.random.key(1), fresh(method, seed=1), Hyper(), examples(range(20))),
-        (jax.random.key(0), state, Hyper(fast_learning_rate=1), examples(range(30, 60))),
-        (jax.random.key(0), state, dataclasses.replace(Hyper(), clip_norm=np.inf, slow_step_size=0.25), examples([7])),
+        (jax.random.key(1), fresh(method, seed=1), UGCLUHyper(), examples(range(20))),
+        (jax.random.key(0), state, UGCLUHyper(fast_learning_rate=1), examples(range(30, 60))),
+        (
+            jax.random.key(0),
+            state,
+            dataclasses.replace(UGCLUHyper(), clip_norm=np.inf, slow_step_size=0.25),
+            examples([7]),
+        ),
     ]
     for key, start, hyper, task in variants:
         _, _, cost = run(method, "learn", key, start, hyper, task)
@@ -65,26 +71,26 @@ def test_one_compilation_serves_other_tasks_hyperparameters_and_seeds(counted):
 
 def test_another_bucket_compiles_once_more(counted):
     model, method, run = counted
-    run(method, "learn", jax.random.key(0), fresh(method), Hyper(), examples(range(20)))
+    run(method, "learn", jax.random.key(0), fresh(method), UGCLUHyper(), examples(range(20)))
     before = model.traces
-    run(method, "learn", jax.random.key(0), fresh(method), Hyper(), examples(range(100)))
+    run(method, "learn", jax.random.key(0), fresh(method), UGCLUHyper(), examples(range(100)))
     once = model.traces
-    run(method, "learn", jax.random.key(0), fresh(method), Hyper(), examples(range(120)))
+    run(method, "learn", jax.random.key(0), fresh(method), UGCLUHyper(), examples(range(120)))
     assert before < once == model.traces
 
 
 def test_methods_that_share_learning_share_its_program(counted):
     model, method, run = counted
-    run(method, "learn", jax.random.key(0), fresh(method), Hyper(), examples(range(20)))
+    run(method, "learn", jax.random.key(0), fresh(method), UGCLUHyper(), examples(range(20)))
     before = model.traces
     mixed = combine(learn=method, unlearn=do_nothing())
-    run(mixed, "learn", jax.random.key(0), fresh(mixed), Hyper(), examples(range(20)))
+    run(mixed, "learn", jax.random.key(0), fresh(mixed), UGCLUHyper(), examples(range(20)))
     assert model.traces == before
 
 
 def test_program_equals_the_plain_function(counted):
     _, method, run = counted
-    arguments = (jax.random.key(3), fresh(method), Hyper(), examples(range(20)))
+    arguments = (jax.random.key(3), fresh(method), UGCLUHyper(), examples(range(20)))
     compiled, _, _ = run(method, "learn", *arguments)
     plain, _ = apply_request(method, "learn", *arguments)
     np.testing.assert_allclose(compiled.method.params["kernel"], plain.method.params["kernel"], rtol=1e-5, atol=1e-6)
@@ -93,16 +99,16 @@ def test_program_equals_the_plain_function(counted):
 
 def test_unlearning_empties_the_buffer_before_the_update(counted):
     _, method, run = counted
-    state, _, _ = run(method, "learn", jax.random.key(0), fresh(method), Hyper(), examples(range(8)))
+    state, _, _ = run(method, "learn", jax.random.key(0), fresh(method), UGCLUHyper(), examples(range(8)))
     assert int(state.buffer.count) == 8
     seen = []
 
-    def spy(rng_key, state, hyper, task, buffer, *, axis_name=None):
+    def spy(rng_key, state, hyper, task, buffer, **where):
         seen.append(buffer.ids)
-        return method.unlearn(rng_key, state, hyper, task, buffer, axis_name=axis_name)
+        return method.unlearn(rng_key, state, hyper, task, buffer, **where)
 
     after, _ = apply_request(
-        method._replace(unlearn=spy), "unlearn", jax.random.key(1), state, Hyper(), examples([2, 5])
+        method._replace(unlearn=spy), "unlearn", jax.random.key(1), state, UGCLUHyper(), examples([2, 5])
     )
     for ids in (seen[0], after.buffer.ids):
         assert sorted(np.asarray(ids)[:6]) == [0, 1, 3, 4, 6, 7]
@@ -119,3 +125,13 @@ def test_prediction_is_in_evaluation_mode_and_complete():
     inputs = jnp.asarray(np.random.default_rng(0).normal(size=(7, 3)), jnp.float32)
     logits = predict_program(apply_fn, batch_size=3)(jnp.eye(3), {}, inputs)
     np.testing.assert_allclose(logits, inputs, rtol=1e-6)
+
+
+def test_a_method_can_be_a_static_argument(counted):
+    """Of a `jax.jit` of one's own; its defaults are a dict, which alone could be none."""
+    _, method, _ = counted
+    same, other = method._replace(), combine(learn=method, unlearn=do_nothing())
+    assert same == method and hash(same) == hash(method) and other != method
+    serve, nothing = jax.jit(apply_request, static_argnums=(0, 1)), do_nothing()
+    state, _ = serve(nothing, "learn", jax.random.key(0), fresh(nothing), (), examples(range(20)))
+    assert int(state.buffer.count) == 10

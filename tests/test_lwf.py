@@ -10,12 +10,14 @@ import pytest
 import reference
 from small_stream import CLASSES, INPUTS, LABELS, assert_close, buffer_of, examples, random_batch, repeated
 
-from ugclu_jax import optimizer
-from ugclu_jax.descent import Carry, DescentSettings
-from ugclu_jax.methods.lwf import LwFHyper, gradient_evaluations, lwf, step, teacher_losses
-from ugclu_jax.types import Batch, MethodState
+from ugclu_jax.at import At
+from ugclu_jax.descent import Batches, along
+from ugclu_jax.loop import Moment
+from ugclu_jax.methods.lwf import LwFHyper, Past, direction, lwf, teacher_losses
+from ugclu_jax.stepping import DescentSettings, TaskSettings, start
+from ugclu_jax.types import Batch, Execution, MethodState
 
-SETTINGS = DescentSettings(steps=3, task_batch_size=4)
+SETTINGS = TaskSettings(steps=3, task_batch_size=4)
 HYPER = LwFHyper(learning_rate=0.3, momentum=0.7, weight_decay=0.05, old_class_weight=1.5, temperature=2.5)
 RATES = {"learning_rate": 0.3, "momentum": 0.7, "weight_decay": 0.05}
 
@@ -26,7 +28,7 @@ def learn(apply_fn, params, hyper, task, buffer, devices=None):
     run = functools.partial(method.learn, jax.random.key(0), MethodState(params, {}), hyper, task, buffer)
     if devices is None:
         return run()[0].params
-    return jax.vmap(lambda _: run(axis_name="device")[0].params, axis_name="device")(jnp.zeros(devices))
+    return jax.vmap(lambda _: run(where=Execution("device"))[0].params, axis_name="device")(jnp.zeros(devices))
 
 
 def taught_delta(logits, label, teacher_logits, seen, weight=1.5, temperature=2.5):
@@ -42,18 +44,10 @@ def taught_delta(logits, label, teacher_logits, seen, weight=1.5, temperature=2.
 def test_a_step_is_that_of_a_loop(x64, regression, seen):
     task, rng = random_batch(0, [1, 0, 1, 1]), np.random.default_rng(5)
     teacher = {name: rng.normal(size=p.shape) for name, p in regression.params.items()}
-    carry, _, report = step(
-        Carry(regression.params, optimizer.init("sgd", regression.params)),
-        {},
-        Batch(*task),
-        0.5,
-        None,
-        HYPER,
-        teacher=(teacher, {}),
-        seen=jnp.isin(jnp.arange(CLASSES), jnp.asarray(seen, int)),
-        apply_fn=regression.apply_fn,
-        settings=SETTINGS,
-    )
+    past = Past((teacher, {}), jnp.isin(jnp.arange(CLASSES), jnp.asarray(seen, int)))
+    at = At(regression.apply_fn, regression.params, {}, moment=Moment(remaining_share=0.5), known=past)
+    step, batches = along(direction, SETTINGS), Batches(Batch(*task), None)
+    carry, _, report = step(at, start(regression.params, SETTINGS), batches, HYPER)
     logits = regression.twin.logits
     gradient = reference.regression_logit_gradient(
         regression.params, task, lambda z, i: taught_delta(z, task[1][i], logits(teacher, task[0][i]), seen)
@@ -115,6 +109,8 @@ def test_two_devices_are_one(x64, regression):
 
 
 def test_what_it_costs_and_what_it_refuses():
-    assert gradient_evaluations(DescentSettings(steps=30), 10_000) == pytest.approx(40)
-    with pytest.raises(ValueError, match="distillation must be False for lwf"):
+    assert lwf(None, TaskSettings(steps=30), num_classes=3).cost("learn", 10_000, 64) == pytest.approx(40)
+    with pytest.raises(TypeError, match="distillation"):
+        TaskSettings(distillation=True)
+    with pytest.raises(ValueError, match="settings of lwf must be TaskSettings, got DescentSettings"):
         lwf(None, DescentSettings(distillation=True), num_classes=3)

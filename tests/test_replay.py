@@ -7,22 +7,31 @@ import jax
 import numpy as np
 import pytest
 import reference
-from small_stream import CLASSES, INPUTS, LABELS, assert_close, buffer_of, examples, random_batch, repeated
+from small_stream import INPUTS, LABELS, assert_close, buffer_of, examples, random_batch, repeated
 
-from ugclu_jax import optimizer
-from ugclu_jax.descent import Batches, Carry, DescentHyper, DescentSettings
+from ugclu_jax.at import At
+from ugclu_jax.descent import Batches, along
+from ugclu_jax.loop import Moment
 from ugclu_jax.methods import agem, er, finetune
+from ugclu_jax.stepping import DescentHyper, DescentSettings, StepHyper, TaskSettings, start
 from ugclu_jax.types import Batch, MethodState
 
 SETTINGS = DescentSettings(steps=3, task_batch_size=4, remain_batch_size=4)
+TASK_SETTINGS = TaskSettings(steps=3, task_batch_size=4)
 HYPER = DescentHyper(learning_rate=0.3, momentum=0.7, weight_decay=0.05)
 RATES = {"learning_rate": 0.3, "momentum": 0.7, "weight_decay": 0.05}
 FACTORIES = {"finetune": finetune.finetune, "er": er.er, "agem": agem.agem}
 
 
+def fitting(name, settings, hyper):
+    """Fine-tuning reads no buffer, and has no settings of it."""
+    return (TASK_SETTINGS, StepHyper(**RATES)) if name == "finetune" else (settings, hyper)
+
+
 @functools.partial(jax.jit, static_argnames=("name", "settings", "apply_fn"))
 def learn(name, settings, apply_fn, params, hyper, task, buffer, key):
-    method = FACTORIES[name](apply_fn, settings, num_classes=CLASSES)
+    settings, hyper = fitting(name, settings, hyper)
+    method = FACTORIES[name](apply_fn, settings)
     return method.learn(key, MethodState(params, {}, {"another": 7}), hyper, task, buffer)
 
 
@@ -47,12 +56,17 @@ def direction(name, task_gradient, remain_gradient):
 def test_a_step_is_that_of_a_loop(x64, mlp, name):
     """On batches with padding; for A-GEM both where the gradients agree and where they conflict."""
     module, conflicts = {"finetune": finetune, "er": er, "agem": agem}[name], set()
-    step = jax.jit(functools.partial(module.step, apply_fn=mlp.apply_fn, settings=SETTINGS))
+    settings, hyper = fitting(name, SETTINGS, HYPER)
+
+    @jax.jit
+    def step(params, batches):
+        at = At(mlp.apply_fn, params, {}, moment=Moment(remaining_share=0.5))
+        return along(module.direction, settings)(at, start(params, settings), batches, hyper)
+
     for seed in range(6):
         task, remain = random_batch(seed, [1, 0, 1, 1]), random_batch(100 + seed, [1, 1, 0, 1])
-        batches = Batch(*task) if name == "finetune" else Batches(Batch(*task), Batch(*remain))
-        carry = Carry(mlp.params, optimizer.init("sgd", mlp.params))
-        carry, state, report = step(carry, {}, batches, 0.5, None, HYPER)
+        batches = Batches(Batch(*task), None if name == "finetune" else Batch(*remain))
+        carry, state, report = step(mlp.params, batches)
         (g, loss), (r, remain_loss) = (reference.mean_gradient(mlp.twin, mlp.params, b) for b in (task, remain))
         conflicts.add(sum(float(np.vdot(g[leaf], r[leaf])) for leaf in g) < 0)
         moved = reference.add((1.0, direction(name, g, r)), (0.05, mlp.params))

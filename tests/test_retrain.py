@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from ugclu_jax import buffer as reservoir
-from ugclu_jax.learner import CLUState, apply_request, combine
+from ugclu_jax.combination import combine
+from ugclu_jax.learner import CLUState, apply_request
 from ugclu_jax.methods.do_nothing import do_nothing
-from ugclu_jax.methods.retrain import gradient_evaluations, retrain, track
-from ugclu_jax.oracle import OracleSettings, train_from_scratch
+from ugclu_jax.methods.retrain import retrain
+from ugclu_jax.oracle import OracleSettings, gradient_evaluations, train_from_scratch
 from ugclu_jax.types import Examples
 
 ROWS, CLASSES = 20, 3
@@ -34,7 +35,7 @@ def examples(ids, size=8, rows=ROWS):
 
 QUICK_COMPILATION = {"xla_backend_optimization_level": 0}
 serve = jax.jit(apply_request, static_argnums=(0, 1), compiler_options=QUICK_COMPILATION)
-METHOD = retrain(linear, SETTINGS, num_classes=CLASSES, init_fn=init_fn, num_examples=ROWS)
+METHOD = retrain(linear, SETTINGS, init_fn=init_fn, num_examples=ROWS)
 STREAM = [("learn", [1, 5, 8]), ("learn", [2, 9, 11, 4]), ("unlearn", [5, 2]), ("learn", [2, 12]), ("unlearn", [12, 8])]
 
 
@@ -82,11 +83,11 @@ def test_it_keeps_count_while_another_method_learns():
 def test_tracking_twice_is_tracking_once_and_leaves_others_alone():
     extra = {"retrain": jnp.zeros(ROWS, bool).at[3].set(True), "another": 7}
     for kind, expected in (("learn", [0, 3, 5]), ("unlearn", [])):
-        once = track(kind, extra, examples([0, 3, 5]))
+        once = METHOD.track(kind, extra, examples([0, 3, 5]))
         assert np.flatnonzero(once["retrain"]).tolist() == expected  # and never row -1, where padding points
-        np.testing.assert_array_equal(track(kind, once, examples([0, 3, 5]))["retrain"], once["retrain"])
+        np.testing.assert_array_equal(METHOD.track(kind, once, examples([0, 3, 5]))["retrain"], once["retrain"])
         assert once["another"] == 7
-    assert track("learn", {"another": 7}, examples([0])) == {"another": 7}
+    assert METHOD.track("learn", {"another": 7}, examples([0])) == {"another": 7}
 
 
 def test_everything_unlearned_leaves_a_fresh_network():
@@ -97,6 +98,5 @@ def test_everything_unlearned_leaves_a_fresh_network():
 
 
 def test_arrays_of_another_length_are_refused():
-    state = METHOD.init(*init_fn(jax.random.key(9)))
     with pytest.raises(ValueError, match="num_examples is 20, and the training arrays have 7 rows"):
-        METHOD.learn(jax.random.key(0), state, (), examples([1], rows=7), start(METHOD).buffer)
+        apply_request(METHOD, "learn", jax.random.key(0), start(METHOD), (), examples([1], rows=7))

@@ -32,6 +32,7 @@ from ugclu_jax.stepping import (
     StepHyper,
     StepSettings,
     TaskSettings,
+    check_reads,
     start,
     update,
 )
@@ -272,7 +273,9 @@ def descent(
     (('learn',), 0.05, 10.0)
     """
     buffer_labels = distils and reads != "task"
-    _check_reads(name, settings, reads, distils)
+    check_reads(name, settings, {"task": TaskSettings, "buffer": BufferSettings, "both": DescentSettings}[reads])
+    if _distils(settings) and not distils:
+        raise ValueError(f"distillation must be False for {name}, got True: no label of the buffer enters its loss")
     default = hyper if hyper is not None else DescentHyper() if buffer_labels else StepHyper()
     sizes = {"task": getattr(settings, "task_batch_size", 0), "buffer": getattr(settings, "remain_batch_size", 0)}
     examples_a_step = a_step if a_step is not None else sum(sizes.values()) if reads == "both" else sizes[reads]
@@ -328,19 +331,6 @@ def descent(
     memories = () if memory is None else (memory,)
     rehearses = ("unlearn",) if unlearn is not None and reads != "task" and draws is None else ()
     return Method(name, of("learn", learn), of("unlearn", unlearn), hypers, cost, memories, apply_fn, rehearses)
-
-
-def _check_reads(name: str, settings: StepSettings, reads: Reads, distils: bool) -> None:
-    """Refuse settings of what a method does not read: accepted and ignored, they would mislead."""
-    wanted = {"task": TaskSettings, "buffer": BufferSettings, "both": DescentSettings}[reads]
-    there = {kind: isinstance(settings, kind) for kind in (TaskSettings, BufferSettings)}
-    if there != {kind: issubclass(wanted, kind) for kind in there}:
-        raise ValueError(
-            f"settings of {name} must be {wanted.__name__}, got {type(settings).__name__}: a step reads "
-            f"{'task and buffer' if reads == 'both' else f'the {reads} alone'}"
-        )
-    if _distils(settings) and not distils:
-        raise ValueError(f"distillation must be False for {name}, got True: no label of the buffer enters its loss")
 
 
 def _uniform(reads: Reads, sizes: dict[str, int]) -> Draws:

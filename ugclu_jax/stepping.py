@@ -122,6 +122,31 @@ def check_settings(settings: Any, sizes: dict[str, int], choices: dict[str, Any]
             raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(settings, name)!r}")
 
 
+def check_reads(name: str, settings: Any, own: type[StepSettings]) -> None:
+    """Refuse settings that lack what a method reads, and those of what it does not: ignored, they would mislead.
+
+    Args:
+        name: of the method.
+        settings: that it was given.
+        own: the class of settings that it reads.
+
+    Raises:
+        ValueError: naming both classes, and what a step reads.
+
+    >>> check_reads("finetune", DescentSettings(), TaskSettings)
+    Traceback (most recent call last):
+        ...
+    ValueError: settings of finetune must be TaskSettings, got DescentSettings: a step reads the task alone
+    """
+    task, buffer = (issubclass(own, part) for part in (TaskSettings, BufferSettings))
+    there = isinstance(settings, TaskSettings), isinstance(settings, BufferSettings)
+    if not isinstance(settings, own) or there != (task, buffer):
+        read = "task and buffer" if task and buffer else "the task alone" if task else "the buffer alone"
+        raise ValueError(
+            f"settings of {name} must be {own.__name__}, got {type(settings).__name__}: a step reads {read}"
+        )
+
+
 class Carry(NamedTuple):
     """What one step hands to the next, the model's mutable statistics apart."""
 

@@ -225,6 +225,10 @@ class Method(NamedTuple):
     apply_fn: ApplyFn | None = None
     rehearses: tuple[RequestKind, ...] = ()
 
+    def __hash__(self) -> int:
+        """By what it does, so that it can be a static argument of `jax.jit`: the dict of its defaults has none."""
+        return hash((self.name, self.learn, self.unlearn, self.cost, self.memories))
+
     @property
     def kinds(self) -> tuple[RequestKind, ...]:
         """The kinds of request that it serves."""

@@ -23,7 +23,7 @@ from ugclu_jax.at import At
 from ugclu_jax.descent import Batches, Direction, Prepared, Report, descent
 from ugclu_jax.losses import divergence, soft_cross_entropy
 from ugclu_jax.ranges import POSITIVE
-from ugclu_jax.stepping import DescentHyper, DescentSettings
+from ugclu_jax.stepping import DescentHyper, DescentSettings, check_reads
 from ugclu_jax.types import (
     FORWARD_COST,
     ApplyFn,
@@ -93,6 +93,7 @@ def bad_teacher(apply_fn: ApplyFn, settings: DescentSettings = DescentSettings()
     >>> method.cost("unlearn", 100, 64)
     8.0
     """
+    check_reads("bad_teacher", settings, DescentSettings)
 
     def prepare(at: At, hyper: BadTeacherHyper, task: Examples, buffer: Buffer, rng_key: Array) -> Prepared:
         return Prepared(task, Teachers(init_fn(rng_key), (at.params, at.model_state)))

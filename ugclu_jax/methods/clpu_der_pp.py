@@ -40,7 +40,7 @@ from ugclu_jax.components import check_num_classes
 from ugclu_jax.descent import Batches, Direction, Report, along, descend_request, evaluations
 from ugclu_jax.losses import cross_entropy
 from ugclu_jax.prediction import predict
-from ugclu_jax.stepping import Carry, DescentSettings, StepHyper
+from ugclu_jax.stepping import Carry, DescentSettings, StepHyper, check_reads
 from ugclu_jax.types import (
     FORWARD_COST,
     HERE,
@@ -195,6 +195,7 @@ def clpu_der_pp(
     >>> method.cost("unlearn", 0, 64), method.cost("learn", 192, 64)
     (3.0, 11.0)
     """
+    check_reads(NAME, settings, DescentSettings)
     if settings.distillation:
         raise ValueError(
             "distillation must be False, got True: its teacher, the network at the start of the request, knows what "

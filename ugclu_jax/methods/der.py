@@ -32,7 +32,7 @@ from ugclu_jax.at import At
 from ugclu_jax.batches import from_buffer, from_task, rows_of_buffer
 from ugclu_jax.descent import Direction, Draws, Report, descent
 from ugclu_jax.prediction import predict
-from ugclu_jax.stepping import DescentHyper, DescentSettings, StepHyper
+from ugclu_jax.stepping import DescentHyper, DescentSettings, StepHyper, check_reads
 from ugclu_jax.types import (
     FORWARD_COST,
     ApplyFn,
@@ -207,6 +207,7 @@ def _dark_replay(
     capacity: int,
     hyper: DERHyper | DERPPHyper,
 ) -> Method:
+    check_reads(name, settings, DescentSettings)
     buffer_batches = 2 if name == "der_pp" else 1
     return descent(
         name,

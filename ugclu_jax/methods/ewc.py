@@ -28,7 +28,7 @@ from ugclu_jax.batches import from_task
 from ugclu_jax.descent import Batches, Direction, Report, descent
 from ugclu_jax.ranges import SHARE
 from ugclu_jax.saliency import fisher
-from ugclu_jax.stepping import StepHyper, TaskSettings, check_settings
+from ugclu_jax.stepping import StepHyper, TaskSettings, check_reads, check_settings
 from ugclu_jax.types import ApplyFn, Array, Examples, Memory, Method, ModelState, Params, PyTree, Scalar
 
 
@@ -105,6 +105,7 @@ def ewc(apply_fn: ApplyFn, settings: EWCSettings = EWCSettings()) -> Method:
     >>> ewc(lambda *a, **k: None).init({"w": jnp.ones(())}, {}).extra["ewc"].fisher["w"].item()
     0.0
     """
+    check_reads("ewc", settings, EWCSettings)
     size, batches = settings.task_batch_size, settings.fisher_batches
 
     def consolidate(at: At, task: Examples, hyper: EWCHyper, rng_key: Array) -> Consolidation:

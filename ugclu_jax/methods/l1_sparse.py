@@ -8,7 +8,7 @@ Jia, Liu et al. 2023 (Model Sparsity Can Simplify Machine Unlearning, arXiv 2304
 `finetune_remain`.
 
 Differences: remaining data are drawn from the bounded buffer with replacement, and γ falls with each step where the
-published code lets it fall with each epoch. The task is not read, so `task_batch_size` has no effect.
+published code lets it fall with each epoch. The task is not read.
 """
 
 from dataclasses import dataclass

@@ -28,7 +28,7 @@ from ugclu_jax.components import batch_losses
 from ugclu_jax.descent import Batches, Direction, Prepared, Report, descent
 from ugclu_jax.losses import soft_cross_entropy
 from ugclu_jax.ranges import POSITIVE
-from ugclu_jax.stepping import StepHyper, TaskSettings
+from ugclu_jax.stepping import StepHyper, TaskSettings, check_reads
 from ugclu_jax.types import FORWARD_COST, ApplyFn, Array, Batch, Buffer, Examples, Method, ModelState, Params, Scalar
 
 
@@ -106,6 +106,7 @@ def lwf(apply_fn: ApplyFn, settings: TaskSettings = TaskSettings(), *, num_class
     >>> lwf(lambda *a, **k: None, num_classes=2).kinds
     ('learn',)
     """
+    check_reads("lwf", settings, TaskSettings)
 
     def prepare(at: At, hyper: LwFHyper, task: Examples, buffer: Buffer) -> Prepared:
         seen = jnp.zeros(num_classes, bool).at[buffer.labels].max(filled(buffer))

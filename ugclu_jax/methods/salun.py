@@ -27,7 +27,7 @@ from ugclu_jax.descent import Batches, Direction, Prepared, Report, descent
 from ugclu_jax.optimizer import MaskScope
 from ugclu_jax.ranges import SHARE
 from ugclu_jax.saliency import gradient_statistic, top_share_mask
-from ugclu_jax.stepping import DescentHyper, DescentSettings, check_settings
+from ugclu_jax.stepping import DescentHyper, DescentSettings, check_reads, check_settings
 from ugclu_jax.types import ApplyFn, Array, Buffer, Examples, Method, Scalar
 
 
@@ -83,6 +83,7 @@ def salun(apply_fn: ApplyFn, settings: SalUnSettings = SalUnSettings(), *, num_c
     >>> salun(lambda *a, **k: None, num_classes=2).kinds
     ('unlearn',)
     """
+    check_reads("salun", settings, SalUnSettings)
     shape = (settings.saliency_batches, settings.task_batch_size)
 
     def prepare(

@@ -25,7 +25,7 @@ from ugclu_jax.components import batch_losses
 from ugclu_jax.descent import Batches, OwnStep, Prepared, Report, StepFn, descent
 from ugclu_jax.losses import divergence
 from ugclu_jax.ranges import POSITIVE
-from ugclu_jax.stepping import Carry, DescentHyper, DescentSettings, update
+from ugclu_jax.stepping import Carry, DescentHyper, DescentSettings, check_reads, update
 from ugclu_jax.trees import global_norm
 from ugclu_jax.types import FORWARD_COST, ApplyFn, Array, Batch, Buffer, Examples, Method, ModelState, Scalar
 
@@ -124,6 +124,7 @@ def scrub(apply_fn: ApplyFn, settings: SCRUBSettings = SCRUBSettings()) -> Metho
     >>> scrub(lambda *a, **k: None, SCRUBSettings(steps=6, max_share=0.5)).cost("unlearn", 100, 64)
     12.0
     """
+    check_reads("scrub", settings, SCRUBSettings)
     examples = settings.max_share * settings.task_batch_size + settings.remain_batch_size
     return descent(
         "scrub",

@@ -45,6 +45,7 @@ from ugclu_jax.stepping import (
     DescentHyper,
     DescentSettings,
     Schedule,
+    check_reads,
     check_settings,
     schedule_factor,
     update,
@@ -229,6 +230,7 @@ def sfron(apply_fn: ApplyFn, settings: SFRonSettings = SFRonSettings()) -> Metho
     >>> sfron(lambda *a, **k: None, SFRonSettings(steps=10, forget_every=5)).cost("unlearn", 100, 64)
     28.0
     """
+    check_reads("sfron", settings, SFRonSettings)
 
     def prepare(at: At, hyper: SFRonHyper, task: Examples, buffer: Buffer, rng_key: Array) -> Prepared:
         return Prepared(task, mask=saliency_mask(rng_key, at, hyper, task, buffer, settings))

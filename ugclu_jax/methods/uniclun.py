@@ -34,7 +34,7 @@ from ugclu_jax.components import batch_losses
 from ugclu_jax.descent import Batches, OwnStep, Prepared, Report, StepFn, descent
 from ugclu_jax.losses import divergence
 from ugclu_jax.ranges import SHARE
-from ugclu_jax.stepping import Carry, DescentHyper, DescentSettings, update
+from ugclu_jax.stepping import Carry, DescentHyper, DescentSettings, check_reads, update
 from ugclu_jax.types import (
     FORWARD_COST,
     ApplyFn,
@@ -156,6 +156,7 @@ def uniclun(apply_fn: ApplyFn, settings: DescentSettings = DescentSettings(), *,
     >>> [method.cost(kind, 100, 64) for kind in ("learn", "unlearn")]
     [7.0, 8.0]
     """
+    check_reads(NAME, settings, DescentSettings)
     both = settings.task_batch_size + settings.remain_batch_size
     step = OwnStep(step_with(settings))
     memory = Memory(NAME, lambda params, model_state: Teacher(params, model_state, jnp.int32(0)))
