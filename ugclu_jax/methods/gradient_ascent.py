@@ -8,7 +8,7 @@ in the tables of the field. Unbounded by nature: few steps, a small rate, or a c
 
 Differences: batches are drawn with replacement where the field goes through epochs. The forward pass is in evaluation
 mode, as in the published experiments of arXiv 2409.19732: the model's statistics never see what is to be removed. The
-buffer is not read, so `remain_batch_size` and `distillation` have no effect.
+buffer is not read.
 """
 
 from dataclasses import dataclass
