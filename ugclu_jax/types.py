@@ -221,6 +221,10 @@ class Method(NamedTuple):
     cost: CostFn
     memories: tuple[Memory, ...] = ()
 
+    def __hash__(self) -> int:
+        """Of what serves: a method is a static argument and the key of a program, and `hyper`, a mapping, has none."""
+        return hash((self.name, self.learn, self.unlearn, self.memories))
+
     @property
     def kinds(self) -> tuple[RequestKind, ...]:
         """The kinds of request that it serves."""
