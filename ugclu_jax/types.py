@@ -208,7 +208,7 @@ class Method(NamedTuple):
 
     Attributes:
         name: in tables and messages.
-        learn, unlearn: how it serves each kind of request; None where it cannot, see `learner.combine`.
+        learn, unlearn: how it serves each kind of request; None where it cannot, see `combination.combine`.
         hyper: its default hyperparameters by the kind of request.
         cost: of a request; see `CostFn`.
         memories: what it keeps between requests beside the network.
