@@ -43,7 +43,9 @@ def test_it_is_what_its_parts_are():
     hyper = METHOD.hyper["unlearn"]
     expected, told = jax.jit(lambda: apply_request(METHOD, "unlearn", KEY, FULL, hyper, DATA[[1, 2, 3, 4]]))()
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), (state.method, info), (expected.method, told)
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        (state.method, info),
+        (expected.method, told),
     )
     np.testing.assert_array_equal(state.buffer.ids, expected.buffer.ids)
     buffer = buffer_lib.insert(buffer_lib.init(10, (5,), jnp.float32, jax.random.key(0)), DATA[:])
@@ -144,7 +146,10 @@ FAULTS = {
     "raw parameters for a state": (lambda: unlearn(state=PARAMS), "state must be what init or the request before"),
     "a method's state for a state": (lambda: unlearn(state=FULL.method), "state must be what init or the request"),
     "a key of the old kind": (lambda: unlearn(key=jax.random.PRNGKey(0)), r"rng_key must be a key: jax.random.key"),
-    "a method that cannot": (lambda: clu.learn(KEY, gradient_ascent(linear), EMPTY, DATA[:2]), "does not learn: combine"),
+    "a method that cannot": (
+        lambda: clu.learn(KEY, gradient_ascent(linear), EMPTY, DATA[:2]),
+        "does not learn: combine",
+    ),
     "two that cannot": (
         lambda: clu.combine(learn=gradient_ascent(linear), unlearn=er(linear)),
         "gradient_ascent does not learn: combine it with a method that does",
@@ -205,7 +210,7 @@ def test_a_stream_is_served_request_by_request_with_typed_metrics():
         state, _ = serve(key, METHOD, state, DATA[step.request.ids], hyper.get(step.request.kind))
         np.testing.assert_array_equal(step.state.method.params, state.method.params)
         right = (np.argmax(INPUTS @ np.asarray(state.method.params), axis=1) == LABELS)[step.situation.retained]
-        assert step.metrics.accuracies.RA == pytest.approx(right.mean())
+        assert pytest.approx(right.mean()) == step.metrics.accuracies.RA
         assert step.noise_floor.KL.retained >= 0 and step.metrics.divergences.KL.retained >= 0
     assert steps[-1].metrics.accuracies.UA is not None and steps[0].metrics.accuracies.UA is None
     without = next(clu.run(KEY, METHOD, EMPTY, DATA, stream, test=DATA, hyper=hyper))

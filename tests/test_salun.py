@@ -10,20 +10,22 @@ import pytest
 import reference
 
 from ugclu_jax import buffer as reservoir
-from ugclu_jax import optimizer
+from ugclu_jax.at import At
 from ugclu_jax.batches import from_task
-from ugclu_jax.descent import Batches, Carry, DescentSettings
+from ugclu_jax.descent import Batches, along
+from ugclu_jax.loop import Moment
 from ugclu_jax.methods import random_label
-from ugclu_jax.methods.salun import SalunHyper, SalunSettings, gradient_evaluations, saliency_mask, salun, step
+from ugclu_jax.methods.salun import SalUnHyper, SalUnSettings, direction, saliency_mask, salun
 from ugclu_jax.saliency import top_share_mask
-from ugclu_jax.types import Batch, Examples, MethodState
+from ugclu_jax.stepping import DescentSettings, start
+from ugclu_jax.types import Batch, Examples, Execution, MethodState
 
 CLASSES = 3
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(12, 3))
 LABELS = np.arange(12) % CLASSES
-HYPER = SalunHyper(0.3, momentum=0.8, weight_decay=0.05, remain_weight=0.6, keep_share=0.4)
-SETTINGS = SalunSettings(steps=3, task_batch_size=4, remain_batch_size=4, saliency_batches=2)
+HYPER = SalUnHyper(0.3, momentum=0.8, weight_decay=0.05, remain_weight=0.6, keep_share=0.4)
+SETTINGS = SalUnSettings(steps=3, task_batch_size=4, remain_batch_size=4, saliency_batches=2)
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -62,9 +64,9 @@ def test_equal_statistics_keep_their_number():
 
 def test_the_mask_is_that_of_the_gradient_on_the_task(x64, mlp):
     """Of the mean gradient over all drawn examples, as a loop takes it over the same draw."""
-    state, task, key = MethodState(mlp.params, {}), examples([4, 5, 6]), jax.random.key(0)
+    at, task, key = At(mlp.apply_fn, mlp.params, {}), examples([4, 5, 6]), jax.random.key(0)
     drawn = list(zip(*from_task(key, task, (2, 4))[:3], strict=True))
-    mask = saliency_mask(key, state, HYPER, task, apply_fn=mlp.apply_fn, settings=SETTINGS)
+    mask = saliency_mask(key, at, HYPER, task, SETTINGS)
     assert_close(mask, reference.largest(reference.gradient_statistic(mlp.twin, mlp.params, drawn), 0.4))
     assert any(
         (mask[name] != m).any()
@@ -75,28 +77,28 @@ def test_the_mask_is_that_of_the_gradient_on_the_task(x64, mlp):
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
+def step_of(apply_fn, settings):
+    """`(carry, batches, share, mask, hyper) -> (carry, model_state, report)`."""
+    step = along(direction, settings, settings.mask_applies_to)
+
+    def run(carry, batches, share, mask, hyper):
+        return step(At(apply_fn, carry.params, {}, moment=Moment(0, share), mask=mask), carry, batches, hyper)
+
+    return run
+
+
 @pytest.mark.parametrize("scope", ["gradient", "update"])
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 def test_steps_are_those_of_a_loop(x64, mlp, kind, scope):
     rng, settings = np.random.default_rng(5), dataclasses.replace(SETTINGS, optimizer=kind, mask_applies_to=scope)
     mask = {name: rng.integers(0, 2, p.shape).astype(float) for name, p in mlp.params.items()}
-    run = jit(step, static_argnames=("apply_fn", "settings"))
-    carry, params = Carry(mlp.params, optimizer.init(kind, mlp.params)), mlp.params
+    run = jit(step_of(mlp.apply_fn, settings))
+    carry, params = start(mlp.params, settings), mlp.params
     apply = reference.Optimizer(kind, HYPER.momentum, HYPER.weight_decay)
     for k in range(4):
         task = Batch(rng.normal(size=(5, 3)), rng.integers(0, 3, 5), np.array([1.0, 1.0, 0.0, 1.0, 1.0]))
         remain = Batch(rng.normal(size=(4, 3)), rng.integers(0, 3, 4), np.array([0.0, 1.0, 1.0, 1.0]))
-        carry, _, _ = run(
-            carry,
-            {},
-            Batches(task, remain),
-            1 - k / 4,
-            None,
-            HYPER,
-            apply_fn=mlp.apply_fn,
-            settings=settings,
-            mask=mask,
-        )
+        carry, _, _ = run(carry, Batches(task, remain), 1 - k / 4, mask, HYPER)
         g_task, g_remain = (reference.mean_gradient(mlp.twin, params, batch)[0] for batch in (task, remain))
         gradient = reference.weighted_sum((1.0, g_task), (HYPER.remain_weight, g_remain))
         if scope == "gradient":
@@ -128,17 +130,15 @@ def test_masked_out_weights_stay_or_only_decay(x64, mlp, scope, distillation):
 
 def test_a_full_mask_is_random_labels_and_an_empty_one_is_nothing(x64, regression):
     task, remain = (Batch(INPUTS[rows], LABELS[rows], np.ones(4)) for rows in (slice(4), slice(4, 8)))
-    start = Carry(regression.params, optimizer.init("sgd", regression.params))
+    fresh, batches = start(regression.params, SETTINGS), Batches(task, remain)
 
     def stepped(share):
         mask = top_share_mask(regression.params, share)
-        arguments = (start, {}, Batches(task, remain), 0.5, None, HYPER)
-        return step(*arguments, apply_fn=regression.apply_fn, settings=SETTINGS, mask=mask)[0].params
+        return step_of(regression.apply_fn, SETTINGS)(fresh, batches, 0.5, mask, HYPER)[0].params
 
     hyper = random_label.RandomLabelHyper(0.3, momentum=0.8, weight_decay=0.05, remain_weight=0.6)
-    expected, _, _ = random_label.step(
-        start, {}, Batches(task, remain), 0.5, None, hyper, apply_fn=regression.apply_fn, settings=DescentSettings()
-    )
+    at = At(regression.apply_fn, regression.params, {}, moment=Moment(0, 0.5))
+    expected, _, _ = along(random_label.direction, DescentSettings())(at, fresh, batches, hyper)
     jax.tree.map(np.testing.assert_array_equal, stepped(1.0), expected.params)
     jax.tree.map(np.testing.assert_array_equal, stepped(0.0), regression.params)
 
@@ -147,16 +147,18 @@ def test_devices_agree_with_one(x64, mlp):
     update = salun(mlp.apply_fn, SETTINGS, num_classes=CLASSES).unlearn
     arguments = (jax.random.key(0), MethodState(mlp.params, {}), HYPER, examples([4, 5, 6]), buffer_of([9, 2, 1, 7]))
     whole = jit(update)(*arguments)
-    split = jit(jax.vmap(lambda _: update(*arguments, axis_name="device"), axis_name="device"))(jnp.zeros(2))
+    split = jit(jax.vmap(lambda _: update(*arguments, where=Execution("device")), axis_name="device"))(jnp.zeros(2))
     for shards, leaf in zip(jax.tree.leaves(split), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(shards, np.broadcast_to(leaf, shards.shape), rtol=1e-10, atol=1e-12)
 
 
-def test_gradient_evaluations_count_the_mask():
-    settings = SalunSettings(steps=10, task_batch_size=32, remain_batch_size=16, saliency_batches=3)
-    assert gradient_evaluations(settings, 600) == (10 * 48 + 3 * 32) / 64
+def test_gradient_evaluations_count_the_mask(regression):
+    settings = SalUnSettings(steps=10, task_batch_size=32, remain_batch_size=16, saliency_batches=3)
+    cost = salun(regression.apply_fn, settings, num_classes=CLASSES).cost
+    assert cost("unlearn", 600, 64) == (10 * 48 + 3 * 32) / 64
     distilling = dataclasses.replace(settings, distillation=True)
-    assert gradient_evaluations(distilling, 600) == pytest.approx((10 * 48 + 3 * 32 + 200) / 64)
+    cost = salun(regression.apply_fn, distilling, num_classes=CLASSES).cost
+    assert cost("unlearn", 600, 64) == pytest.approx((10 * 48 + 3 * 32 + 200) / 64)
 
 
 @pytest.mark.parametrize(
@@ -165,11 +167,13 @@ def test_gradient_evaluations_count_the_mask():
 )
 def test_settings_out_of_range_are_refused(field, value, rule):
     with pytest.raises(ValueError, match=f"{field} must be {rule}"):
-        SalunSettings(**{field: value})
+        SalUnSettings(**{field: value})
     with pytest.raises(ValueError, match="steps must be at least 0, got -1"):
-        SalunSettings(steps=-1)
+        SalUnSettings(steps=-1)
 
 
 def test_it_does_not_learn(regression):
+    method = salun(regression.apply_fn, SETTINGS, num_classes=CLASSES)
+    assert method.learn is None and method.kinds == ("unlearn",)
     with pytest.raises(ValueError, match="salun does not learn: combine it with a method that does"):
-        salun(regression.apply_fn, SETTINGS, num_classes=CLASSES).learn(None, None)
+        method.update("learn")

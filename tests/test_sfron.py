@@ -6,31 +6,33 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import reference
 
 from ugclu_jax import buffer as reservoir
-from ugclu_jax import optimizer
+from ugclu_jax.at import At
 from ugclu_jax.batches import from_buffer, from_task
-from ugclu_jax.descent import Batches, Carry, DescentHyper, DescentSettings
+from ugclu_jax.descent import Batches, along
+from ugclu_jax.loop import Moment
 from ugclu_jax.methods import finetune_remain
 from ugclu_jax.methods.sfron import (
-    SfronHyper,
-    SfronSettings,
+    SFRonHyper,
+    SFRonSettings,
     adaptive_weights,
-    forget_step,
-    gradient_evaluations,
+    forget_step_with,
     saliency_mask,
     sfron,
-    step,
+    step_with,
 )
-from ugclu_jax.types import Batch, Examples, MethodState
+from ugclu_jax.stepping import BufferSettings, DescentHyper, start
+from ugclu_jax.types import Batch, Examples, Execution, MethodState
 
 CLASSES = 3
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(12, 3))
 LABELS = np.arange(12) % CLASSES
-HYPER = SfronHyper(
+HYPER = SFRonHyper(
     0.1,
     momentum=0.8,
     weight_decay=0.05,
@@ -41,7 +43,7 @@ HYPER = SfronHyper(
     saliency_threshold=0.9,
     clip_norm=0.5,
 )
-SETTINGS = SfronSettings(steps=5, forget_every=2, task_batch_size=4, remain_batch_size=4, saliency_batches=2)
+SETTINGS = SFRonSettings(steps=5, forget_every=2, task_batch_size=4, remain_batch_size=4, saliency_batches=2)
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -81,12 +83,14 @@ def test_ten_steps_are_those_of_a_loop(x64, mlp, kind, loss_floor, scope):
         [Batch(rng.normal(size=(4, 3)), rng.integers(0, 3, 4), np.array([1.0, 0.0, 1.0, 1.0])) for _ in range(steps)]
         for _ in range(2)
     )
-    run = jit(step, static_argnames=("apply_fn", "settings"))
-    carry, reports = Carry(mlp.params, optimizer.init(kind, mlp.params)), []
+
+    @jit
+    def run(carry, batches, moment):
+        return step_with(settings)(At(mlp.apply_fn, carry.params, {}, None, moment, mask=mask), carry, batches, hyper)
+
+    carry, reports = start(mlp.params, settings), []
     for k in range(steps):
-        pair = Batches(task[k], remain[k])
-        at = {"apply_fn": mlp.apply_fn, "settings": settings, "mask": mask}
-        carry, _, report = run(carry, {}, pair, 1 - k / steps, None, hyper, **at)
+        carry, _, report = run(carry, Batches(task[k], remain[k]), Moment(k, 1 - k / steps))
         reports.append(report)
     expected, norms = reference.sfron(
         mlp.twin,
@@ -107,11 +111,13 @@ def test_ten_steps_are_those_of_a_loop(x64, mlp, kind, loss_floor, scope):
 
 
 def request(tiny, settings=SETTINGS, *, hyper=HYPER, task=(4,), kept=(9,), devices=None):
-    update = sfron(tiny.apply_fn, settings, num_classes=CLASSES).unlearn
+    update = sfron(tiny.apply_fn, settings).unlearn
     arguments = (jax.random.key(0), MethodState(tiny.params, {}, {"kept": 7}), hyper, examples(task), buffer_of(kept))
     if devices is None:
         return jit(update)(*arguments)
-    return jit(jax.vmap(lambda _: update(*arguments, axis_name="device"), axis_name="device"))(jnp.zeros(devices))
+    return jit(jax.vmap(lambda _: update(*arguments, where=Execution("device")), axis_name="device"))(
+        jnp.zeros(devices)
+    )
 
 
 def mask_of_a_loop(tiny, threshold, task, remain):
@@ -133,7 +139,8 @@ def test_a_request_is_that_of_a_loop(x64, mlp):
     np.testing.assert_allclose(info.fast_norms, np.repeat(norms, 2)[:5], rtol=1e-10)
     assert info.task_losses.shape == (5,) and info.task_losses[0] == info.task_losses[1] != info.task_losses[2]
     assert info.remain_losses.shape == (5, 1) and state.extra == {"kept": 7}
-    assert float(info.gradient_evaluations) == pytest.approx(gradient_evaluations(SETTINGS, 6))
+    cost = sfron(mlp.apply_fn, SETTINGS).cost("unlearn", 6, 5)
+    assert float(info.gradient_evaluations) == pytest.approx(cost)
 
 
 def test_distillation_teaches_the_steps_on_remaining_data(x64, mlp):
@@ -164,29 +171,28 @@ def test_masked_out_weights_move_by_momentum_and_decay_or_not_at_all(x64, regres
     """One ascent step by hand: `θ − η (μ b + w θ)` against θ; free weights move alike, and so does the momentum."""
     mask = {"kernel": np.zeros((3, 3)), "bias": np.ones(3)}
     momentum = {name: np.full_like(p, 2.0) for name, p in regression.params.items()}
-    start = Carry(regression.params, optimizer.init("sgd", regression.params)._replace(first=momentum))
-    batch = Batch(INPUTS[:4], LABELS[:4], np.ones(4))
-    moved = {}
+    before = start(regression.params, SETTINGS)
+    before = before._replace(optimizer=optax.tree.set(before.optimizer, trace=momentum))
+    batches = Batches(Batch(INPUTS[:4], LABELS[:4], np.ones(4)), None)
+    at, moved = At(regression.apply_fn, regression.params, {}, mask=mask), {}
     for scope in ("gradient", "update"):
         settings = dataclasses.replace(SETTINGS, mask_applies_to=scope)
-        at = {"apply_fn": regression.apply_fn, "settings": settings, "mask": mask}
-        moved[scope], _, _ = forget_step(start, {}, batch, 1.0, None, HYPER, **at)
+        moved[scope], _, _ = forget_step_with(settings)(at, before, batches, HYPER)
     kernel = regression.params["kernel"]
     drift = HYPER.momentum * 2.0 + HYPER.weight_decay * kernel
     np.testing.assert_allclose(moved["gradient"].params["kernel"], kernel - 0.1 * drift, rtol=1e-12)
     np.testing.assert_array_equal(moved["update"].params["kernel"], kernel)
     np.testing.assert_array_equal(moved["update"].params["bias"], moved["gradient"].params["bias"])
     for scope in moved:  # the ascent never enters it where it is masked
-        np.testing.assert_allclose(moved[scope].optimizer.first["kernel"], drift, rtol=1e-12)
+        velocity = optax.tree.get(moved[scope].optimizer, "trace")
+        np.testing.assert_allclose(velocity["kernel"], drift, rtol=1e-12)
     assert (moved["update"].params["bias"] != regression.params["bias"]).all()
 
 
 def test_the_mask_compares_means_over_batches(x64, mlp):
     """Not over examples, as the same draw tells."""
     task, buffer, key = examples([4, 5, 6]), buffer_of([9, 2, 1, 7]), jax.random.key(0)
-    mask = saliency_mask(
-        key, MethodState(mlp.params, {}), HYPER, task, buffer, apply_fn=mlp.apply_fn, settings=SETTINGS
-    )
+    mask = saliency_mask(key, At(mlp.apply_fn, mlp.params, {}), HYPER, task, buffer, SETTINGS)
     keys = jax.random.split(key)
     drawn = [from_task(keys[0], task, (2, 4)), from_buffer(keys[1], buffer, (2, 4))]
     drawn = [list(zip(*batches[:3], strict=True)) for batches in drawn]
@@ -204,9 +210,8 @@ def test_the_mask_of_a_dead_weight_is_that_of_the_published_floor(x64, regressio
     inputs = INPUTS * np.array([1.0, 1.0, 0.0])
     task, kept = examples([4])._replace(inputs=jnp.asarray(inputs)), examples([9])._replace(inputs=jnp.asarray(inputs))
     buffer = reservoir.insert(reservoir.init(6, (3,), task.inputs.dtype, jax.random.key(0)), kept)
-    hyper, state = dataclasses.replace(HYPER, saliency_threshold=threshold), MethodState(regression.params, {})
-    at = {"apply_fn": regression.apply_fn, "settings": SETTINGS}
-    mask = saliency_mask(jax.random.key(0), state, hyper, task, buffer, **at)
+    hyper, at = dataclasses.replace(HYPER, saliency_threshold=threshold), At(regression.apply_fn, regression.params, {})
+    mask = saliency_mask(jax.random.key(0), at, hyper, task, buffer, SETTINGS)
     batches = ((inputs[[i]], LABELS[[i]], np.ones(1)) for i in (4, 9))
     assert_close(mask, mask_of_a_loop(regression, threshold, *batches))
     assert mask["kernel"][2].tolist() == [float(threshold <= 1.0)] * 3
@@ -228,11 +233,11 @@ def test_without_ascent_it_is_fine_tuning(x64, regression):
     """Without momentum and decay an ascent step of weight 0 leaves no trace."""
     hyper = dataclasses.replace(HYPER, forget_weight=0.0, momentum=0.0, weight_decay=0.0)
     batches = Batches(*(Batch(INPUTS[rows], LABELS[rows], np.ones(4)) for rows in (slice(4), slice(4, 8))))
-    start = Carry(regression.params, optimizer.init("sgd", regression.params))
-    stepped, _, _ = step(start, {}, batches, 0.4, None, hyper, apply_fn=regression.apply_fn, settings=SETTINGS)
-    settings = DescentSettings(schedule="cosine")
-    at = {"apply_fn": regression.apply_fn, "settings": settings}
-    expected, _, _ = finetune_remain.step(start, {}, batches.remain, 0.4, None, DescentHyper(0.1), **at)
+    before = start(regression.params, SETTINGS)
+    at = At(regression.apply_fn, regression.params, {}, moment=Moment(2, 0.6))
+    stepped, _, _ = step_with(SETTINGS)(at, before, batches, hyper)
+    settings = BufferSettings(schedule="cosine")
+    expected, _, _ = along(finetune_remain.direction, settings)(at, before, batches, DescentHyper(0.1))
     jax.tree.map(np.testing.assert_allclose, stepped.params, expected.params)
 
 
@@ -241,12 +246,12 @@ def test_the_statistics_of_both_steps_are_kept():
         state = {"mean": (model_state["mean"] + inputs.mean(0)) / 2} if train else model_state
         return (inputs - state["mean"]) @ params, state
 
-    start = {"mean": np.full(3, 5.0, np.float32)}
-    update = jit(sfron(averaging, SETTINGS, num_classes=CLASSES).unlearn)
+    before = {"mean": np.full(3, 5.0, np.float32)}
+    update = jit(sfron(averaging, SETTINGS).unlearn)
     state, _ = update(
-        jax.random.key(0), MethodState(np.ones((3, 3), np.float32), start), HYPER, examples([4]), buffer_of([9])
+        jax.random.key(0), MethodState(np.ones((3, 3), np.float32), before), HYPER, examples([4]), buffer_of([9])
     )
-    expected = start["mean"]
+    expected = before["mean"]
     for k in range(5):
         for source in ([4] if k % 2 == 0 else []) + [9]:
             expected = (expected + INPUTS[source]) / 2
@@ -255,20 +260,20 @@ def test_the_statistics_of_both_steps_are_kept():
 
 @pytest.mark.parametrize(("steps", "every"), [(100, 5), (1000, 7), (37, 1), (3, 50)])
 def test_ascent_is_due_in_every_round(steps, every):
-    """The step is read from the share that is left, as a float of 32 bits."""
-    settings = SfronSettings(steps=steps, forget_every=every, task_batch_size=1, remain_batch_size=1)
+    """The step is counted, not read from the share that is left, a float of 32 bits."""
+    settings = SFRonSettings(steps=steps, forget_every=every, task_batch_size=1, remain_batch_size=1)
 
     def apply_fn(params, model_state, inputs, *, train, rng_key):
         return inputs @ params, model_state
 
     batch = Batch(np.ones((1, 1), np.float32), np.zeros(1, np.int32), np.ones(1, np.float32))
-    start = Carry(np.zeros((1, 2), np.float32), optimizer.init("sgd", np.zeros((1, 2), np.float32)))
+    before = start(np.zeros((1, 2), np.float32), settings)
 
-    def due(share):
-        at = {"apply_fn": apply_fn, "settings": settings}
-        return step(start, {}, Batches(batch, batch), share, None, SfronHyper(), **at)[2].task_loss > 0
+    def due(k, share):
+        at = At(apply_fn, before.params, {}, moment=Moment(k, share))
+        return step_with(settings)(at, before, Batches(batch, batch), SFRonHyper())[2].task_loss > 0
 
-    found = np.flatnonzero(jit(jax.vmap(due))(1.0 - jnp.arange(steps) / steps))
+    found = np.flatnonzero(jit(jax.vmap(due))(jnp.arange(steps), 1.0 - jnp.arange(steps) / steps))
     assert found.tolist() == list(range(0, steps, every))
 
 
@@ -279,12 +284,12 @@ def test_no_steps_change_nothing(x64, regression):
 
 
 @pytest.mark.parametrize(("steps", "ascents"), [(0, 0), (2, 1), (10, 5)])
-def test_gradient_evaluations_count_every_example(steps, ascents):
+def test_gradient_evaluations_count_every_example(regression, steps, ascents):
     settings = dataclasses.replace(SETTINGS, steps=steps, task_batch_size=32, remain_batch_size=16)
     read = 2 * 2 * 32 + ascents * 32 + steps * 16
-    assert gradient_evaluations(settings, 600) == pytest.approx(read / 64)
+    assert sfron(regression.apply_fn, settings).cost("unlearn", 600, 64) == pytest.approx(read / 64)
     distilling = dataclasses.replace(settings, distillation=True)
-    assert gradient_evaluations(distilling, 600) == pytest.approx((read + 200) / 64)
+    assert sfron(regression.apply_fn, distilling).cost("unlearn", 600, 64) == pytest.approx((read + 200) / 64)
 
 
 @pytest.mark.parametrize(
@@ -298,9 +303,11 @@ def test_gradient_evaluations_count_every_example(steps, ascents):
 )
 def test_settings_out_of_range_are_refused(field, value, rule):
     with pytest.raises(ValueError, match=f"{field} must be {rule}"):
-        SfronSettings(**{field: value})
+        SFRonSettings(**{field: value})
 
 
 def test_it_does_not_learn(regression):
+    method = sfron(regression.apply_fn, SETTINGS)
+    assert method.learn is None and method.kinds == ("unlearn",)
     with pytest.raises(ValueError, match="sfron does not learn: combine it with a method that does"):
-        sfron(regression.apply_fn, SETTINGS, num_classes=CLASSES).learn(None, None)
+        method.update("learn")

@@ -6,18 +6,21 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import reference
 
 from ugclu_jax import buffer as reservoir
-from ugclu_jax import optimizer
-from ugclu_jax.descent import Batches, Carry, DescentSettings
+from ugclu_jax.at import At
+from ugclu_jax.descent import Batches, along
+from ugclu_jax.loop import Moment
 from ugclu_jax.methods import bad_teacher, scrub, uniclun
 from ugclu_jax.methods.bad_teacher import BadTeacherHyper, Teachers
 from ugclu_jax.methods.finetune_remain import finetune_remain
-from ugclu_jax.methods.scrub import ScrubHyper, ScrubSettings
-from ugclu_jax.methods.uniclun import Teacher, UniclunHyper
-from ugclu_jax.types import Batch, Examples
+from ugclu_jax.methods.scrub import SCRUBHyper, SCRUBSettings
+from ugclu_jax.methods.uniclun import Teacher, UniCLUNHyper
+from ugclu_jax.stepping import BufferSettings, DescentSettings, start
+from ugclu_jax.types import Batch, Examples, Execution
 
 ROWS, CLASSES = 12, 3
 RNG = np.random.default_rng(0)
@@ -75,15 +78,35 @@ def run(method, kind, state, hyper, task, buffer, devices=None):
     if devices is None:
         return jax.jit(update, compiler_options=QUICK_COMPILATION)(jax.random.key(0), state, hyper, task, buffer)
     mapped = jax.vmap(
-        lambda _: update(jax.random.key(0), state, hyper, task, buffer, axis_name="device"), axis_name="device"
+        lambda _: update(jax.random.key(0), state, hyper, task, buffer, where=Execution("device")), axis_name="device"
     )
     return jax.jit(mapped, compiler_options=QUICK_COMPILATION)(jnp.zeros(devices))
 
 
+def with_velocity(params, velocity, settings, memory=None):
+    """In the midst of a request: with momentum from before."""
+    carry = start(params, settings, memory)
+    return carry._replace(optimizer=optax.tree.set(carry.optimizer, trace=velocity))
+
+
+def velocity_of(carry):
+    return optax.tree.get(carry.optimizer, "trace")
+
+
+def take(step, network, carry, batches, share, hyper, known):
+    """`step` on explicit batches, compiled."""
+
+    def run(carry, batches, share, hyper, known):
+        at = At(network.apply_fn, carry.params, {}, None, Moment(0, share), known, carry.memory)
+        return step(at, carry, batches, hyper)
+
+    return jax.jit(run)(carry, batches, share, hyper, known)
+
+
 # --- SCRUB -----------------------------------------------------------------------------------------------------------
 
-SCRUB = ScrubSettings(steps=4, task_batch_size=4, remain_batch_size=4, max_share=0.5)
-SCRUB_HYPER = ScrubHyper(0.3, 0.6, 0.1, remain_divergence_weight=0.7, remain_label_weight=0.4, temperature=2.0)
+SCRUB = SCRUBSettings(steps=4, task_batch_size=4, remain_batch_size=4, max_share=0.5)
+SCRUB_HYPER = SCRUBHyper(0.3, 0.6, 0.1, remain_divergence_weight=0.7, remain_label_weight=0.4, temperature=2.0)
 
 
 def loop_scrub(params, velocity, task, remain, share, hyper, teacher, *, max_step, target=None):
@@ -113,12 +136,11 @@ def test_a_scrub_step_is_that_of_a_loop(x64, regression, share, max_step):
     """With momentum from before, weight decay and a temperature; max steps end at half of the request."""
     params, teacher = regression.params, other(regression.params, 1)
     velocity = other(zeros(params), 2)
-    carry = Carry(params, optimizer.init("sgd", params)._replace(first=velocity))
-    step = jax.jit(functools.partial(scrub.step, apply_fn=regression.apply_fn, settings=SCRUB))
-    carry, _, report = step(carry, {}, Batches(TASK, REMAIN), share, None, SCRUB_HYPER, (teacher, {}))
+    carry, step = with_velocity(params, velocity, SCRUB), scrub.step_with(SCRUB)
+    carry, _, report = take(step, regression, carry, Batches(TASK, REMAIN), share, SCRUB_HYPER, (teacher, {}))
     params, velocity = loop_scrub(params, velocity, TASK, REMAIN, share, SCRUB_HYPER, teacher, max_step=max_step)
     assert_close(carry.params, params)
-    assert_close(carry.optimizer.first, velocity)
+    assert_close(velocity_of(carry), velocity)
     assert (float(report.task_loss) > 0) == max_step
 
 
@@ -126,7 +148,7 @@ def test_a_scrub_step_is_that_of_a_loop(x64, regression, share, max_step):
 def test_a_scrub_request_is_that_of_a_loop(x64, regression, distillation):
     """One example to remove and one in the buffer: every draw is known. Class 1 leaves."""
     settings = dataclasses.replace(SCRUB, distillation=distillation)
-    method = scrub.scrub(regression.apply_fn, settings, num_classes=CLASSES)
+    method = scrub.scrub(regression.apply_fn, settings)
     state = method.init(regression.params, {})
     state, info = run(method, "unlearn", state, SCRUB_HYPER, examples([4]), buffer_of([9]))
     params, velocity = regression.params, zeros(regression.params)
@@ -144,24 +166,25 @@ def test_a_scrub_request_is_that_of_a_loop(x64, regression, distillation):
 def test_scrub_without_max_steps_and_teacher_is_finetuning(x64, regression):
     settings = dataclasses.replace(SCRUB, max_share=0.0)
     hyper = dataclasses.replace(SCRUB_HYPER, remain_divergence_weight=0.0, remain_label_weight=1.0)
-    method = scrub.scrub(regression.apply_fn, settings, num_classes=CLASSES)
-    plain = finetune_remain(regression.apply_fn, DescentSettings(4, 4, 4), num_classes=CLASSES)
+    method = scrub.scrub(regression.apply_fn, settings)
+    plain = finetune_remain(regression.apply_fn, BufferSettings(steps=4, remain_batch_size=4), num_classes=CLASSES)
     arguments = (method.init(regression.params, {}), hyper, examples([4]), buffer_of([9]))
     found, expected = (run(m, "unlearn", *arguments)[0].params for m in (method, plain))
     assert_close(found, expected)
 
 
 def test_scrub_on_devices_agrees_with_one(x64, regression):
-    method = scrub.scrub(regression.apply_fn, SCRUB, num_classes=CLASSES)
+    method = scrub.scrub(regression.apply_fn, SCRUB)
     arguments = (method.init(regression.params, {}), SCRUB_HYPER, examples([4, 5, 6]), buffer_of([9, 2, 1, 7]))
     split, whole = run(method, "unlearn", *arguments, devices=2), run(method, "unlearn", *arguments)
     for shards, leaf in zip(jax.tree.leaves(split), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(shards, np.broadcast_to(leaf, shards.shape), rtol=1e-10, atol=1e-12)
 
 
-def test_scrub_counts_as_many_max_steps_as_it_takes():
+def test_scrub_counts_as_many_max_steps_as_it_takes(regression):
     """Affine in the steps, and exact where the share of them is whole."""
-    costs = [scrub.gradient_evaluations(dataclasses.replace(SCRUB, steps=steps), 9) for steps in (0, 2, 4, 8)]
+    methods = [scrub.scrub(regression.apply_fn, dataclasses.replace(SCRUB, steps=steps)) for steps in (0, 2, 4, 8)]
+    costs = [method.cost("unlearn", 9, 5) for method in methods]
     np.testing.assert_allclose(costs, [0.0, 4 / 3 * 12 / 64, 4 / 3 * 24 / 64, 4 / 3 * 48 / 64])
 
 
@@ -190,12 +213,12 @@ def loop_bad_teacher(params, velocity, task, remain, share, hyper, bad, good, ta
 def test_a_bad_teacher_step_is_that_of_a_loop(x64, regression):
     params, bad, good = (other(regression.params, seed) for seed in (1, 2, 3))
     velocity = other(zeros(params), 4)
-    carry = Carry(params, optimizer.init("sgd", params)._replace(first=velocity))
-    step = jax.jit(functools.partial(bad_teacher.step, apply_fn=regression.apply_fn, settings=BAD))
-    carry, _, _ = step(carry, {}, Batches(TASK, REMAIN), 0.5, None, BAD_HYPER, Teachers((bad, {}), (good, {})))
+    carry, step = with_velocity(params, velocity, BAD), along(bad_teacher.direction, BAD)
+    known = Teachers((bad, {}), (good, {}))
+    carry, _, _ = take(step, regression, carry, Batches(TASK, REMAIN), 0.5, BAD_HYPER, known)
     params, velocity = loop_bad_teacher(params, velocity, TASK, REMAIN, 0.5, BAD_HYPER, bad, good)
     assert_close(carry.params, params)
-    assert_close(carry.optimizer.first, velocity)
+    assert_close(velocity_of(carry), velocity)
 
 
 @pytest.mark.parametrize("distillation", [False, True])
@@ -204,7 +227,7 @@ def test_a_bad_teacher_request_is_that_of_a_loop(x64, regression, distillation):
     bad = other(regression.params, 1)
     settings = dataclasses.replace(BAD, distillation=distillation)
     method = bad_teacher.bad_teacher(
-        regression.apply_fn, settings, num_classes=CLASSES, init_fn=lambda key: (jax.tree.map(jnp.asarray, bad), {})
+        regression.apply_fn, settings, init_fn=lambda key: (jax.tree.map(jnp.asarray, bad), {})
     )
     state = method.init(regression.params, {})
     state, info = run(method, "unlearn", state, BAD_HYPER, examples([4]), buffer_of([9]))
@@ -226,11 +249,13 @@ def test_the_bad_teacher_is_drawn_from_the_key_of_the_request(regression):
     def init_fn(rng_key):
         return {name: jax.random.normal(rng_key, p.shape) for name, p in regression.params.items()}, {}
 
-    method = bad_teacher.bad_teacher(regression.apply_fn, BAD, num_classes=CLASSES, init_fn=init_fn)
+    method = bad_teacher.bad_teacher(regression.apply_fn, BAD, init_fn=init_fn)
     update = jax.jit(method.unlearn, compiler_options=QUICK_COMPILATION)
-    start = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), regression.params)
+    params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), regression.params)
     ends = [
-        update(jax.random.key(seed), method.init(start, {}), BAD_HYPER, examples([4]), buffer_of([9]))[0].params["bias"]
+        update(jax.random.key(seed), method.init(params, {}), BAD_HYPER, examples([4]), buffer_of([9]))[0].params[
+            "bias"
+        ]
         for seed in (0, 0, 1)
     ]
     np.testing.assert_array_equal(ends[0], ends[1])
@@ -240,7 +265,7 @@ def test_the_bad_teacher_is_drawn_from_the_key_of_the_request(regression):
 # --- UniCLUN ---------------------------------------------------------------------------------------------------------
 
 UNI = DescentSettings(steps=3, task_batch_size=4, remain_batch_size=4)
-UNI_HYPER = UniclunHyper(
+UNI_HYPER = UniCLUNHyper(
     0.3, 0.6, 0.1, replay_weight=0.8, output_weight=0.5, retention=0.7, update_probability=1.0, largest_momentum=0.6
 )
 
@@ -275,18 +300,17 @@ def test_a_uniclun_step_is_that_of_a_loop(x64, regression, learns, steps):
     """The average's momentum is 1/2 at first, and no more than its largest value later."""
     params, teacher, bad = (other(regression.params, seed) for seed in (1, 2, 3))
     velocity = other(zeros(params), 4)
-    carry = Carry(params, optimizer.init("sgd", params)._replace(first=velocity))
-    step = jax.jit(functools.partial(uniclun.step, apply_fn=regression.apply_fn, settings=UNI))
-    kept = Teacher(teacher, {}, jnp.int32(steps))
+    carry = with_velocity(params, velocity, UNI, Teacher(teacher, {}, jnp.int32(steps)))
     ignorant = None if learns else (bad, {})
-    carry, _, kept, _ = step(carry, {}, kept, Batches(TASK, REMAIN), 0.5, None, UNI_HYPER, ignorant)
+    step = uniclun.step_with(UNI)
+    carry, _, _ = take(step, regression, carry, Batches(TASK, REMAIN), 0.5, UNI_HYPER, ignorant)
     params, velocity, teacher = loop_uniclun(
         params, velocity, teacher, steps, TASK, REMAIN, 0.5, UNI_HYPER, None if learns else bad
     )
     assert_close(carry.params, params)
-    assert_close(carry.optimizer.first, velocity)
-    assert_close(kept.params, teacher)
-    assert kept.steps == steps + 1
+    assert_close(velocity_of(carry), velocity)
+    assert_close(carry.memory.params, teacher)
+    assert carry.memory.steps == steps + 1
 
 
 @pytest.mark.parametrize(
@@ -295,9 +319,7 @@ def test_a_uniclun_step_is_that_of_a_loop(x64, regression, learns, steps):
 def test_a_uniclun_request_is_that_of_a_loop_and_hands_its_teacher_on(x64, regression, kind, distillation):
     bad, before = other(regression.params, 1), other(regression.params, 2)
     settings = dataclasses.replace(UNI, distillation=distillation)
-    method = uniclun.uniclun(
-        regression.apply_fn, settings, num_classes=CLASSES, init_fn=lambda key: (jax.tree.map(jnp.asarray, bad), {})
-    )
+    method = uniclun.uniclun(regression.apply_fn, settings, init_fn=lambda key: (jax.tree.map(jnp.asarray, bad), {}))
     state = method.init(regression.params, {})
     assert_close(state.extra["uniclun"].params, regression.params)
     state = state._replace(extra={"uniclun": Teacher(before, {}, jnp.int32(1)), "another": 7})
@@ -331,7 +353,7 @@ def test_the_learning_teacher_follows_as_often_as_it_should(regression):
     old, new = Teacher(jnp.zeros(1), {}, jnp.int32(10**6)), jnp.ones(1)
     keys = jax.random.split(jax.random.key(0), 2000)
     for probability in (0.0, 0.7, 1.0):
-        hyper = UniclunHyper(update_probability=probability, largest_momentum=0.0)
+        hyper = UniCLUNHyper(update_probability=probability, largest_momentum=0.0)
         moved = jax.vmap(lambda key, hyper=hyper: uniclun.follow(key, old, new, {}, hyper).params)(keys)
         assert set(np.unique(moved)) <= {0.0, 1.0}
         assert float(moved.mean()) == pytest.approx(probability, abs=0.05)
@@ -342,10 +364,9 @@ def test_uniclun_without_its_teachers_is_finetuning(x64, regression):
     method = uniclun.uniclun(
         regression.apply_fn,
         UNI,
-        num_classes=CLASSES,
         init_fn=lambda key: (jax.tree.map(jnp.asarray, other(regression.params, 1)), {}),
     )
-    plain = finetune_remain(regression.apply_fn, UNI, num_classes=CLASSES)
+    plain = finetune_remain(regression.apply_fn, BufferSettings(steps=3, remain_batch_size=4), num_classes=CLASSES)
     arguments = (method.init(regression.params, {}), hyper, examples([4]), buffer_of([9]))
     found, expected = (run(m, "unlearn", *arguments)[0].params for m in (method, plain))
     assert_close(found, expected)
@@ -358,19 +379,16 @@ def test_no_steps_leave_the_network_alone(regression):
     def init_fn(rng_key):
         return jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), regression.params), {}
 
-    start = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), regression.params)
+    params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), regression.params)
     none = {"steps": 0, "task_batch_size": 4, "remain_batch_size": 4}
     for method, hyper in (
-        (scrub.scrub(regression.apply_fn, ScrubSettings(**none), num_classes=CLASSES), ScrubHyper()),
+        (scrub.scrub(regression.apply_fn, SCRUBSettings(**none)), SCRUBHyper()),
         (
-            bad_teacher.bad_teacher(regression.apply_fn, DescentSettings(**none), num_classes=CLASSES, init_fn=init_fn),
+            bad_teacher.bad_teacher(regression.apply_fn, DescentSettings(**none), init_fn=init_fn),
             BadTeacherHyper(),
         ),
-        (
-            uniclun.uniclun(regression.apply_fn, DescentSettings(**none), num_classes=CLASSES, init_fn=init_fn),
-            UniclunHyper(),
-        ),
+        (uniclun.uniclun(regression.apply_fn, DescentSettings(**none), init_fn=init_fn), UniCLUNHyper()),
     ):
-        state, info = run(method, "unlearn", method.init(start, {}), hyper, examples([4]), buffer_of([9]))
-        jax.tree.map(np.testing.assert_array_equal, state.params, start)
+        state, info = run(method, "unlearn", method.init(params, {}), hyper, examples([4]), buffer_of([9]))
+        jax.tree.map(np.testing.assert_array_equal, state.params, params)
         assert info.gradient_evaluations == 0

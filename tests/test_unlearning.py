@@ -11,26 +11,29 @@ import reference
 from scipy import stats
 
 from ugclu_jax import buffer as reservoir
-from ugclu_jax import optimizer
+from ugclu_jax.at import At
 from ugclu_jax.batches import with_random_labels
-from ugclu_jax.descent import Batches, Carry, DescentHyper, DescentSettings
+from ugclu_jax.descent import Batches, along
+from ugclu_jax.loop import Moment
 from ugclu_jax.methods import finetune_remain, gradient_ascent, l1_sparse, neg_grad_plus, random_label
-from ugclu_jax.types import Batch, Examples, MethodState
+from ugclu_jax.stepping import BufferSettings, DescentHyper, DescentSettings, TaskSettings, start
+from ugclu_jax.types import Batch, Examples, Execution, MethodState
 
 CLASSES, STEPS = 3, 3
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(12, 3))
 LABELS = np.arange(12) % CLASSES
-COMMON = {"learning_rate": 0.3, "momentum": 0.8, "weight_decay": 0.05, "distillation_weight": 0.3}
-SETTINGS = DescentSettings(steps=STEPS, task_batch_size=4, remain_batch_size=4)
-DISTILLING = dataclasses.replace(SETTINGS, distillation=True)
+COMMON = {"learning_rate": 0.3, "momentum": 0.8, "weight_decay": 0.05}
+TAUGHT = {**COMMON, "distillation_weight": 0.3}
+SIZES = {"task_batch_size": 4, "remain_batch_size": 4}
 MODULES = {
     "gradient_ascent": (gradient_ascent, gradient_ascent.GradientAscentHyper(**COMMON, clip_norm=0.4)),
-    "neg_grad_plus": (neg_grad_plus, neg_grad_plus.NegGradPlusHyper(**COMMON, remain_weight=0.7)),
-    "random_label": (random_label, random_label.RandomLabelHyper(**COMMON, remain_weight=0.6)),
-    "l1_sparse": (l1_sparse, l1_sparse.L1SparseHyper(**COMMON, l1_weight=0.2)),
+    "neg_grad_plus": (neg_grad_plus, neg_grad_plus.NegGradPlusHyper(**TAUGHT, remain_weight=0.7)),
+    "random_label": (random_label, random_label.RandomLabelHyper(**TAUGHT, remain_weight=0.6)),
+    "l1_sparse": (l1_sparse, l1_sparse.L1SparseHyper(**TAUGHT, l1_weight=0.2)),
 }
 READS_TASK, READS_BUFFER = ("gradient_ascent",), ("l1_sparse",)  # alone
+READS_TEACHER = [name for name in MODULES if name not in READS_TASK]
 insert = jax.jit(reservoir.insert)
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -45,19 +48,37 @@ def buffer_of(ids, inputs=INPUTS):
     return insert(empty, examples(ids, inputs))
 
 
-def method_of(name, apply_fn, settings=SETTINGS):
-    return getattr(MODULES[name][0], name)(apply_fn, settings, num_classes=CLASSES)
+def settings_of(name, **changes):
+    """Of the class that the method takes: it has settings of what is read alone."""
+    kind = TaskSettings if name in READS_TASK else BufferSettings if name in READS_BUFFER else DescentSettings
+    read = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{"steps": STEPS, **{size: rows for size, rows in SIZES.items() if size in read}, **changes})
 
 
-def unlearn(name, apply_fn, params, *, hyper=None, settings=SETTINGS, task=(4,), kept=(9,), state=None, devices=None):
+def method_of(name, apply_fn, settings=None):
+    other = {"num_classes": CLASSES} if name == "random_label" else {}
+    return getattr(MODULES[name][0], name)(apply_fn, settings or settings_of(name), **other)
+
+
+def unlearn(name, apply_fn, params, *, hyper=None, settings=None, task=(4,), kept=(9,), state=None, devices=None):
     """One request; on `devices` mapped devices every leaf of the result has that leading axis."""
     update = method_of(name, apply_fn, settings).unlearn
-    start = MethodState(params, {} if state is None else state, {"of another": 7})
-    arguments = (jax.random.key(0), start, hyper or MODULES[name][1], examples(task), buffer_of(kept))
+    before = MethodState(params, {} if state is None else state, {"of another": 7})
+    arguments = (jax.random.key(0), before, hyper or MODULES[name][1], examples(task), buffer_of(kept))
     if devices is None:
         return jit(update)(*arguments)
-    mapped = jax.vmap(lambda _: update(*arguments, axis_name="device"), axis_name="device")
+    mapped = jax.vmap(lambda _: update(*arguments, where=Execution("device")), axis_name="device")
     return jit(mapped)(jnp.zeros(devices))
+
+
+def step_of(name, apply_fn, settings=None):
+    """`(carry, batches, share, hyper, rng_key=None) -> (carry, model_state, report)`."""
+    step = along(MODULES[name][0].direction, settings or settings_of(name))
+
+    def run(carry, batches, share, hyper, rng_key=None):
+        return step(At(apply_fn, carry.params, {}, rng_key, Moment(0, share)), carry, batches, hyper)
+
+    return run
 
 
 def direction(name, hyper, task, remain, params, share):
@@ -72,7 +93,7 @@ def direction(name, hyper, task, remain, params, share):
 
 
 def batches_of(name, task, remain):
-    return task if name in READS_TASK else remain if name in READS_BUFFER else Batches(task, remain)
+    return Batches(None if name in READS_BUFFER else task, None if name in READS_TASK else remain)
 
 
 def assert_close(tree, expected):
@@ -88,10 +109,10 @@ def assert_close(tree, expected):
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 def test_steps_are_those_of_a_loop(x64, mlp, name, kind):
     """Momentum, decay and schedule active, padding in the batches; ascent is clipped in every other step."""
-    module, hyper = MODULES[name]
-    settings, rng = dataclasses.replace(SETTINGS, optimizer=kind), np.random.default_rng(5)
-    step = jit(module.step, static_argnames=("apply_fn", "settings"))
-    carry, params = Carry(mlp.params, optimizer.init(kind, mlp.params)), mlp.params
+    hyper, rng = MODULES[name][1], np.random.default_rng(5)
+    settings = settings_of(name, optimizer=kind)
+    step = jit(step_of(name, mlp.apply_fn, settings))
+    carry, params = start(mlp.params, settings), mlp.params
     apply, clipped = reference.Optimizer(kind, hyper.momentum, hyper.weight_decay), []
     for k in range(4):
         share = 1 - k / 4
@@ -99,9 +120,7 @@ def test_steps_are_those_of_a_loop(x64, mlp, name, kind):
             hyper = dataclasses.replace(hyper, clip_norm=[np.inf, 0.1][k % 2])
         task = Batch(rng.normal(size=(5, 3)), rng.integers(0, 3, 5), np.array([1.0, 1.0, 0.0, 1.0, 1.0]))
         remain = Batch(rng.normal(size=(4, 3)), rng.integers(0, 3, 4), np.array([0.0, 1.0, 1.0, 1.0]))
-        carry, state, report = step(
-            carry, {}, batches_of(name, task, remain), share, None, hyper, apply_fn=mlp.apply_fn, settings=settings
-        )
+        carry, state, report = step(carry, batches_of(name, task, remain), share, hyper)
         (g_task, task_loss), (g_remain, remain_loss) = (
             reference.mean_gradient(mlp.twin, params, batch) for batch in (task, remain)
         )
@@ -134,13 +153,18 @@ def request_of_a_loop(name, tiny, hyper, distillation, label):
     return params
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, DISTILLING], ids=["labels", "teacher"])
-@pytest.mark.parametrize("name", ["gradient_ascent", "neg_grad_plus", "l1_sparse"])
-def test_a_request_is_that_of_a_loop(x64, mlp, name, settings):
+@pytest.mark.parametrize(
+    ("name", "taught"),
+    [
+        ("gradient_ascent", {}),
+        *((name, {"distillation": on}) for name in ("neg_grad_plus", "l1_sparse") for on in (False, True)),
+    ],
+)
+def test_a_request_is_that_of_a_loop(x64, mlp, name, taught):
     """The class of the task, of which the buffer holds nothing, is deleted from the teacher."""
     hyper = MODULES[name][1]
-    state, info = unlearn(name, mlp.apply_fn, mlp.params, settings=settings)
-    expected = request_of_a_loop(name, mlp, hyper, settings.distillation, LABELS[4])
+    state, info = unlearn(name, mlp.apply_fn, mlp.params, settings=settings_of(name, **taught))
+    expected = request_of_a_loop(name, mlp, hyper, taught.get("distillation", False), LABELS[4])
     assert_close(state.params, expected)
     assert state.extra == {"of another": 7}
     assert info.task_losses.shape == ((0,) if name in READS_BUFFER else (STEPS,))
@@ -151,7 +175,7 @@ def test_a_request_is_that_of_a_loop(x64, mlp, name, settings):
 @pytest.mark.parametrize("distillation", [False, True])
 def test_random_labels_are_wrong_and_stay_for_the_request(x64, mlp, distillation):
     """The same wrong label in every step, whichever it is; over seeds, each of the two."""
-    hyper, settings = MODULES["random_label"][1], DISTILLING if distillation else SETTINGS
+    hyper, settings = MODULES["random_label"][1], settings_of("random_label", distillation=distillation)
     update = jit(method_of("random_label", mlp.apply_fn, settings).unlearn)
     expected = {
         label: request_of_a_loop("random_label", mlp, hyper, distillation, label)
@@ -186,36 +210,38 @@ def test_random_labels_are_uniform_among_the_others():
 # --- what they become ------------------------------------------------------------------------------------------------
 
 
-def one_step(module, hyper, batches, tiny):
-    carry = Carry(tiny.params, optimizer.init("sgd", tiny.params))
-    return module.step(carry, {}, batches, 0.5, None, hyper, apply_fn=tiny.apply_fn, settings=SETTINGS)[0]
+def one_step(direction, hyper, batches, tiny):
+    settings = DescentSettings()
+    at = At(tiny.apply_fn, tiny.params, {}, moment=Moment(0, 0.5))
+    return along(direction, settings)(at, start(tiny.params, settings), batches, hyper)[0]
 
 
 def test_extreme_weights_are_other_methods(x64, regression):
     task, remain = (Batch(INPUTS[rows], LABELS[rows], np.ones(4)) for rows in (slice(4), slice(4, 8)))
     padding = task._replace(weights=np.zeros(4))
     ascent = gradient_ascent.GradientAscentHyper(**COMMON, clip_norm=np.inf)
-    finetuned = one_step(finetune_remain, DescentHyper(**COMMON), remain, regression)
-    ascended = one_step(gradient_ascent, ascent, task, regression)
-    for module, change, batches, expected in (
-        (neg_grad_plus, {"remain_weight": 1.0}, Batches(task, remain), finetuned),
-        (neg_grad_plus, {"remain_weight": 0.0}, Batches(task, remain), ascended),
-        (random_label, {"remain_weight": 1.0}, Batches(padding, remain), finetuned),
-        (random_label, {"remain_weight": 0.0}, Batches(remain, task), finetuned),
-        (l1_sparse, {"l1_weight": 0.0}, remain, finetuned),
+    finetuned = one_step(finetune_remain.direction, DescentHyper(**TAUGHT), Batches(None, remain), regression)
+    ascended = one_step(gradient_ascent.direction, ascent, Batches(task, None), regression)
+    for name, change, batches, expected in (
+        ("neg_grad_plus", {"remain_weight": 1.0}, Batches(task, remain), finetuned),
+        ("neg_grad_plus", {"remain_weight": 0.0}, Batches(task, remain), ascended),
+        ("random_label", {"remain_weight": 1.0}, Batches(padding, remain), finetuned),
+        ("random_label", {"remain_weight": 0.0}, Batches(remain, task), finetuned),
+        ("l1_sparse", {"l1_weight": 0.0}, Batches(None, remain), finetuned),
     ):
-        hyper = dataclasses.replace(MODULES[module.__name__.rpartition(".")[2]][1], **change)
-        jax.tree.map(np.testing.assert_allclose, one_step(module, hyper, batches, regression), expected)
+        module, hyper = MODULES[name]
+        hyper = dataclasses.replace(hyper, **change)
+        jax.tree.map(np.testing.assert_allclose, one_step(module.direction, hyper, batches, regression), expected)
 
 
 def test_a_request_without_penalty_is_fine_tuning(x64, mlp):
     """Same key, same draws."""
     hyper = dataclasses.replace(MODULES["l1_sparse"][1], l1_weight=0.0)
-    kept = (9, 2, 1, 7)
-    state, info = unlearn("l1_sparse", mlp.apply_fn, mlp.params, hyper=hyper, settings=DISTILLING, kept=kept)
-    method = finetune_remain.finetune_remain(mlp.apply_fn, DISTILLING, num_classes=CLASSES)
-    start = MethodState(mlp.params, {}, {"of another": 7})
-    expected = jit(method.unlearn)(jax.random.key(0), start, DescentHyper(**COMMON), examples([4]), buffer_of(kept))
+    kept, settings = (9, 2, 1, 7), settings_of("l1_sparse", distillation=True)
+    state, info = unlearn("l1_sparse", mlp.apply_fn, mlp.params, hyper=hyper, settings=settings, kept=kept)
+    method = finetune_remain.finetune_remain(mlp.apply_fn, settings, num_classes=CLASSES)
+    before = MethodState(mlp.params, {}, {"of another": 7})
+    expected = jit(method.unlearn)(jax.random.key(0), before, DescentHyper(**TAUGHT), examples([4]), buffer_of(kept))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), (state, info), expected)
 
 
@@ -235,7 +261,7 @@ def test_the_penalty_drives_unused_weights_to_zero():
 @pytest.mark.parametrize("name", MODULES)
 def test_no_steps_change_nothing(regression, name):
     params = jax.tree.map(np.float32, regression.params)
-    state, info = unlearn(name, regression.apply_fn, params, settings=dataclasses.replace(SETTINGS, steps=0))
+    state, info = unlearn(name, regression.apply_fn, params, settings=settings_of(name, steps=0))
     jax.tree.map(np.testing.assert_array_equal, state.params, params)
     assert info.displacement_norms.shape == (0,) and float(info.gradient_evaluations) == 0.0
 
@@ -249,9 +275,9 @@ def test_the_statistics_are_those_of_remaining_data(name):
         state = {"mean": (model_state["mean"] + inputs.mean(0)) / 2} if train else model_state
         return (inputs - state["mean"]) @ params, state
 
-    start = {"mean": np.full(3, 5.0, np.float32)}
-    state, _ = unlearn(name, averaging, np.ones((3, 3), np.float32), state=start)
-    expected = start["mean"]
+    before = {"mean": np.full(3, 5.0, np.float32)}
+    state, _ = unlearn(name, averaging, np.ones((3, 3), np.float32), state=before)
+    expected = before["mean"]
     for _ in range(STEPS if name not in READS_TASK else 0):
         expected = (expected + INPUTS[9]) / 2
     np.testing.assert_allclose(state.model_state["mean"], expected, rtol=1e-5)
@@ -265,40 +291,49 @@ def test_the_model_gets_another_key_for_each_batch(name):
         keys.append(np.asarray(jax.random.key_data(rng_key)).tolist())
         return inputs @ params, model_state
 
-    module, hyper = MODULES[name]
     params, batch = np.ones((3, 3), np.float32), Batch(INPUTS[:4], LABELS[:4], np.ones(4))
-    carry = Carry(params, optimizer.init("sgd", params))
-    module.step(carry, {}, Batches(batch, batch), 1.0, jax.random.key(1), hyper, apply_fn=recording, settings=SETTINGS)
+    carry = start(params, settings_of(name))
+    step_of(name, recording)(carry, Batches(batch, batch), 1.0, MODULES[name][1], jax.random.key(1))
     assert len(keys) == 2 and keys[0] != keys[1]
 
 
-@pytest.mark.parametrize("name", ["gradient_ascent", "random_label"])
-def test_devices_agree_with_one(x64, mlp, name):
-    drawn = {"task": (4, 5, 6), "kept": (9, 2, 1, 7)}
-    split = unlearn(name, mlp.apply_fn, mlp.params, settings=DISTILLING, devices=2, **drawn)
-    whole = unlearn(name, mlp.apply_fn, mlp.params, settings=DISTILLING, **drawn)
+@pytest.mark.parametrize(("name", "taught"), [("gradient_ascent", {}), ("random_label", {"distillation": True})])
+def test_devices_agree_with_one(x64, mlp, name, taught):
+    drawn, settings = {"task": (4, 5, 6), "kept": (9, 2, 1, 7)}, settings_of(name, **taught)
+    split = unlearn(name, mlp.apply_fn, mlp.params, settings=settings, devices=2, **drawn)
+    whole = unlearn(name, mlp.apply_fn, mlp.params, settings=settings, **drawn)
     for shards, leaf in zip(jax.tree.leaves(split), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(shards, np.broadcast_to(leaf, shards.shape), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("name", "examples_read", "teacher"),
+    ("name", "sizes", "examples_read"),
     [
-        ("gradient_ascent", 10 * 32, 0.0),
-        ("neg_grad_plus", 10 * (32 + 16), 600 / 3),
-        ("random_label", 10 * (32 + 16), 600 / 3),
-        ("l1_sparse", 10 * 16, 600 / 3),
+        ("gradient_ascent", {"task_batch_size": 32}, 10 * 32),
+        ("neg_grad_plus", {"task_batch_size": 32, "remain_batch_size": 16}, 10 * (32 + 16)),
+        ("random_label", {"task_batch_size": 32, "remain_batch_size": 16}, 10 * (32 + 16)),
+        ("l1_sparse", {"remain_batch_size": 16}, 10 * 16),
     ],
 )
-def test_gradient_evaluations_count_every_example(name, examples_read, teacher):
-    evaluations = MODULES[name][0].gradient_evaluations
-    settings = DescentSettings(steps=10, task_batch_size=32, remain_batch_size=16)
-    assert evaluations(settings, 600) == pytest.approx(examples_read / 64)
-    distilling = dataclasses.replace(settings, distillation=True)
-    assert evaluations(distilling, 600) == pytest.approx((examples_read + teacher) / 64)
+def test_gradient_evaluations_count_every_example(regression, name, sizes, examples_read):
+    def cost(**taught):
+        method = method_of(name, regression.apply_fn, settings_of(name, steps=10, **sizes, **taught))
+        return method.cost("unlearn", 600, 64)
+
+    assert cost() == pytest.approx(examples_read / 64)
+    if name in READS_TEACHER:
+        assert cost(distillation=True) == pytest.approx((examples_read + 600 / 3) / 64)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_they_do_not_learn(regression, name):
+    method = method_of(name, regression.apply_fn)
+    assert method.learn is None and method.kinds == ("unlearn",)
     with pytest.raises(ValueError, match=f"{name} does not learn: combine it with a method that does"):
-        method_of(name, regression.apply_fn).learn(jax.random.key(0), None, None, None, None, axis_name=None)
+        method.update("learn")
+
+
+@pytest.mark.parametrize(("name", "read"), [("gradient_ascent", "TaskSettings"), ("l1_sparse", "BufferSettings")])
+def test_settings_of_what_is_not_read_are_refused(regression, name, read):
+    with pytest.raises(ValueError, match=f"settings of {name} must be {read}, got DescentSettings"):
+        method_of(name, regression.apply_fn, DescentSettings())

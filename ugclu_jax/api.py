@@ -1,9 +1,11 @@
 """The front door: what a notebook needs in one screen, refused early and plainly.
 
-data   = Data(images, labels)
-method = ug_clu(apply_fn, num_classes=10)
-state  = init(key, method, params, data, capacity=500, remember=range(len(labels)))
-state, info = unlearn(key, method, state, data[labels == 3])
+Four lines serve a request:
+
+    data   = Data(images, labels)
+    method = ug_clu(apply_fn, num_classes=10)
+    state  = init(key, method, params, data, capacity=500, remember=range(len(labels)))
+    state, info = unlearn(key, method, state, data[labels == 3])
 """
 
 from collections.abc import Sequence

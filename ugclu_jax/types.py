@@ -208,7 +208,7 @@ class Method(NamedTuple):
 
     Attributes:
         name: in tables and messages.
-        learn, unlearn: how it serves each kind of request; None where it cannot, see `learner.combine`.
+        learn, unlearn: how it serves each kind of request; None where it cannot, see `combination.combine`.
         hyper: its default hyperparameters by the kind of request.
         cost: of a request; see `CostFn`.
         memories: what it keeps between requests beside the network.
@@ -226,8 +226,8 @@ class Method(NamedTuple):
     rehearses: tuple[RequestKind, ...] = ()
 
     def __hash__(self) -> int:
-        """By what it does, so that it can be a static argument of `jax.jit`: the dict of its defaults has none."""
-        return hash((self.name, self.learn, self.unlearn, self.cost, self.memories))
+        """Of what serves: a method is a static argument and the key of a program, and `hyper`, a mapping, has none."""
+        return hash((self.name, self.learn, self.unlearn, self.memories))
 
     @property
     def kinds(self) -> tuple[RequestKind, ...]:

@@ -28,7 +28,7 @@ from ugclu_jax.optimizer import MaskScope
 from ugclu_jax.ranges import SHARE
 from ugclu_jax.saliency import gradient_statistic, top_share_mask
 from ugclu_jax.stepping import DescentHyper, DescentSettings, check_reads, check_settings
-from ugclu_jax.types import ApplyFn, Array, Buffer, Examples, Method, Scalar
+from ugclu_jax.types import ApplyFn, Array, Buffer, Examples, Method, PyTree, Scalar
 
 
 @jax.tree_util.register_dataclass
@@ -65,6 +65,14 @@ class SalUnSettings(DescentSettings):
         check_settings(self, {"saliency_batches": 1}, {"mask_applies_to": MaskScope})
 
 
+def saliency_mask(rng_key: Array, at: At, hyper: SalUnHyper, task: Examples, settings: SalUnSettings) -> PyTree:
+    """The mask of a request, from batches drawn from the task at θ_0; a tree like params of 0 and 1."""
+    shape = (settings.saliency_batches, settings.task_batch_size)
+    batches = from_task(rng_key, task, shape, axis_name=at.axis_name)
+    statistic = gradient_statistic(at.apply_fn, at.params, at.model_state, batches, axis_name=at.axis_name)
+    return top_share_mask(statistic, hyper.keep_share)
+
+
 def direction(at: At, batches: Batches, hyper: SalUnHyper) -> Direction:
     """`g_U' + α g_R` of a batch of each, before the mask; the labels of the task batch are the wrong ones already."""
     task, remain = (here.gradient(batch) for here, batch in zip(at.split(2), batches, strict=True))
@@ -84,14 +92,11 @@ def salun(apply_fn: ApplyFn, settings: SalUnSettings = SalUnSettings(), *, num_c
     ('unlearn',)
     """
     check_reads("salun", settings, SalUnSettings)
-    shape = (settings.saliency_batches, settings.task_batch_size)
 
     def prepare(
         at: At, hyper: SalUnHyper, task: Examples, buffer: Buffer, mask_key: Array, label_key: Array
     ) -> Prepared:
-        batches = from_task(mask_key, task, shape, axis_name=at.axis_name)
-        statistic = gradient_statistic(apply_fn, at.params, at.model_state, batches, axis_name=at.axis_name)
-        mask = top_share_mask(statistic, hyper.keep_share)
+        mask = saliency_mask(mask_key, at, hyper, task, settings)
         return Prepared(with_random_labels(label_key, task, num_classes), mask=mask)
 
     return descent(

@@ -41,7 +41,7 @@ def hypergradient(
         method: any whose requests are differentiable.
         kinds: "learn" or "unlearn", one a request of the problem; static.
         problem: the requests, the state before them, and the objective's reference.
-        hyper: hyperparameters by kind; a step size may be a tree, one a layer (`fast_slow.Rates`).
+        hyper: hyperparameters by kind; a step size may be a tree, one a layer (`trees.Rates`).
         mode: "reverse" or "forward".
 
     Returns:
