@@ -75,13 +75,13 @@ def test_methods_know_neither_ugclu_nor_each_other():
         assert not others & imported(path)
 
 
-def test_one_file_imports_orbax_and_three_jit():
+def test_one_file_imports_orbax_and_three_of_the_core_jit():
     for path in library_files():
         if any(name.split(".")[0] == "orbax" for name in imported(path)):
             assert path.name == "checkpoints.py"
         calls = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
-        if "jax.jit" in calls:
-            assert path.name in ("learner.py", "oracle.py", "devices.py", "server.py", "stream_run.py"), path
+        if "jax.jit" in calls and part(path) != "harness":
+            assert path.name in ("learner.py", "oracle.py", "devices.py"), path
 
 
 def test_the_library_does_not_import_the_experiments():
