@@ -153,12 +153,14 @@ def test_what_a_block_compiles_counts_as_compilation(monkeypatch):
 
 
 def test_jax_tells_what_it_compiles():
-    compile_one = jax.jit(lambda x: x + 0.125).lower(jax.ShapeDtypeStruct((3,), "float32")).compile
+    def compile_one(constant: float) -> None:
+        jax.jit(lambda x: x + constant).lower(jax.ShapeDtypeStruct((3,), "float32")).compile()
+
     with clock.Clock() as own:
-        compile_one()
+        compile_one(0.125)
     assert set(own.compiled) == clock.COMPILING
     before = Counter(own.compiled)
-    compile_one()
+    compile_one(0.375)
     assert own.compiled == before, "a clock that is left hears nothing more"
 
 
