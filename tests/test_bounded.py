@@ -13,8 +13,8 @@ from ugclu_jax import buffer as reservoir
 from ugclu_jax.bounded import bounded_coefficients, held_levels, neighbour_labels, task_targets, unlearned_targets
 from ugclu_jax.components import unlearning_gradient
 from ugclu_jax.losses import cross_entropy
-from ugclu_jax.types import Batch, Examples, Hyper, MethodState
-from ugclu_jax.ugclu import UGCLUSettings, gradient_evaluations, ug_clu
+from ugclu_jax.types import Batch, Examples, Execution, MethodState
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, gradient_evaluations, ug_clu
 
 ROWS, CLASSES, CAPACITY = 60, 4, 40
 RNG = np.random.default_rng(0)
@@ -147,7 +147,7 @@ def test_where_every_class_departs_the_target_is_uniform():
 # --- requests of UG-CLU ----------------------------------------------------------------------------------------------
 
 SETTINGS = UGCLUSettings(outer_steps=3, inner_steps=1, task_batch_size=4, remain_batch_size=4, mask="none")
-HYPER = Hyper(0.3, 0.2, 0.8, loss_exponent=0.7, clip_norm=np.inf)
+HYPER = UGCLUHyper(0.3, 0.2, 0.8, loss_exponent=0.7, clip_norm=np.inf)
 
 
 def unlearn(network, settings, task, buffer, *, devices=None):
@@ -157,7 +157,7 @@ def unlearn(network, settings, task, buffer, *, devices=None):
         run = jax.jit(method.unlearn, compiler_options=QUICK_COMPILATION)
         return run(jax.random.key(0), state, HYPER, task, buffer)
     mapped = jax.vmap(
-        lambda _: method.unlearn(jax.random.key(0), state, HYPER, task, buffer, axis_name="device"),
+        lambda _: method.unlearn(jax.random.key(0), state, HYPER, task, buffer, where=Execution("device")),
         axis_name="device",
     )
     return jax.jit(mapped, compiler_options=QUICK_COMPILATION)(jnp.zeros(devices))

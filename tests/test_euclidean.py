@@ -10,8 +10,8 @@ import reference
 
 from ugclu_jax import buffer as reservoir
 from ugclu_jax.euclidean import data_shares, euclidean_step
-from ugclu_jax.types import Examples, Hyper, MethodState
-from ugclu_jax.ugclu import UGCLUSettings, gradient_evaluations, ug_clu
+from ugclu_jax.types import Examples, MethodState
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, gradient_evaluations, ug_clu
 
 INPUTS = np.random.default_rng(0).normal(size=(6, 3))
 LABELS = np.arange(6) % 3
@@ -66,7 +66,7 @@ def test_shares_are_those_of_the_examples():
 @pytest.mark.parametrize("kind", ["learn", "unlearn"])
 def test_a_request_is_that_of_a_loop(x64, mlp, kind):
     """One example of the task and one in the buffer: every draw is known. β_Q and α are not read."""
-    hyper = Hyper(99.0, 0.2, 0.123, loss_exponent=0.0, clip_norm=0.5, remain_weight_decay=0.1)
+    hyper = UGCLUHyper(99.0, 0.2, 0.123, loss_exponent=0.0, clip_norm=0.5, remain_weight_decay=0.1)
     method = ug_clu(mlp.apply_fn, SETTINGS, SETTINGS, num_classes=3)
     run = jax.jit(getattr(method, kind), compiler_options=QUICK_COMPILATION)
     state, info = run(jax.random.key(0), MethodState(mlp.params, {}), hyper, examples([4]), buffer_of([3]))

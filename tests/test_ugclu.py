@@ -11,15 +11,17 @@ import reference
 from scipy import stats
 
 from ugclu_jax import buffer as reservoir
+from ugclu_jax.at import At
+from ugclu_jax.loop import Moment
 from ugclu_jax.ranges import check_hyper
-from ugclu_jax.types import Batch, Examples, Hyper, MethodState
-from ugclu_jax.ugclu import UGCLUSettings, step, ug_clu
+from ugclu_jax.types import Batch, Examples, Execution, MethodState
+from ugclu_jax.ugclu import TaskAndRemain, UGCLUHyper, UGCLUSettings, step, ug_clu
 
 NUM_EXAMPLES, CLASSES = 12, 3
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(NUM_EXAMPLES, 3))
 LABELS = np.arange(NUM_EXAMPLES) % CLASSES
-HYPER = Hyper(
+HYPER = UGCLUHyper(
     fast_learning_rate=0.3,
     remain_learning_rate=0.2,
     slow_step_size=0.8,
@@ -55,7 +57,7 @@ def traceable_request(kind, settings, apply_fn, params, hyper, task, buffer, *, 
     run = functools.partial(getattr(method, kind), jax.random.key(seed), state, hyper, task, buffer)
     if devices is None:
         return run()
-    return jax.vmap(lambda _: run(axis_name="device"), axis_name="device")(jnp.zeros(devices))
+    return jax.vmap(lambda _: run(where=Execution("device")), axis_name="device")(jnp.zeros(devices))
 
 
 request = jax.jit(
@@ -84,7 +86,10 @@ def rates(hyper):
     }
 
 
-jit_step = jax.jit(step, static_argnames=("kind", "apply_fn", "coefficient_decay", "remain_decay"))
+@functools.partial(jax.jit, static_argnames=("kind", "apply_fn", "settings"))
+def jit_step(params, batches, hyper, *, kind, apply_fn, mask, remaining_share, settings):
+    at = At(apply_fn, params, {}, moment=Moment(remaining_share=remaining_share), mask=mask)
+    return step(at, batches, hyper, kind, settings)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +100,7 @@ def test_steps_are_those_of_a_loop(x64, mlp, kind, coefficient_decay, remain_dec
     """Four steps on drawn batches with padding; the norm is clipped in some of them and not in others."""
     rng, params, expected, clipped = np.random.default_rng(5), mlp.params, mlp.params, []
     mask = {name: rng.integers(0, 2, p.shape).astype(float) for name, p in params.items()}
+    settings = dataclasses.replace(SMALL, coefficient_decay=coefficient_decay, remain_decay=remain_decay)
     for k in range(4):
         task = Batch(rng.normal(size=(5, 3)), rng.integers(0, 3, 5), np.array([1.0, 1.0, 0.0, 1.0, 1.0]))
         weights = np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
@@ -102,16 +108,13 @@ def test_steps_are_those_of_a_loop(x64, mlp, kind, coefficient_decay, remain_dec
         hyper = dataclasses.replace(HYPER, clip_norm=[np.inf, 0.1][k % 2])
         params, state, info = jit_step(
             params,
-            {},
-            task,
-            remain,
+            TaskAndRemain(task, remain),
             hyper,
             kind=kind,
             apply_fn=mlp.apply_fn,
             mask=mask,
             remaining_share=1 - k / 4,
-            coefficient_decay=coefficient_decay,
-            remain_decay=remain_decay,
+            settings=settings,
         )
         expected, trace = reference.step(
             mlp.twin,
@@ -239,7 +242,7 @@ def test_inner_steps_see_the_data_of_the_setting(kind, inner_data, expected):
 
     ids = np.arange(NUM_EXAMPLES)[:, None]
     settings = UGCLUSettings(outer_steps=40, inner_steps=3, remain_batch_size=16, inner_data=inner_data, mask="none")
-    arguments = (np.ones((1, CLASSES)), Hyper(0.0, 0.0), examples([4, 6, 8], ids), buffer_of([0, 3, 1], ids))
+    arguments = (np.ones((1, CLASSES)), UGCLUHyper(0.0, 0.0), examples([4, 6, 8], ids), buffer_of([0, 3, 1], ids))
     state, _ = request(kind, settings, counting, *arguments, model_state={"seen": np.zeros(NUM_EXAMPLES, np.int32)})
     seen = np.asarray(state.model_state["seen"])
     assert seen.sum() == 40 * 3 * 16
@@ -269,11 +272,11 @@ def test_progress_is_reported_and_changes_nothing(mlp):
         calls.append((int(done), int(total), float(info.task_loss)))
 
     arguments = (jax.random.key(0), MethodState(mlp.params, {}), HYPER, examples([4, 5]), buffer_of([9, 2]))
+    update = ug_clu(mlp.apply_fn, NO_MASK, NO_MASK, num_classes=CLASSES).unlearn
     results = [
-        jax.jit(
-            ug_clu(mlp.apply_fn, NO_MASK, NO_MASK, num_classes=CLASSES, on_step=callback).unlearn,
-            compiler_options=QUICK_COMPILATION,
-        )(*arguments)
+        jax.jit(functools.partial(update, where=Execution(on_step=callback)), compiler_options=QUICK_COMPILATION)(
+            *arguments
+        )
         for callback in (None, on_step)
     ]
     jax.effects_barrier()
@@ -331,7 +334,7 @@ def test_hypergradients_are_the_central_differences(x64, mlp, kind, mode):
     hyper = dataclasses.replace(HYPER, clip_norm=float(np.mean(np.sort(norms)[-2:])))
     slopes, (_, info) = slopes_and_value(hyper)
     assert 0 < np.sum(info.clipped) < 3
-    for field in dataclasses.fields(Hyper):
+    for field in dataclasses.fields(UGCLUHyper):
         if field.name == "distillation_weight" and not settings.distillation:
             continue  # not read
         at = getattr(hyper, field.name)
@@ -347,11 +350,11 @@ def test_hypergradients_are_the_central_differences(x64, mlp, kind, mode):
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Hyper)])
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(UGCLUHyper)])
 @pytest.mark.parametrize("value", [-0.1, float("nan"), -float("inf")])
 def test_a_hyperparameter_below_its_range_is_refused(field, value):
     with pytest.raises(ValueError, match=rf"{field} must be in .* got {value:g}"):
-        check_hyper(dataclasses.replace(Hyper(), **{field: value}))
+        check_hyper(dataclasses.replace(UGCLUHyper(), **{field: value}))
 
 
 @pytest.mark.parametrize(
@@ -366,13 +369,13 @@ def test_a_hyperparameter_below_its_range_is_refused(field, value):
 )
 def test_other_values_out_of_range_are_refused(field, value):
     with pytest.raises(ValueError, match=rf"{field} must be in .* got {value:g}"):
-        check_hyper(dataclasses.replace(Hyper(), **{field: value}))
+        check_hyper(dataclasses.replace(UGCLUHyper(), **{field: value}))
 
 
 def test_ends_of_the_ranges_are_allowed():
-    check_hyper(Hyper(0.0, 0.0, 0.0, 0.0, 0.0, 1e-9, float("inf"), 0.0))
-    check_hyper(Hyper(slow_step_size=1.0, clip_norm=1e-9))
-    check_hyper(jax.tree.map(jnp.asarray, Hyper()))
+    check_hyper(UGCLUHyper(0.0, 0.0, 0.0, 0.0, 0.0, 1e-9, float("inf"), 0.0))
+    check_hyper(UGCLUHyper(slow_step_size=1.0, clip_norm=1e-9))
+    check_hyper(jax.tree.map(jnp.asarray, UGCLUHyper()))
 
 
 @pytest.mark.parametrize(
