@@ -253,13 +253,11 @@ def in_float64() -> Iterator[None]:
 def run_scenario(case: dict, methods: list[str] | None = None) -> list[dict]:
     """The lines of metrics of an experiment, without what a clock says."""
     from ugclu_jax.harness.cli import main
-    from ugclu_jax.harness.scenarios import SCENARIOS
 
-    experiment = SCENARIOS[case["experiment"]]
     with tempfile.TemporaryDirectory() as folder, in_float64():
         arguments = [*case["arguments"], "--run-dir", f"{folder}/run", "--cache-dir", f"{folder}/cache"]
         arguments += ["--methods", *(methods or case["methods"])]
-        code = main(experiment.config, case["experiment"], "", experiment.build, arguments)
+        code = main(case["experiment"], "", arguments)
         assert code == 0, f"{case['experiment']} ended with exit code {code}"
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "timing"} for line in lines]

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import task_aware
 from ugclu_jax import data, named
+from ugclu_jax.harness import cli
 from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.harness.network import describe, make_network
 from ugclu_jax.models import ModelOptions, create, own
@@ -266,7 +266,7 @@ def test_functions_of_a_model(folder):
 
 
 def main(*arguments):
-    return task_aware.main(task_aware.TaskAwareConfig, "task_aware", "", task_aware.build_scenario, list(arguments))
+    return cli.main("task_aware", "", arguments)
 
 
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")

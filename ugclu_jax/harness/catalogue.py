@@ -161,7 +161,9 @@ def entry_of(name: str) -> CatalogueEntry | None:
 @functools.cache
 def _imported(name: str) -> Factory:
     factory = named.load("method", name)
-    if not callable(factory) or list(inspect.signature(factory).parameters)[:2] != ["apply_fn", "settings"]:
+    wanted = dict(inspect.signature(factory).parameters) if callable(factory) else {}
+    fits = list(wanted)[:2] == ["apply_fn", "settings"] and set(list(wanted)[2:]) <= set(_OFFERED)
+    if not fits or wanted["settings"].default is inspect.Parameter.empty:
         raise ValueError(
             f"method is {name!r}: it must be a function of (apply_fn, settings, …) with a default for settings, and of "
             f"no other parameters than {', '.join(_OFFERED)}; see the page 'A new method' of the documentation"

@@ -12,13 +12,13 @@ from typing import IO, Any, NamedTuple
 import jax
 from rich.console import Console
 
-from ugclu_jax import data, devices
+from ugclu_jax import data, devices, named
 from ugclu_jax.data.cuts import hold_out, subset
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.devices import Devices
 from ugclu_jax.examples import bucket_size
 from ugclu_jax.harness.budget import Entry, build
-from ugclu_jax.harness.catalogue import Setup
+from ugclu_jax.harness.catalogue import Setup, split_name
 from ugclu_jax.harness.config import ExperimentConfig, to_dict
 from ugclu_jax.harness.network import Network, make_network
 from ugclu_jax.harness.progress import Progress
@@ -129,7 +129,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     entries = build(config, setup)
     settings = {key: value for key, value in to_dict(config).items() if key not in PLACES}
     settings["data"] = {key: value for key, value in settings["data"].items() if key not in ("cache_dir", "download")}
-    settings = {"experiment": name, **settings}
+    settings = {"experiment": name, **settings, **_sources(config)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     labels, limit = (dataset.train_labels, dataset.test_labels), config.evaluation_examples
     found = situations(scenario.stream, *labels, dataset.num_classes, scenario.groups)
@@ -154,6 +154,15 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         console=console,
         resume_command=command if config.run_dir else f"{command} --run-dir {shlex.quote(str(path))}",
     )
+
+
+def _sources(config: ExperimentConfig) -> dict[str, dict[str, str]]:
+    """What the user's own methods and model are made of, by name: a run knows them by their source; else nothing."""
+    parts = [part for name in config.methods for part in split_name(name)]
+    own = {name: named.source_digest("method", name) for name in parts if named.is_name(name)}
+    if named.is_name(config.model):
+        own[config.model] = named.source_digest("model", config.model)
+    return {"sources": own} if own else {}
 
 
 def open_folder(folder: RunFolder, settings: dict[str, Any], stream: str, oracles: Path) -> IO[str] | None:
