@@ -52,7 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def run(folder: Path, *arguments: str) -> int:
     places = ["--run-dir", str(folder / "run"), "--cache-dir", str(folder / "cache")]
-    return compare.run(["--smoke", "--sequence", "L1 U1", *arguments, *places])
+    return compare.run(["--smoke", "--sequence", "L1 L2 U1", *arguments, *places])
 
 
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
