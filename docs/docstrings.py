@@ -48,13 +48,21 @@ def _escaped(line: str) -> str:
     return "".join(part + r"\ " if i % 2 and parts[i + 1][:1].isalnum() else part for i, part in enumerate(parts))
 
 
-def _process(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    # An alias without a docstring of its own has that of what it stands for, which is not written here.
-    borrowed = lines and lines[0].strip() == (obj.__doc__ or "").strip().split("\n")[0]
-    foreign = not str(getattr(obj, "__module__", "ugclu_jax")).startswith("ugclu_jax")
-    lines[:] = [] if borrowed and foreign else readable(lines)
-
-
 def setup(app: Sphinx) -> None:
-    """Before Napoleon, whose sections are read from what this leaves."""
-    app.connect("autodoc-process-docstring", _process, priority=400)
+    """Before Napoleon, whose sections are read from what this leaves; what stands below a value has none."""
+    of_values: dict[str, list[str]] = {}
+
+    def before(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+        # An alias without a docstring of its own has that of what it stands for, which is not written here.
+        borrowed = lines and lines[0].strip() == (obj.__doc__ or "").strip().split("\n")[0]
+        foreign = not str(getattr(obj, "__module__", "ugclu_jax")).startswith("ugclu_jax")
+        lines[:] = [] if borrowed and foreign else readable(lines)
+        if what in ("data", "attribute"):
+            of_values[name] = list(lines)
+
+    def after(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+        if name in of_values:  # Napoleon takes all before the first colon for a type
+            lines[:] = of_values.pop(name)
+
+    app.connect("autodoc-process-docstring", before, priority=400)
+    app.connect("autodoc-process-docstring", after, priority=600)
