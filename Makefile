@@ -30,6 +30,7 @@ bench: $(VENV)/installed-torch
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # Colour pictures for image_folder, and texts for text; neither is in the repository.
 data-openclipart: data/openclipart
@@ -64,4 +65,4 @@ $(VENV)/installed-docs: $(VENV)/installed-run
 	touch $@
 
 clean:
-	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis docs/_build
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis docs/_build

@@ -45,9 +45,10 @@ from ugclu_jax.learner import CLUState
 from ugclu_jax.programs import ONE_DEVICE
 from ugclu_jax.report.format import markdown_table
 from ugclu_jax.report.templates import render
-from ugclu_jax.tuning import Problem, Tuned, TuningStep, hypergradient, kl_to_oracle, random, serve, sweep, tune
+from ugclu_jax.tuning import Problem, TuningStep, hypergradient, kl_to_oracle, random, serve, sweep, tune
 from ugclu_jax.tuning.points import Point
-from ugclu_jax.types import Array, PyTree
+from ugclu_jax.tuning.problem import Hypers
+from ugclu_jax.types import Array, Method, PyTree
 
 RANGES: dict[str, Range] = {
     **UG_CLU_RANGES,
@@ -104,23 +105,24 @@ class Study:
         self.run, self.plan = run, run.plan
         *self.learning, self.last = run.plan.steps
         entry = run.plan.entries["ug_clu"]
-        self.method, self.hyper = entry.method, {"unlearn": entry.hyper["unlearn"]}
-        situation = self.last.measured
+        self.method: Method = entry.method
+        self.hyper: Hypers = {"unlearn": entry.hyper["unlearn"]}
+        situation, oracles = self.last.measured, run.oracles.after(self.last)
+        assert situation.unlearned is not None and oracles is not None  # after an unlearn request
         self.tasks = (run.data.examples(self.last.request.ids),)
         kl = kl_to_oracle(run.plan.network.apply_fn)
         self.objective = lambda state, reference: kl(state, reference[0]) + kl(state, reference[1])
-        logits = run.oracles.after(self.last).logits
         dataset = run.plan.scenario.dataset
         rng = np.random.default_rng(0)
         sides: tuple[list, list] = ([], [])
-        for inputs, rows, oracles in (
-            (dataset.test_inputs, situation.test, logits.test),
-            (dataset.train_inputs, situation.unlearned, logits.train),
+        for inputs, rows, logits in (
+            (dataset.test_inputs, situation.test, oracles.logits.test),
+            (dataset.train_inputs, situation.unlearned, oracles.logits.train),
         ):
             shuffled = rng.permutation(rows)
             half = min(SAMPLE, len(rows) // 2)
             for side, chosen in zip(sides, (shuffled[:half], shuffled[half : 2 * half]), strict=True):
-                side.append((jnp.asarray(inputs[chosen]), jnp.asarray(oracles[:, chosen])))
+                side.append((jnp.asarray(inputs[chosen]), jnp.asarray(logits[:, chosen])))
         self.seen, self.unseen = (tuple(side) for side in sides)
 
     def problems(self, seeds: Sequence[int], reference: PyTree) -> list[Problem]:
@@ -144,8 +146,17 @@ class Study:
             moments.append(time.perf_counter())
             say(f"step {len(moments) - 1}/{steps}: {step.values.mean():.4f}  {in_words(step.point)}")
 
-        arguments = (self.objective, self.method, ["unlearn"], problems, self.hyper, names)
-        tuned: Tuned = tune(*arguments, steps=steps, optimizer=optax.adam(rate), on_step=on_step)
+        tuned = tune(
+            self.objective,
+            self.method,
+            ["unlearn"],
+            problems,
+            self.hyper,
+            names,
+            steps=steps,
+            optimizer=optax.adam(rate),
+            on_step=on_step,
+        )
         each = np.diff(moments).tolist()
         each[0] = statistics.median(each[1:]) if len(each) > 1 else each[0]
         values = [float(step.values.mean()) for step in tuned.steps]
@@ -177,8 +188,7 @@ class Study:
 
     def scores(self, problems: list[Problem], points: list[Point]) -> np.ndarray:
         """`[P, S]` objectives; infinite where not finite."""
-        arguments = (self.objective, self.method, ["unlearn"], problems, self.hyper, points)
-        values = sweep(*arguments, at_once=1).values
+        values = sweep(self.objective, self.method, ["unlearn"], problems, self.hyper, points, at_once=1).values
         return np.where(np.isfinite(values), values, np.inf)
 
     def slopes(self, problem: Problem) -> dict[str, float]:

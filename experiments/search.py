@@ -82,7 +82,7 @@ class Search:
 
     def score(self, method: str, kinds: tuple[RequestKind, ...], point: Mapping[str, float]) -> float:
         """Distance to the oracle of a method at a point, averaged over seeds; infinite where it diverged."""
-        hyper = dict(self.plan.entries[method].hyper)
+        hyper: dict[RequestKind, PyTree] = dict(self.plan.entries[method].hyper)
         hyper |= {kind: dataclasses.replace(hyper[kind], **point) for kind in kinds}
         distances = []
         for seed in self.plan.config.seeds:
@@ -93,11 +93,12 @@ class Search:
 
     def distance(self, state: CLUState) -> float:
         """KL to the oracles on retained test inputs plus that on unlearned ones; infinite for outputs not finite."""
-        oracles = self.run.oracles.after(self.last).logits
+        oracles = self.run.oracles.after(self.last)
+        assert oracles is not None  # for an unlearn request always
         total = 0.0
         for inputs, rows, theirs in (
-            (self.run.data.test_inputs, self.situation.test, oracles.test),
-            (self.unlearned_inputs, self.situation.unlearned, oracles.train),
+            (self.run.data.test_inputs, self.situation.test, oracles.logits.test),
+            (self.unlearned_inputs, self.situation.unlearned, oracles.logits.train),
         ):
             logits = np.asarray(self.run.predictions.predict(state.method.params, state.method.model_state, inputs))
             if not np.isfinite(logits).all():
@@ -105,6 +106,18 @@ class Search:
             own = logits[rows] if inputs is self.run.data.test_inputs else logits
             total += metrics.oracle_divergence(theirs[:, rows], own)
         return total
+
+
+def part_of(method: str) -> tuple[str, RequestKind]:
+    """What of a method is searched, and for which kind of request.
+
+    Raises:
+        ValueError: a method without hyperparameters.
+    """
+    found = searched(method)
+    if found is None:
+        raise ValueError(f"method {method!r} has no hyperparameters to search; leave it out")
+    return found
 
 
 def search(run: Run, options: SearchOptions, stop: Stop) -> dict[str, Any]:
@@ -115,9 +128,10 @@ def search(run: Run, options: SearchOptions, stop: Stop) -> dict[str, Any]:
     known = {(entry["method"], entry["trial"]): entry for entry in done}
     found: dict[str, Any] = {}
     for method in plan.config.methods:
-        part, kind = searched(method)
+        part, kind = part_of(method)
         # What both learns and unlearns by one set of hyperparameters is searched as one.
-        kinds = ("learn", "unlearn") if entry_of(part) is not None and split_name(method) == (part, part) else (kind,)
+        alike = entry_of(part) is not None and split_name(method) == (part, part)
+        kinds: tuple[RequestKind, ...] = ("learn", "unlearn") if alike else (kind,)
         drawn = sobol(ranges_of(part, extras), trials - 1, SOBOL_SEED)
         scored = []
         for trial, point in enumerate([{}, *drawn]):
@@ -138,7 +152,7 @@ def search(run: Run, options: SearchOptions, stop: Stop) -> dict[str, Any]:
             highlight=False,
             soft_wrap=True,
         )
-        chosen = {"hyper": best["point"]}
+        chosen: dict[str, Any] = {"hyper": best["point"]}
         if "distillation_weight" in ranges_of(part, extras):
             chosen["settings"] = {"distillation": True}
         found = merge(found, {kind: chosen} if part == "ug_clu" else {"references": {part: chosen}})
@@ -149,7 +163,7 @@ def for_search(config: ExperimentConfig, extras: bool) -> ExperimentConfig:
     """The configuration on held-out data; with distillation switched on where it is searched."""
     references = dict(config.references)
     for name in config.methods if extras else ():
-        part = searched(name)[0]
+        part, _ = part_of(name)
         if "distillation_weight" not in ranges_of(part, extras):
             continue
         if part == "ug_clu":
@@ -165,8 +179,7 @@ def job(options: SearchOptions, config: ExperimentConfig) -> Job:
     if options.trials < 1:
         raise ValueError(f"trials must be at least 1, got {options.trials}")
     for name in config.methods:
-        if searched(name) is None:
-            raise ValueError(f"method {name!r} has no hyperparameters to search; leave it out")
+        part_of(name)
     written = {path: load_json(path) for path in options.write}
 
     def work(plan: Plan, stop: Stop) -> None:

@@ -272,8 +272,10 @@ def components(
     if task is None:
         modulation = None
     else:
-        statistics = (STATISTICS[saliency](*at, jax.tree.map(lambda x: x[None], each)) for each in (task, remain))
-        modulation = make_mask(mask, *statistics, saliency_threshold, 1.0)
+        of_task, of_remain = (
+            STATISTICS[saliency](*at, jax.tree.map(lambda x: x[None], each)) for each in (task, remain)
+        )
+        modulation = make_mask(mask, of_task, of_remain, saliency_threshold, 1.0)
     return Components(
         learning=None if learn is None else learning_gradient(*at, learn, adaptive("learn", loss_exponent)).gradient,
         unlearning=None

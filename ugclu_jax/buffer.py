@@ -26,8 +26,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.streaming import HostArray, ShardedArray, take
-from ugclu_jax.types import Array, Batch, Buffer, Examples
+from ugclu_jax.streaming import take
+from ugclu_jax.types import Array, Batch, Buffer, Examples, Rows
 
 LARGEST_RANK = 2**32 - 1
 
@@ -219,7 +219,7 @@ def _blank_after(buffer: Buffer, count: Array) -> Buffer:
     )
 
 
-def _check_same_inputs(buffer: Buffer, inputs: Array | HostArray | ShardedArray) -> None:
+def _check_same_inputs(buffer: Buffer, inputs: Rows) -> None:
     expected, received = (buffer.inputs.shape[1:], buffer.inputs.dtype), (inputs.shape[1:], inputs.dtype)
     if expected != received:
         raise ValueError(

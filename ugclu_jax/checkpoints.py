@@ -184,7 +184,7 @@ def _uncommitted(leaf: Any, like: Any) -> Any:
     if not isinstance(like, jax.Array) or like.committed:
         return leaf
     if jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(_plain(leaf), impl=jax.random.key_impl(like))
+        return jax.random.wrap_key_data(jnp.asarray(_plain(leaf)), impl=jax.random.key_impl(like))
     return jnp.asarray(np.asarray(leaf))
 
 

@@ -103,7 +103,7 @@ def weighted_gradient(
 
     def losses_of(params: Params) -> tuple[Array, ModelState]:
         returned = apply_fn(params, model_state, batch.inputs, train=train, rng_key=rng_key)
-        logits, new_state = _checked_outputs(returned, model_state, batch)
+        logits, new_state = _checked_outputs(returned, model_state, batch.labels.shape)
         losses = losses_fn(logits, batch)
         _assert_shape(losses, batch.labels.shape, "losses_fn must return one loss an example, [B]")
         return losses, new_state
@@ -126,17 +126,16 @@ def _assert_shape(array: Array, shape: tuple[int | None, ...], rule: str) -> Non
     chex.assert_shape(array, shape, custom_message=rule, exception_type=ValueError)
 
 
-def _checked_outputs(returned: Any, model_state: ModelState, batch: Batch) -> tuple[Array, ModelState]:
+def _checked_outputs(returned: Any, model_state: ModelState, examples: tuple[int, ...]) -> tuple[Array, ModelState]:
     """What a user's model returned, right after it did: later a wrong form would surface far from its cause."""
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise ValueError(f"apply_fn must return (logits [B, C], new_model_state), got {type(returned).__name__}")
     logits, new_state = returned
-    _assert_shape(logits, (*batch.labels.shape, None), "apply_fn must return logits [B, C]")
-    if jax.tree.structure(new_state) != jax.tree.structure(model_state):
-        raise ValueError(
-            "apply_fn must return a model_state of the structure that it was given, "
-            f"{jax.tree.structure(model_state)}, got {jax.tree.structure(new_state)}"
-        )
+    _assert_shape(logits, (*examples, None), "apply_fn must return logits [B, C]")
+    given: Any = jax.tree.structure(model_state)
+    found: Any = jax.tree.structure(new_state)
+    if found != given:
+        raise ValueError(f"apply_fn must return a model_state of the structure that it was given, {given}, got {found}")
     return logits, new_state
 
 
@@ -153,7 +152,7 @@ def number_of_classes(apply_fn: ApplyFn, params: Params, model_state: ModelState
         return apply_fn(params, model_state, inputs, train=False, rng_key=None)
 
     returned = jax.eval_shape(outputs, params, model_state, one)
-    return _checked_outputs(returned, model_state, Batch(one, jax.ShapeDtypeStruct((1,), jnp.int32), one))[0].shape[-1]
+    return _checked_outputs(returned, model_state, (1,))[0].shape[-1]
 
 
 def check_num_classes(

@@ -11,7 +11,7 @@ Such a method is a header (formula, paper, differences), its hyperparameters, an
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -61,11 +61,15 @@ from ugclu_jax.types import (
 Reads = Literal["task", "buffer", "both"]
 
 
-class Batches(NamedTuple):
-    """What one step reads; None where the method does not."""
+OfTask = TypeVar("OfTask", bound=Batch | None, covariant=True)
+OfBuffer = TypeVar("OfBuffer", bound=Batch | None, covariant=True)
 
-    task: Batch  # [B] examples of the request
-    remain: Batch  # [B] examples of the buffer
+
+class Batches(NamedTuple, Generic[OfTask, OfBuffer]):
+    """What one step reads; None where the method does not: `Batches[Batch, None]` is of one that reads the task."""
+
+    task: OfTask  # [B] examples of the request
+    remain: OfBuffer  # [B] examples of the buffer
 
 
 class Report(NamedTuple):
@@ -322,14 +326,15 @@ def descent(
     def of(kind: RequestKind, direction: DirectionFn | OwnStep | None) -> UpdateFn | None:
         if direction is None:
             return None
-        own = isinstance(direction, OwnStep)
-        step = direction.step if own else along(direction, settings, mask_applies_to)
+        step = direction.step if isinstance(direction, OwnStep) else along(direction, settings, mask_applies_to)
         return functools.partial(request, kind, step)
 
     serves: dict[RequestKind, Any] = {"learn": learn, "unlearn": unlearn}
     hypers = {kind: default for kind, direction in serves.items() if direction is not None}
     memories = () if memory is None else (memory,)
-    rehearses = ("unlearn",) if unlearn is not None and reads != "task" and draws is None else ()
+    rehearses: tuple[RequestKind, ...] = (
+        ("unlearn",) if unlearn is not None and reads != "task" and draws is None else ()
+    )
     return Method(name, of("learn", learn), of("unlearn", unlearn), hypers, cost, memories, apply_fn, rehearses)
 
 
@@ -337,7 +342,7 @@ def _uniform(reads: Reads, sizes: dict[str, int]) -> Draws:
     """Uniform batches of what is read; a key of its own for each where both are."""
 
     def draws(at: At, task: Examples, buffer: Buffer, targets: Array | None) -> Callable[[Array], Batches]:
-        def draw(key: Array) -> Batches:
+        def draw(key: Array) -> Batches[Batch | None, Batch | None]:
             task_key, remain_key = jax.random.split(key) if reads == "both" else (key, key)
             return Batches(
                 None if reads == "buffer" else from_task(task_key, task, (sizes["task"],), axis_name=at.axis_name),

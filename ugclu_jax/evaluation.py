@@ -129,7 +129,7 @@ class ModelMetrics(NamedTuple):
 
 def as_dict(measured: Any) -> Any:
     """Named tuples as dictionaries, all the way down; keys as text, as JSON has them."""
-    if isinstance(measured, tuple):
+    if hasattr(measured, "_asdict"):
         measured = measured._asdict()
     if isinstance(measured, Mapping):
         return {str(name): as_dict(value) for name, value in measured.items()}
@@ -157,8 +157,8 @@ def _accuracies(logits: Logits, labels: Labels, situation: Situation, seed: int)
         TA=_accuracy(*test, situation.test),
         UA=_accuracy(*train, situation.unlearned),
         UA_test=_accuracy(*test, situation.unlearned_test),
-        MIA=attacks and {name: result.member_share for name, result in attacks.items()},
-        MIA_AUC=attacks and {name: result.auc for name, result in attacks.items()},
+        MIA=None if attacks is None else {name: result.member_share for name, result in attacks.items()},
+        MIA_AUC=None if attacks is None else {name: result.auc for name, result in attacks.items()},
         group_accuracy=group_accuracy,
         past_UA={t: _accuracy(*train, ids) for t, ids in situation.past_unlearned.items()},
     )
@@ -249,6 +249,7 @@ def measure_model(
             getattr(oracles, split)[:, rows], getattr(logits, split)[rows], divergence
         ),
     )
-    mine, theirs = (own.UA, own.RA, own.TA), (oracle.UA, oracle.RA, oracle.TA)
-    tow = None if None in (*mine, *theirs) else metrics.tug_of_war(*mine, *theirs)
+    pairs = (own.UA, own.RA, own.TA, oracle.UA, oracle.RA, oracle.TA)
+    defined = [value for value in pairs if value is not None]
+    tow = metrics.tug_of_war(*defined) if len(defined) == len(pairs) else None
     return ModelMetrics(own, forgetting, relapse, divergences, tow)

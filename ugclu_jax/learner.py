@@ -13,7 +13,6 @@ from ugclu_jax import buffer as buffer_lib
 from ugclu_jax.prediction import predict
 from ugclu_jax.programs import ONE_DEVICE, Layout, compiled_once
 from ugclu_jax.ranges import check_hyper
-from ugclu_jax.streaming import HostArray
 from ugclu_jax.types import (
     HERE,
     AnyHyper,
@@ -29,6 +28,7 @@ from ugclu_jax.types import (
     OnStep,
     Params,
     RequestKind,
+    Rows,
     UpdateFn,
 )
 
@@ -191,9 +191,7 @@ insert = jax.jit(buffer_lib.insert)
 """`buffer.insert`, compiled."""
 
 
-def predict_program(
-    apply_fn: ApplyFn, batch_size: int = 100
-) -> Callable[[Params, ModelState, Array | HostArray], Array]:
+def predict_program(apply_fn: ApplyFn, batch_size: int = 100) -> Callable[[Params, ModelState, Rows], Array]:
     """`predict(params, model_state, inputs [N, ...]) -> logits [N, C]` in evaluation mode, a batch in memory at a time.
 
     Inputs in host memory are read a batch at a time, too.

@@ -168,7 +168,7 @@ def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
     return float(np.mean(finite & (predictions == labels)))
 
 
-def learning_accuracy(group_accuracy: Mapping[str, float], retained: Collection[str]) -> float:
+def learning_accuracy(group_accuracy: Mapping[str, float | None], retained: Collection[str]) -> float:
     """Return LA: the mean test accuracy over the retained groups (tasks, or classes where no task is known).
 
     Args:
@@ -193,7 +193,7 @@ def learning_accuracy(group_accuracy: Mapping[str, float], retained: Collection[
 
 
 def forgetting_measure(
-    history: Sequence[Mapping[str, float]], learned_at: Mapping[str, int], retained: Collection[str]
+    history: Sequence[Mapping[str, float | None]], learned_at: Mapping[str, int], retained: Collection[str]
 ) -> float:
     """Return FM after the last request `t`: the mean over retained groups of `max_{s ≤ r < t} a_r − a_t`.
 
@@ -379,10 +379,11 @@ def _check_retained(retained: Collection[str]) -> None:
         raise ValueError("retained is empty: LA and FM are undefined where nothing is retained")
 
 
-def _group_value(accuracies: Mapping[str, float], group: str, name: str) -> float:
-    if group not in accuracies:
-        raise ValueError(f"{name} lacks the retained group {group!r}{_nearest(group, accuracies)}")
-    return _checked_accuracy(f"{name}[{group!r}]", accuracies[group])
+def _group_value(accuracies: Mapping[str, float | None], group: str, name: str) -> float:
+    known = {each: value for each, value in accuracies.items() if value is not None}
+    if group not in known:
+        raise ValueError(f"{name} lacks the retained group {group!r}{_nearest(group, known)}")
+    return _checked_accuracy(f"{name}[{group!r}]", known[group])
 
 
 def _nearest(group: str, known: Mapping[str, object]) -> str:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,10 @@ class OracleSettings:
                 raise ValueError(f"{name} must be in [0, {highest:g}), got {getattr(self, name):g}")
 
 
-def gradient_evaluations(count: int, settings: OracleSettings) -> float:
+Count = TypeVar("Count", float, Array)
+
+
+def gradient_evaluations(count: Count, settings: OracleSettings) -> Count:
     """Cost of training on `count` examples, in units of `EVALUATION_EXAMPLES`.
 
     >>> gradient_evaluations(128, OracleSettings(epochs=3))
@@ -155,7 +158,9 @@ def train_from_scratch(
     return params, model_state
 
 
-def oracle_program(apply_fn: ApplyFn, init_fn: InitFn, settings: OracleSettings) -> Callable:
+def oracle_program(
+    apply_fn: ApplyFn, init_fn: InitFn, settings: OracleSettings
+) -> Callable[..., tuple[Params, ModelState]]:
     """`run(rng_keys [S], examples) -> (params, model_state)`, every leaf with a leading axis S; compiled once a shape.
 
     The seeds are one `vmap` of `train_from_scratch`: keys are mapped, the examples shared.

@@ -4,12 +4,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from ugclu_jax.streaming import HostArray, take
-from ugclu_jax.types import ApplyFn, Array, ModelState, Params
+from ugclu_jax.types import ApplyFn, Array, ModelState, Params, Rows
 
 
-def predict(
-    apply_fn: ApplyFn, params: Params, model_state: ModelState, inputs: Array | HostArray, *, batch_size: int = 64
-) -> Array:
+def predict(apply_fn: ApplyFn, params: Params, model_state: ModelState, inputs: Rows, *, batch_size: int = 64) -> Array:
     """Logits `[R, C]` of `inputs [R, ...]`, pure; `learner.predict_program` compiles it.
 
     Args:

@@ -24,6 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ugclu_jax.types import Rows
+
 CHUNK_STEPS = 64
 """Steps that one host read serves at most: a read costs about 0.1 ms besides its bytes."""
 CHUNK_BYTES = 2**26
@@ -85,7 +87,8 @@ class HostArray:
         Raises:
             FileNotFoundError, OSError: the file is gone, or shorter than it was; named.
         """
-        maps, base = [], self.array
+        maps: list[np.memmap] = []
+        base: object = self.array
         while base is not None:
             maps += [base] if isinstance(base, np.memmap) else []
             base = getattr(base, "base", None)
@@ -163,11 +166,11 @@ def _reading_by(read: Callable[[HostArray, jax.Array], jax.Array]) -> Iterator[N
         _READ.reset(token)
 
 
-def take(inputs: jax.Array | HostArray | ShardedArray, rows: jax.Array) -> jax.Array:
+def take(inputs: Rows, rows: jax.Array) -> jax.Array:
     """`inputs[rows]`, `[..., *inputs.shape[1:]]` on the device, wherever the inputs lie.
 
     Args:
-        inputs: `[N, ...]`.
+        inputs: `[N, ...]`, a `HostArray`, a `ShardedArray`, or an array of the device.
         rows: `[...]` integers in 0 … N−1. From host memory they are read by one call, however often the whole is
             mapped by `vmap`.
 
@@ -178,7 +181,7 @@ def take(inputs: jax.Array | HostArray | ShardedArray, rows: jax.Array) -> jax.A
     """
     if isinstance(inputs, ShardedArray):
         return inputs.take(rows)
-    return _READ.get()(inputs, rows) if isinstance(inputs, HostArray) else inputs[rows]
+    return _READ.get()(inputs, rows) if isinstance(inputs, HostArray) else jnp.asarray(inputs)[rows]
 
 
 def _asked(draw: Callable[[jax.Array], Any]) -> Callable[[jax.Array], list[tuple[HostArray, jax.Array]]]:
@@ -253,7 +256,7 @@ def read_ahead(draw: Callable[[jax.Array], Any], xs: jax.Array) -> Callable[[jax
 
 
 @contextlib.contextmanager
-def reading(inputs: jax.Array | HostArray) -> Iterator[None]:
+def reading(inputs: Rows) -> Iterator[None]:
     """Around programs that read `inputs`: an error of `HostArray.check` leaves as itself, not as XLA's report of it.
 
     >>> import numpy as np

@@ -28,7 +28,9 @@ Augment = Callable[[Array, Array], Array]
 """`(rng_key, inputs [B, ...]) -> inputs` of the same shape and type, as stored."""
 InitFn = Callable[[Array], tuple[Params, ModelState]]
 """`rng_key -> (params, model_state)`, a fresh network."""
-OnStep = Callable[[Array, int, PyTree], None]
+Trace = Array | np.ndarray
+"""Numbers of one request: on the device, or NumPy's, where a method tells nothing or they were brought to the host."""
+OnStep = Callable[[Trace, int, PyTree], None]
 """`(steps done, K, what the step reported)`, on the host: for a progress bar."""
 
 
@@ -87,7 +89,7 @@ class Examples(NamedTuple):
     inputs: Rows  # [N, ...] as stored
     labels: Array  # [N] int32
     ids: Array  # [P] int32
-    count: Array  # [] int32
+    count: Array  # type: ignore[assignment]  # [] int32; hides tuple.count, which nobody asks of examples
 
 
 class Buffer(NamedTuple):
@@ -97,7 +99,7 @@ class Buffer(NamedTuple):
     labels: Array  # [M] int32, 0 where empty
     ids: Array  # [M] int32, -1 where empty
     ranks: Array  # [M] uint32, ascending, the largest uint32 where empty
-    count: Array  # [] int32
+    count: Array  # type: ignore[assignment]  # [] int32; hides tuple.count, likewise
     threshold: Array  # [] uint32, the largest rank that may still enter
     hash_key: Array  # [2] uint32, makes ranks of one seed independent of another's
 
@@ -126,13 +128,13 @@ _NOTHING = np.zeros(0, np.float32)
 class Info(NamedTuple):
     """What the reader of a plot needs of one request; never read by the next one. Methods fill what they have."""
 
-    task_losses: Array = _NOTHING  # [K] mean loss of the task batch at the start of the outer step
-    remain_losses: Array = _NOTHING[None, :0].reshape(0, 0)  # [K, J] mean loss of each inner step's batch
-    fast_norms: Array = _NOTHING  # [K] global norm of the masked, unclipped task direction
-    clipped: Array = _NOTHING > 0  # [K] bool, whether clipping was active
-    displacement_norms: Array = _NOTHING  # [K] global norm of params_{k+1} − params_k
+    task_losses: Trace = _NOTHING  # [K] mean loss of the task batch at the start of the outer step
+    remain_losses: Trace = _NOTHING[None, :0].reshape(0, 0)  # [K, J] mean loss of each inner step's batch
+    fast_norms: Trace = _NOTHING  # [K] global norm of the masked, unclipped task direction
+    clipped: Trace = _NOTHING > 0  # [K] bool, whether clipping was active
+    displacement_norms: Trace = _NOTHING  # [K] global norm of params_{k+1} − params_k
     mask_density: PyTree = ()  # share of weights that may change, one scalar a leaf of params
-    gradient_evaluations: Array | float = 0.0  # [], in units of EVALUATION_EXAMPLES; saliency included
+    gradient_evaluations: Trace | float = 0.0  # [], in units of EVALUATION_EXAMPLES; saliency included
 
 
 class Execution(NamedTuple):

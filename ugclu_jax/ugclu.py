@@ -188,6 +188,9 @@ def step(
     Returns:
         `(params, model_state, StepInfo)`.
 
+    Raises:
+        ValueError: an unlearning loss that is bounded, and nothing known of what bounds it.
+
     >>> import jax.numpy as jnp
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
     >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
@@ -206,6 +209,8 @@ def step(
     decay = share if settings.coefficient_decay else 1.0
     coefficient_fn = adaptive(kind, hyper.loss_exponent, decay, axis_name=axis_name)
     if kind == "unlearn" and settings.unlearn_loss == "bounded":
+        if known.levels is None:
+            raise ValueError("at.known must hold levels for unlearn_loss 'bounded', got none: see bounded.held_levels")
         coefficient_fn = bounded_coefficients(known.levels[batches.task.labels], decay)
     if kind == "unlearn" and settings.unlearn_loss == "target":
         component, coefficient_fn = learning_gradient, adaptive(kind, 0.0, decay, axis_name=axis_name)

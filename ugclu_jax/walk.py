@@ -24,9 +24,21 @@ from ugclu_jax.evaluation import (
 from ugclu_jax.learner import CLUState, predict_program
 from ugclu_jax.oracle import OracleSettings, oracle_program
 from ugclu_jax.requests import Groups, Request, Situation, situations, validate
-from ugclu_jax.types import AnyHyper, ApplyFn, Array, Examples, Info, InitFn, Method, ModelState, Params, RequestKind
+from ugclu_jax.types import (
+    AnyHyper,
+    ApplyFn,
+    Array,
+    Examples,
+    Info,
+    InitFn,
+    Method,
+    ModelState,
+    Params,
+    RequestKind,
+    Rows,
+)
 
-Predict = Callable[[Params, ModelState, Array], Array]
+Predict = Callable[[Params, ModelState, Rows], Array]
 
 
 @dataclass(frozen=True)
@@ -155,9 +167,7 @@ def _references(
     keys = jax.vmap(jax.random.key)(jnp.arange(oracle.seeds))
     # One padded size for all requests: the program is compiled once.
     params, model_state = oracle.train(keys, data.padded(situation.retained, len(data)))
-    each = [
-        _logits(predict, *jax.tree.map(lambda x, s=s: x[s], (params, model_state)), data, test)
-        for s in range(oracle.seeds)
-    ]
+    networks = (jax.tree.map(lambda x, s=s: x[s], (params, model_state)) for s in range(oracle.seeds))
+    each = [_logits(predict, own, own_state, data, test) for own, own_state in networks]
     found = Logits(np.stack([one.train for one in each]), np.stack([one.test for one in each]))
     return found, measure_oracles(found, labels, situation, seed=index)

@@ -82,7 +82,7 @@ def check_labels(key: str, labels: np.ndarray, examples: int, num_classes: int) 
 
 def check_scale(scale: float, train: np.ndarray, test: np.ndarray) -> None:
     """Refuse `scale` unless it is positive and no uint8 input exceeds it."""
-    if not (np.isscalar(scale) and np.isfinite(scale) and scale > 0):
+    if not (isinstance(scale, int | float | np.number) and np.isfinite(scale) and scale > 0):
         raise ValueError(f"scale is {scale!r}: it must be a finite number > 0; use the largest possible input")
     largest = max(int(inputs.max()) if inputs.dtype == np.uint8 else 0 for inputs in (train, test))
     if largest > scale:

@@ -207,7 +207,7 @@ def from_arrays(
         scale = 255.0 if train_inputs.dtype == np.uint8 else 1.0
     check_scale(scale, train_inputs, test_inputs)
     if mean is None or std is None:
-        computed_mean, computed_std = _statistics(train_inputs, scale)
+        computed_mean, computed_std = (each.tolist() for each in _statistics(train_inputs, scale))
         mean, std = (computed_mean if mean is None else mean), (computed_std if std is None else std)
     return validate(
         Dataset(

@@ -43,8 +43,8 @@ def decode(where: str, encoded: bytes, channels: int, size: int | None = None) -
             # Bombs are refused; and what else Pillow warns of, such as broken metadata, leaves the pixels intact.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:
-                image = _opaque(image).convert("RGB" if channels == 3 else "L")
+            with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as opened:
+                image = _opaque(opened).convert("RGB" if channels == 3 else "L")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
             f"{where} is not a readable PNG or JPEG image ({type(error).__name__}: {error}); replace or remove it"

@@ -100,7 +100,8 @@ def make(source: Path, target: Path) -> Counts:
                 pictures[key] = picture
                 found[key].append(path.relative_to(source))
     target.parent.mkdir(parents=True, exist_ok=True)
-    kept, repeated, ambiguous = collections.Counter(), 0, 0
+    kept = collections.Counter[str]()
+    repeated, ambiguous = 0, 0
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
         for key, paths in found.items():
             if len({path.parts[0] for path in paths}) > 1:

@@ -33,8 +33,19 @@ def _refusal(path: Path, what: str) -> ValueError:
     return ValueError(f"{path} is not the official archive: {what}; fetch the file again")
 
 
-class _Cifar:
+class _Unregistered:
+    """Hands `skip_registration` on to TFDS, so that its own builder of the name stays where it is looked up."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+
+
+class _Cifar(_Unregistered):
     """Both CIFAR sets in their binary form: a record is the labels, then 3 × 32 × 32 bytes."""
+
+    URLS: tuple[str, ...]
+    info: Any  # of TFDS's builder, as the next
+    _cifar_info: Any
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Examples]:
         (path,) = dl_manager.download(list(self.URLS))
@@ -67,8 +78,9 @@ def _read_tar(path: Path, members: list[str]) -> list[bytes]:
     try:
         with tarfile.open(path, "r:gz") as archive:
             for entry in archive:
-                if entry.name in members:
-                    contents[entry.name] = archive.extractfile(entry).read()
+                file = archive.extractfile(entry) if entry.name in members else None
+                if file is not None:
+                    contents[entry.name] = file.read()
     except (tarfile.TarError, EOFError, OSError) as error:
         raise _refusal(path, f"it is truncated or not a tar.gz file ({error})") from error
     missing = [member for member in members if member not in contents]
@@ -91,8 +103,10 @@ class Cifar100(_Cifar, tfds.image_classification.Cifar100, skip_registration=Tru
     URLS = ("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",)
 
 
-class _Idx:
+class _Idx(_Unregistered):
     """MNIST and its relatives: four idx files, whose headers say how many examples there are."""
+
+    URLS: tuple[str, ...]
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Examples]:
         paths = [Path(path) for path in dl_manager.download(list(self.URLS))]
@@ -123,7 +137,7 @@ class FashionMNIST(_Idx, tfds.image_classification.FashionMNIST, skip_registrati
     URLS = tuple(tfds.image_classification.FashionMNIST.URL + name for name in idx.FILES)
 
 
-class SvhnCropped(svhn.Builder, skip_registration=True):
+class SvhnCropped(_Unregistered, svhn.Builder, skip_registration=True):
     """SVHN, cropped digits, without the split `extra` (531,131 images, 1.3 GB) that TFDS's builder adds."""
 
     name = "svhn_cropped"

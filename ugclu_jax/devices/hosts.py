@@ -1,5 +1,7 @@
 """The processes of a run, one a host: they join, process 0 speaks for all, and sums go over them."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -27,7 +29,7 @@ def join(coordinator: str, num_processes: int | None = None, process_id: int | N
         NotJoinedError: the others did not come, or nothing is known of a cluster.
     """
     if coordinator == "auto":
-        where = {}
+        where: dict[str, Any] = {}
     elif num_processes is None or process_id is None:
         missing = "num_processes" if num_processes is None else "process_id"
         raise ValueError(f"{missing} is missing: with a coordinator other than auto it must be given")

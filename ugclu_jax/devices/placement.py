@@ -95,7 +95,8 @@ def shard_rows(array: np.ndarray, devices: Devices) -> ShardedArray:
     """
     each = -(-len(array) // devices.count)
 
-    def rows_of(index: tuple[slice, ...]) -> np.ndarray:
+    def rows_of(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None  # JAX asks without one only for what is no array of numbers
         (place,) = range(*index[0].indices(devices.count))
         rows = array[place * each : (place + 1) * each]
         return np.concatenate([rows, np.zeros((each - len(rows), *array.shape[1:]), array.dtype)])[None]
@@ -126,7 +127,7 @@ def gather(tree: PyTree) -> PyTree:
         if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jnp.asarray(_to_host(leaf))
         data = _to_host(jax.jit(jax.random.key_data)(leaf))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(leaf))
 
     return jax.tree.map(whole, tree)
 

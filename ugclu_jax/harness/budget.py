@@ -31,7 +31,7 @@ class Entry(NamedTuple):
     """A method with the hyperparameters of each kind of request."""
 
     method: Method
-    hyper: dict[str, AnyHyper]  # by kind
+    hyper: dict[RequestKind, AnyHyper]
     learner: str  # methods of one learner learn by one function, with the same values
 
 
@@ -104,7 +104,7 @@ def build(config: ExperimentConfig, setup: Setup) -> dict[str, Entry]:
             if (part, kind) not in parts:
                 parts[part, kind] = _make(config, setup, part, kind)
         (learn, learn_hyper), (unlearn, unlearn_hyper) = parts[learner, "learn"], parts[unlearner, "unlearn"]
-        hyper = {"learn": learn_hyper, "unlearn": unlearn_hyper}
+        hyper: dict[RequestKind, AnyHyper] = {"learn": learn_hyper, "unlearn": unlearn_hyper}
         entries[name] = Entry(combine(learn=learn, unlearn=unlearn), hyper, learner)
     return entries
 

@@ -258,8 +258,8 @@ def searched(name: str) -> tuple[str, RequestKind] | None:
     """
     learner, unlearner = split_name(name)
     alone_learns = "+" not in name and serves(name) == ("learn",)
-    part, kind = (learner, "learn") if alone_learns else (unlearner, "unlearn")
-    return None if part in _REFERENCE_POINTS else (part, kind)
+    found: tuple[str, RequestKind] = (learner, "learn") if alone_learns else (unlearner, "unlearn")
+    return None if found[0] in _REFERENCE_POINTS else found
 
 
 def ranges_of(part: str, extras: bool) -> dict[str, Range]:

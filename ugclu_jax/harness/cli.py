@@ -23,6 +23,9 @@ from ugclu_jax.harness.plan import Plan, RunFailed, load_dataset, prepare
 from ugclu_jax.harness.scenarios import SCENARIOS, shortened
 from ugclu_jax.harness.stream_run import Stop, Stopped
 
+Handler = Callable[[int, FrameType | None], Any] | int | None
+"""Of a signal, as `signal.signal` returns it."""
+
 
 class Job(NamedTuple):
     """What a program makes of its options and its configuration."""
@@ -73,7 +76,7 @@ def main(
         if methods is not None:
             start = dataclasses.replace(start, methods=methods)
         *own, config = parse([start] if options is None else [options, start], given, program, description)
-        asked = job(*(own or [name]), config)
+        asked = job(own[0] if own else name, config)
         if asked is None:
             return 0
         config = asked.config
@@ -124,7 +127,7 @@ def stoppable() -> Iterator[Stop]:
         stop.number = number
         signal.signal(number, before[number])
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    before: dict[int, Handler] = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:

@@ -1,11 +1,10 @@
 """Where the seconds of a run went, compilation apart."""
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
 
 import jax
 
@@ -19,8 +18,8 @@ class Clock:
     """Seconds by what they went into. JAX tells it what is compiled while it is entered."""
 
     def __init__(self) -> None:
-        self.spent = Counter[str]()
-        self.compiled = Counter[str]()  # by event
+        self.spent = defaultdict[str, float](float)
+        self.compiled = defaultdict[str, float](float)  # by event
 
     def __enter__(self) -> "Clock":
         jax.monitoring.register_event_duration_secs_listener(self._note_compilation)
@@ -31,9 +30,9 @@ class Clock:
     ) -> None:
         jax.monitoring.unregister_event_duration_listener(self._note_compilation)
 
-    def _note_compilation(self, event: str, seconds: float, **_: Any) -> None:
+    def _note_compilation(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event in COMPILING:
-            self.compiled[event] += seconds
+            self.compiled[event] += duration_secs
 
     @contextmanager
     def spending(self, what: str) -> Iterator[None]:
@@ -43,8 +42,10 @@ class Clock:
             yield
         finally:
             compiling = sum(self.compiled.values()) - compiled
-            self.spent.update({what: time.perf_counter() - start - compiling, "compilation": compiling})
+            self.spent[what] += time.perf_counter() - start - compiling
+            self.spent["compilation"] += compiling
 
     def note(self, cost: RequestCost) -> None:
         """Count what a request cost."""
-        self.spent.update({"requests": cost.seconds, "compilation": cost.compile_seconds})
+        self.spent["requests"] += cost.seconds
+        self.spent["compilation"] += cost.compile_seconds

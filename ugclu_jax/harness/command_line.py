@@ -101,15 +101,15 @@ def _parse(
     groups: Sequence[type], values: Mapping[str, Any], arguments: Sequence[str], program: str, description: str
 ) -> dict[str, Any]:
     """Values of the fields of all groups, each group under its own heading."""
-    headings = []
+    headings: list[tuple[str, Any, Any]] = []
     for group in groups:
         own = group(**{field.name: values[field.name] for field in dataclasses.fields(group)})
         # Parts keep the names of their fields in front of their options, and have headings of their own.
-        plain = Annotated[tyro.conf.OmitArgPrefixes[group], tyro.conf.arg(name=heading(group))]
-        kind = Annotated[group, tyro.conf.arg(name="")] if group is Parts else plain
+        plain: Any = Annotated[group, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name=heading(group))]
+        kind: Any = Annotated[group, tyro.conf.arg(name="")] if group is Parts else plain
         headings.append((group.__name__, kind, dataclasses.field(default=own)))
     together = dataclasses.make_dataclass(program, headings, frozen=True)
-    found = tyro.cli(
+    found: Any = tyro.cli(
         together, args=list(arguments), prog=f"python -m experiments.{program}", description=wrapped(description)
     )
     return {name: value for part in vars(found).values() for name, value in vars(part).items()}

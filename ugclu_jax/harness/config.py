@@ -77,7 +77,7 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise ValueError(f"setting {where!r} must be an object of settings, got {value!r}")
         return from_dict(hint, value, where + ".")

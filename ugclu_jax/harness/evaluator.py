@@ -42,7 +42,7 @@ class Evaluator:
         """The line of metrics of a request, after the lines of those before it."""
         request, retained, info = step.request, len(step.situation.retained), served.info
         record = self.oracles.after(step)
-        before = self.clock.spent["evaluation"]
+        before = self.clock.spent.get("evaluation", 0.0)
         with self.clock.spending("evaluation"):
             history = [ModelMetrics.from_dict(line["model"]) for line in earlier]
             own = self.measure(step, served, record, history)

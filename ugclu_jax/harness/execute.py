@@ -50,10 +50,10 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     # Never narrower than the table: squeezed, it would lose the names of the requests.
     wide = Console(file=plan.console.file, width=max(plan.console.width, TABLE_WIDTH))
     found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
-    if found and conclude is None:
-        wide.print(request_table(found))
-    elif found:
+    if found and conclude is not None:
         conclude(plan, found)
+    elif found:
+        wide.print(request_table(found))
     whole = time.perf_counter() - begin
     clock.spent["the rest"] = whole - sum(clock.spent.values())
     spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in clock.spent.items())

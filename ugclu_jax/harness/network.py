@@ -5,6 +5,7 @@ import hashlib
 import json
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -57,6 +58,7 @@ def make_network(config: ExperimentConfig, dataset: Dataset) -> Network:
     augmented = augment.create(config.augment, shape)
     if named.is_name(config.model):
         return own_network(config, dataset.num_classes, model, preprocess, example, augmented)
+    assert isinstance(model, nn.Module)  # as every bundled one is
 
     def init_fn(rng_key: Array) -> tuple[Params, ModelState]:
         return models.initialise(config.model, model, preprocess, rng_key, example, options)
@@ -86,7 +88,7 @@ def own_network(
     own.check_fit(config.model, functions, example, num_classes)
     _, model_state = jax.eval_shape(functions.init_fn, jax.random.key(0))
     shared: ApplyFn | None = functions.apply_fn
-    if hasattr(model, "norm_axis"):
+    if isinstance(model, nn.Module) and hasattr(model, "norm_axis"):
         shared = own.functions(models.over_devices(model, AXIS), preprocess, example, augmented).apply_fn
     elif jax.tree.leaves(model_state):
         shared = None

@@ -43,12 +43,12 @@ class Oracles:
 
     def __init__(self, plan: Plan, data: DeviceData, predictions: Predictions, clock: Clock) -> None:
         self.plan, self.data, self.predictions, self.clock = plan, data, predictions, clock
-        network = {"apply_fn": plan.network.apply_fn, "init_fn": plan.network.init_fn}
-        train = functools.partial(oracle.train_from_scratch, settings=plan.config.oracle, **network)
+        apply_fn, init_fn, settings = plan.network.apply_fn, plan.network.init_fn, plan.config.oracle
+        train = functools.partial(oracle.train_from_scratch, apply_fn=apply_fn, init_fn=init_fn, settings=settings)
         self.train = (
             devices.spread(plan.devices).program(train)
             if plan.devices.count > 1
-            else oracle.oracle_program(settings=plan.config.oracle, **network)
+            else oracle.oracle_program(apply_fn, init_fn, settings)
         )
         self.records: dict[int, OracleRecord] = {}
 

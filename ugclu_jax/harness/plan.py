@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import jax
 from rich.console import Console
@@ -45,7 +45,8 @@ class Diverged(RunFailed):
     """One method and seed cannot go on; the others can."""
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """A request of the stream, and how the examples stand after it."""
 
     index: int
@@ -111,14 +112,15 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         raise ValueError(
             "over is seeds, which spread over the devices of one process: start each with seeds of its own"
         )
-    if shares_batches and network.shared_apply_fn is None:
+    apply_fn = network.shared_apply_fn if shares_batches else network.apply_fn
+    if apply_fn is None:
         raise ValueError(
             f"model is {config.model!r}, whose state would differ from device to device: give it a field norm_axis, "
             "the axis over which its BatchNorm takes statistics, or use --over seeds"
         )
     progress = Progress(console)
     setup = Setup(
-        network.shared_apply_fn if shares_batches else network.apply_fn,
+        apply_fn,
         network.init_fn,
         num_classes=dataset.num_classes,
         num_examples=len(dataset.train_labels),
@@ -131,10 +133,10 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     settings["data"] = {key: value for key, value in settings["data"].items() if key not in ("cache_dir", "download")}
     settings = {"experiment": name, **settings, **_sources(config)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    labels, limit = (dataset.train_labels, dataset.test_labels), config.evaluation_examples
-    found = situations(scenario.stream, *labels, dataset.num_classes, scenario.groups)
+    train_labels, test_labels, limit = dataset.train_labels, dataset.test_labels, config.evaluation_examples
+    found = situations(scenario.stream, train_labels, test_labels, dataset.num_classes, scenario.groups)
     # Before the folder is made: it may refuse.
-    measured = found if limit is None else drawn(found, *map(len, labels), limit)
+    measured = found if limit is None else drawn(found, len(train_labels), len(test_labels), limit)
     path = config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
     folder = RunFolder(path.absolute())
     lock = open_folder(folder, settings, to_json(scenario.stream, dataset.train_ids), config.cache_dir / "oracles")

@@ -2,6 +2,8 @@
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +14,7 @@ from ugclu_jax.harness.device_data import DeviceData
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.learner import predict_program
 from ugclu_jax.requests import rows_of
-from ugclu_jax.types import ModelState, Params
+from ugclu_jax.types import Array, ModelState, Params
 
 BATCHES_GATHERED = 4
 """Prediction batches whose inputs are copied together for an evaluation that does not read all of them."""
@@ -35,7 +37,8 @@ class Predictions:
     def __init__(self, plan: Plan, data: DeviceData) -> None:
         self.plan, self.data = plan, data
         self.batch = prediction_batch(data.dataset.train_inputs.shape[1:])
-        self.predict = (
+        # Of inputs that lie as the data do.
+        self.predict: Callable[[Params, ModelState, Any], Array] = (
             devices.predict_program(plan.network.apply_fn, plan.devices, self.batch)
             if data.divided
             else predict_program(plan.network.apply_fn, self.batch)

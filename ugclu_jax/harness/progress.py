@@ -6,11 +6,11 @@ from types import TracebackType
 from typing import Any
 
 import jax
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+from ugclu_jax.types import Trace
 from ugclu_jax.ugclu import StepInfo
 
 
@@ -39,7 +39,7 @@ class Progress:
     ) -> None:
         self._bars.stop()
 
-    def on_step(self, done: np.ndarray, outer_steps: int, per_step: Any) -> None:
+    def on_step(self, done: Trace, outer_steps: int, per_step: Any) -> None:
         """Called by the running program."""
         if self._current is not None:
             report = per_step if isinstance(per_step, StepInfo) else per_step[0]

@@ -80,7 +80,7 @@ class RunFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
         os.replace(partial, path)
 
     def write_metrics(self, lines: list[Mapping[str, Any]]) -> None:

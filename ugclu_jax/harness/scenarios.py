@@ -11,7 +11,7 @@ from ugclu_jax import requests
 from ugclu_jax.data.cuts import with_label_noise
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.harness.config import ExperimentConfig
-from ugclu_jax.harness.options import Group, ScenarioName
+from ugclu_jax.harness.options import Group
 from ugclu_jax.requests import Groups, Stream
 
 
@@ -114,7 +114,7 @@ class Experiment(NamedTuple):
     build: Callable[[Any, Dataset], Scenario]
 
 
-SCENARIOS: Mapping[ScenarioName, Experiment] = {
+SCENARIOS: Mapping[str, Experiment] = {
     "task_aware": Experiment(TaskAwareConfig, task_aware),
     "class_wise": Experiment(ClassWiseConfig, class_wise),
     "random_sample": Experiment(RandomSampleConfig, random_sample),

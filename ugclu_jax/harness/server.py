@@ -12,7 +12,7 @@ from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.device_data import DeviceData
 from ugclu_jax.harness.oracles import Oracles
 from ugclu_jax.harness.plan import Plan, Step
-from ugclu_jax.learner import CLUState, RequestCost, request_program
+from ugclu_jax.learner import CLUState, RequestCost, RequestProgram, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.programs import ONE_DEVICE
 from ugclu_jax.types import Info, PyTree, RequestKind
@@ -79,24 +79,26 @@ class Server:
         """One request for several seeds, each on a device of its own where the devices are spread over seeds."""
         keys = {seed: self.shared(method, seed, step) for seed in states}
         known = any(key in self.learned for key in keys.values())
-        if self.run_seeds is None or known or self.from_scratch(step):
+        run = self.run_seeds
+        if run is None or known or self.from_scratch(step):
             return {seed: self.serve(method, seed, step, state) for seed, state in states.items()}
-        found = self.apply_to_seeds(method, tuple(states), step, list(states.values()))
+        found = self.apply_to_seeds(run, method, tuple(states), step, list(states.values()))
         served = {seed: one._replace(shared=keys[seed]) for seed, one in zip(states, found, strict=True)}
         self.learned |= {one.shared: one for one in served.values() if one.shared is not None}
         return served
 
     def apply_to_seeds(
-        self, method: str, seeds: tuple[int, ...], step: Step, states: Sequence[CLUState]
+        self, run: RequestProgram, method: str, seeds: tuple[int, ...], step: Step, states: Sequence[CLUState]
     ) -> list[Served]:
         """Apply one request to a state of each seed, all at once."""
         entry, kind = self.plan.entries[method], step.request.kind
         keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), step.index))(jnp.array(seeds))
-        mapped = devices.filled((keys, jax.tree.map(lambda *x: jnp.stack(x), *states)), self.plan.devices)
+        keys, together = devices.filled((keys, jax.tree.map(lambda *x: jnp.stack(x), *states)), self.plan.devices)
         examples = self.data.examples(step.request.ids)
-        found = self.run_seeds(entry.method, kind, *mapped, entry.hyper[kind], examples)
-        self.clock.note(found[2])
-        return [Served(*jax.tree.map(lambda x, s=s: x[s], found[:2]), found[2]) for s in range(len(seeds))]
+        *found, cost = run(entry.method, kind, keys, together, entry.hyper[kind], examples)
+        self.clock.note(cost)
+        each = [jax.tree.map(lambda x, s=s: x[s], found) for s in range(len(seeds))]
+        return [Served(state, info, cost) for state, info in each]
 
     def from_scratch(self, step: Step) -> bool:
         """Whether a request is learned by training from scratch."""

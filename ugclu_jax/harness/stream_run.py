@@ -177,9 +177,9 @@ def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish,
             who = f"seed{'s' if len(states) > 1 else ''} {', '.join(map(str, states))}"
             with plan.progress.request(f"{method} {who}  {step.index + 1}/{len(plan.steps)} {step.request.name}"):
                 served = run.server.serve_all(method, step, states)
-            for seed, one in served.items():
+            for seed, found in served.items():
                 try:
-                    going[seed].advance(step, one)
+                    going[seed].advance(step, found)
                 except Diverged as error:
                     diverged.append(error)
                     going.pop(seed).finish()

@@ -23,7 +23,7 @@ import optax
 from ugclu_jax.at import At
 from ugclu_jax.descent import Batches, Direction, Report, descent
 from ugclu_jax.stepping import DescentHyper, DescentSettings
-from ugclu_jax.types import ApplyFn, Method, Params
+from ugclu_jax.types import ApplyFn, Batch, Method, Params
 
 
 def project(gradient: Params, reference: Params) -> Params:
@@ -41,7 +41,7 @@ def project(gradient: Params, reference: Params) -> Params:
     return jax.tree.map(lambda g, r: g - (share * r).astype(g.dtype), gradient, reference)
 
 
-def direction(at: At, batches: Batches, hyper: DescentHyper) -> Direction:
+def direction(at: At, batches: Batches[Batch, Batch], hyper: DescentHyper) -> Direction:
     """`g_L`, projected by `g_R`."""
     for_task, for_remain = at.split(2)
     task = for_task.gradient(batches.task)

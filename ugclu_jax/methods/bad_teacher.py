@@ -55,7 +55,7 @@ class Teachers(NamedTuple):
     good: tuple[Params, ModelState]
 
 
-def direction(at: At, batches: Batches, hyper: BadTeacherHyper) -> Direction:
+def direction(at: At, batches: Batches[Batch, Batch], hyper: BadTeacherHyper) -> Direction:
     """The gradient of one batch of both; `at.known` is `Teachers`.
 
     `Report.task_loss` is the loss of the whole batch.
@@ -63,14 +63,15 @@ def direction(at: At, batches: Batches, hyper: BadTeacherHyper) -> Direction:
     task, remain = batches
     teachers: Teachers = at.known
     bad = at.logits(teachers.bad, task.inputs)
-    good = at.logits(teachers.good, remain.inputs) if remain.targets is None else None
+    # Logits, or the distributions of a distillation.
+    good = at.logits(teachers.good, remain.inputs) if remain.targets is None else remain.targets
     size = task.labels.shape[0]
 
     def losses(logits: Array, batch: Batch) -> Array:
         to_remain = (
             divergence(logits[size:], good, hyper.temperature)
             if remain.targets is None
-            else soft_cross_entropy(logits[size:], remain.targets)
+            else soft_cross_entropy(logits[size:], good)
         )
         return jnp.concatenate([divergence(logits[:size], bad, hyper.temperature), to_remain])
 

@@ -83,7 +83,7 @@ class Kept(NamedTuple):
     logits: Array  # [M, C] h, 0 where not known
     known: Array  # [M] bool
     owner: Array  # [N] int32, number of the request that an example was learned in, -1 where it is not retained
-    count: Array  # [] int32, learn requests so far
+    count: Array  # type: ignore[assignment]  # [] int32, learn requests so far; hides tuple.count
     isolated: tuple[Params, ModelState] | None = None  # of a learn request, until its logits are stored
 
 
@@ -138,18 +138,19 @@ def losses(logits: Array, batch: Batch, hyper: CLPUHyper) -> Array:
     >>> losses(jnp.zeros((1, 2)), batch, CLPUHyper(label_weight=0.0)).tolist()
     [1.0]
     """
+    assert batch.targets is not None  # every batch of this method is drawn with h
     known = jnp.isfinite(batch.targets)
     distance = jnp.mean(jnp.square(logits - jnp.where(known, batch.targets, logits)), axis=1)
     return hyper.label_weight * cross_entropy(logits, batch.labels) + hyper.logit_weight * distance
 
 
-def isolated_direction(at: At, batches: Batches, hyper: CLPUHyper) -> Direction:
+def isolated_direction(at: At, batches: Batches[Batch, None], hyper: CLPUHyper) -> Direction:
     """`g_L` of the isolated network, of a batch of new data."""
     new = at.gradient(batches.task)
     return Direction(new.gradient, new.model_state, Report(new.loss))
 
 
-def direction(at: At, batches: Batches, hyper: CLPUHyper) -> Direction:
+def direction(at: At, batches: Batches[Batch | None, Batch], hyper: CLPUHyper) -> Direction:
     """`∇ [ D_L + D_R ]` of the serving network on batches whose targets are `h`; `∇ D_R` without a task batch.
 
     References: arXiv 2203.12817 with the loss of arXiv 2004.07211.
@@ -246,7 +247,7 @@ def clpu_der_pp(
         init_key, isolated_key, merge_key = jax.random.split(rng_key, 3)
         kept: Kept = state.extra[NAME]
 
-        def draw_task(key: Array) -> Batches:
+        def draw_task(key: Array) -> Batches[Batch, None]:
             return Batches(from_task(key, task, task_shape, axis_name=where.axis_name), None)
 
         alone, isolated_state, _ = descend_request(
@@ -262,7 +263,7 @@ def clpu_der_pp(
         isolated = alone.params, isolated_state
         known = stored_logits(kept, buffer)
 
-        def draw(key: Array) -> Batches:
+        def draw(key: Array) -> Batches[Batch, Batch]:
             task_key, remain_key = jax.random.split(key)
             new = from_task(task_key, task, task_shape, axis_name=where.axis_name)
             logits, _ = apply_fn(*isolated, new.inputs, train=False, rng_key=None)
@@ -286,14 +287,14 @@ def clpu_der_pp(
         init_key, merge_key = jax.random.split(rng_key)
         known = stored_logits(state.extra[NAME], buffer)
 
-        def draw(key: Array) -> Batches:
+        def draw(key: Array) -> Batches[None, Batch]:
             return Batches(None, from_buffer(key, buffer, remain_shape, targets=known, axis_name=where.axis_name))
 
         carry, model_state, info = _merge(draw, merge_key, At(apply_fn, *init_fn(init_key)), hyper, "unlearn", where)
         return MethodState(carry.params, model_state, state.extra), info
 
     def _merge(
-        draw: Callable[[Array], Batches],
+        draw: Callable[[Array], Batches[Batch | None, Batch]],
         rng_key: Array,
         at: At,
         hyper: CLPUHyper,

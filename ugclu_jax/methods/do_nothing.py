@@ -37,5 +37,4 @@ def do_nothing() -> Method:
     >>> state.params, float(info.gradient_evaluations)
     ({'w': 1.0}, 0.0)
     """
-    hyper = {"learn": (), "unlearn": ()}
-    return Method("do_nothing", _request, _request, hyper, lambda kind, capacity, task_rows: 0.0)
+    return Method("do_nothing", _request, _request, {"learn": (), "unlearn": ()}, lambda kind, capacity, task_rows: 0.0)

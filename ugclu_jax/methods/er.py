@@ -18,10 +18,10 @@ import optax
 from ugclu_jax.at import At
 from ugclu_jax.descent import Batches, Direction, Report, descent
 from ugclu_jax.stepping import DescentHyper, DescentSettings
-from ugclu_jax.types import ApplyFn, Method
+from ugclu_jax.types import ApplyFn, Batch, Method
 
 
-def direction(at: At, batches: Batches, hyper: DescentHyper) -> Direction:
+def direction(at: At, batches: Batches[Batch, Batch], hyper: DescentHyper) -> Direction:
     """`g_L + g_R` of a batch of new data and one of the buffer."""
     for_task, for_remain = at.split(2)
     task = for_task.gradient(batches.task)

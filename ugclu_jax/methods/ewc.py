@@ -29,7 +29,7 @@ from ugclu_jax.descent import Batches, Direction, Report, descent
 from ugclu_jax.ranges import SHARE
 from ugclu_jax.saliency import fisher
 from ugclu_jax.stepping import StepHyper, TaskSettings, check_reads, check_settings
-from ugclu_jax.types import ApplyFn, Array, Examples, Memory, Method, ModelState, Params, PyTree, Scalar
+from ugclu_jax.types import ApplyFn, Array, Batch, Examples, Memory, Method, ModelState, Params, PyTree, Scalar
 
 
 @jax.tree_util.register_dataclass
@@ -84,7 +84,7 @@ def penalty_gradient(params: Params, kept: Consolidation, penalty_weight: Array 
     )
 
 
-def direction(at: At, batches: Batches, hyper: EWCHyper) -> Direction:
+def direction(at: At, batches: Batches[Batch, None], hyper: EWCHyper) -> Direction:
     """`g_L + λ F ⊙ (θ − θ*)` of a batch of new data; the reported loss is without the penalty.
 
     References: arXiv 1805.06370, section 4.

@@ -8,10 +8,10 @@ Differences to the literature: none; the buffer is not read.
 from ugclu_jax.at import At
 from ugclu_jax.descent import Batches, Direction, Report, descent
 from ugclu_jax.stepping import StepHyper, TaskSettings
-from ugclu_jax.types import ApplyFn, Method
+from ugclu_jax.types import ApplyFn, Batch, Method
 
 
-def direction(at: At, batches: Batches, hyper: StepHyper) -> Direction:
+def direction(at: At, batches: Batches[Batch, None], hyper: StepHyper) -> Direction:
     """`g_L` of a batch of new data."""
     task = at.gradient(batches.task)
     return Direction(task.gradient, task.model_state, Report(task.loss))

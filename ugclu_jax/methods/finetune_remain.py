@@ -12,10 +12,10 @@ from ugclu_jax.batches import from_mix, mixed_weights
 from ugclu_jax.combination import combine
 from ugclu_jax.descent import Batches, Direction, Report, descent
 from ugclu_jax.stepping import BufferSettings, DescentHyper
-from ugclu_jax.types import ApplyFn, Array, Buffer, Examples, Method
+from ugclu_jax.types import ApplyFn, Array, Batch, Buffer, Examples, Method
 
 
-def direction(at: At, batches: Batches, hyper: DescentHyper) -> Direction:
+def direction(at: At, batches: Batches[None, Batch], hyper: DescentHyper) -> Direction:
     """`g_R` of a batch of what remains."""
     remain = at.gradient(batches.remain)
     return Direction(remain.gradient, remain.model_state, Report(remain_loss=remain.loss))
@@ -36,7 +36,9 @@ def finetune_remain(apply_fn: ApplyFn, settings: BufferSettings = BufferSettings
     ('unlearn',)
     """
 
-    def mixing(at: At, task: Examples, buffer: Buffer, targets: Array | None) -> Callable[[Array], Batches]:
+    def mixing(
+        at: At, task: Examples, buffer: Buffer, targets: Array | None
+    ) -> Callable[[Array], Batches[None, Batch]]:
         cumulative, shape = mixed_weights(task, buffer, num_classes), (settings.remain_batch_size,)
         return lambda key: Batches(None, from_mix(key, task, buffer, cumulative, shape, axis_name=at.axis_name))
 

@@ -22,7 +22,7 @@ from ugclu_jax.descent import Batches, Direction, Report, descent
 from ugclu_jax.ranges import NORM_BOUND
 from ugclu_jax.stepping import StepHyper, TaskSettings
 from ugclu_jax.trees import clip
-from ugclu_jax.types import ApplyFn, Method, Scalar
+from ugclu_jax.types import ApplyFn, Batch, Method, Scalar
 
 
 @jax.tree_util.register_dataclass
@@ -36,7 +36,7 @@ class GradientAscentHyper(StepHyper):
     """> 0, largest global norm of the ascent; inf = no clipping."""
 
 
-def direction(at: At, batches: Batches, hyper: GradientAscentHyper) -> Direction:
+def direction(at: At, batches: Batches[Batch, None], hyper: GradientAscentHyper) -> Direction:
     """`clip(−∇L)` of a batch to remove, in evaluation mode."""
     task = at.gradient(batches.task, train=False)
     ascent = clip(jax.tree.map(jnp.negative, task.gradient), hyper.clip_norm)

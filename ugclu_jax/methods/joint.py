@@ -24,7 +24,7 @@ from ugclu_jax.streaming import take
 from ugclu_jax.types import ApplyFn, Array, Batch, Buffer, Examples, Method
 
 
-def direction(at: At, batches: Batches, hyper: StepHyper) -> Direction:
+def direction(at: At, batches: Batches[None, Batch], hyper: StepHyper) -> Direction:
     """The gradient of a batch of retained examples."""
     remain = at.gradient(batches.remain)
     return Direction(remain.gradient, remain.model_state, Report(remain_loss=remain.loss))
@@ -47,11 +47,11 @@ def joint(apply_fn: ApplyFn, settings: BufferSettings = BufferSettings(), *, num
     [False, False, False]
     """
 
-    def draws(at: At, task: Examples, buffer: Buffer, targets: Array | None) -> Callable[[Array], Batches]:
+    def draws(at: At, task: Examples, buffer: Buffer, targets: Array | None) -> Callable[[Array], Batches[None, Batch]]:
         # Running counts as weights: every retained example weighs 1, exactly.
         cumulative = jnp.cumsum(at.memory, dtype=jnp.uint32)
 
-        def draw(key: Array) -> Batches:
+        def draw(key: Array) -> Batches[None, Batch]:
             rows = share(draw_rows(key, cumulative, (settings.remain_batch_size,)), at.axis_name)
             weights = jnp.full(rows.shape, cumulative[-1] > 0, jnp.float32)
             return Batches(None, Batch(take(task.inputs, rows), task.labels[rows], weights))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from ugclu_jax.at import At
 from ugclu_jax.descent import Batches, Direction, Report, descent
 from ugclu_jax.stepping import BufferSettings, DescentHyper
-from ugclu_jax.types import ApplyFn, Method, Scalar
+from ugclu_jax.types import ApplyFn, Batch, Method, Scalar
 
 
 @jax.tree_util.register_dataclass
@@ -31,7 +31,7 @@ class L1SparseHyper(DescentHyper):
     """γ ≥ 0, weight of the ℓ1 norm at the start of the request."""
 
 
-def direction(at: At, batches: Batches, hyper: L1SparseHyper) -> Direction:
+def direction(at: At, batches: Batches[None, Batch], hyper: L1SparseHyper) -> Direction:
     """`g_R + γ e_k sign(θ)` of a batch of the buffer."""
     remain = at.gradient(batches.remain)
     weight = hyper.l1_weight * at.moment.remaining_share

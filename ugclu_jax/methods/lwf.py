@@ -77,7 +77,7 @@ def teacher_losses(logits: Array, teacher_logits: Array, seen: Array, temperatur
     return jnp.where(jnp.any(seen), losses, 0.0)
 
 
-def direction(at: At, batches: Batches, hyper: LwFHyper) -> Direction:
+def direction(at: At, batches: Batches[Batch, None], hyper: LwFHyper) -> Direction:
     """The gradient of L on a batch of new data; `at.known` is a `Past`.
 
     The reported loss is the whole L.

@@ -23,7 +23,7 @@ from ugclu_jax.at import At
 from ugclu_jax.descent import Batches, Direction, Report, descent
 from ugclu_jax.ranges import SHARE
 from ugclu_jax.stepping import DescentHyper, DescentSettings
-from ugclu_jax.types import ApplyFn, Method, Scalar
+from ugclu_jax.types import ApplyFn, Batch, Method, Scalar
 
 
 @jax.tree_util.register_dataclass
@@ -35,7 +35,7 @@ class NegGradPlusHyper(DescentHyper):
     """α in [0, 1], weight of the descent on remaining data; the ascent on the task has 1 − α."""
 
 
-def direction(at: At, batches: Batches, hyper: NegGradPlusHyper) -> Direction:
+def direction(at: At, batches: Batches[Batch, Batch], hyper: NegGradPlusHyper) -> Direction:
     """`α g_R − (1 − α) ∇L_U` of a batch of each."""
     task, remain = (here.gradient(batch) for here, batch in zip(at.split(2), batches, strict=True))
     descent_of_remain = optax.tree.scale(hyper.remain_weight, remain.gradient)

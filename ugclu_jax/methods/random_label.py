@@ -24,7 +24,7 @@ from ugclu_jax.at import At
 from ugclu_jax.batches import with_random_labels
 from ugclu_jax.descent import Batches, Direction, Prepared, Report, descent
 from ugclu_jax.stepping import DescentHyper, DescentSettings
-from ugclu_jax.types import ApplyFn, Array, Buffer, Examples, Method, Scalar
+from ugclu_jax.types import ApplyFn, Array, Batch, Buffer, Examples, Method, Scalar
 
 
 @jax.tree_util.register_dataclass
@@ -36,7 +36,7 @@ class RandomLabelHyper(DescentHyper):
     """α ≥ 0, weight of the descent on remaining data; the task under wrong labels has 1."""
 
 
-def direction(at: At, batches: Batches, hyper: RandomLabelHyper) -> Direction:
+def direction(at: At, batches: Batches[Batch, Batch], hyper: RandomLabelHyper) -> Direction:
     """`g_U' + α g_R` of a batch of each; the labels of the task batch are the wrong ones already."""
     task, remain = (here.gradient(batch) for here, batch in zip(at.split(2), batches, strict=True))
     gradient = optax.tree.add_scale(task.gradient, hyper.remain_weight, remain.gradient)

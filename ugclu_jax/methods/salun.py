@@ -28,7 +28,7 @@ from ugclu_jax.optimizer import MaskScope
 from ugclu_jax.ranges import SHARE
 from ugclu_jax.saliency import gradient_statistic, top_share_mask
 from ugclu_jax.stepping import DescentHyper, DescentSettings, check_reads, check_settings
-from ugclu_jax.types import ApplyFn, Array, Buffer, Examples, Method, PyTree, Scalar
+from ugclu_jax.types import ApplyFn, Array, Batch, Buffer, Examples, Method, PyTree, Scalar
 
 
 @jax.tree_util.register_dataclass
@@ -73,7 +73,7 @@ def saliency_mask(rng_key: Array, at: At, hyper: SalUnHyper, task: Examples, set
     return top_share_mask(statistic, hyper.keep_share)
 
 
-def direction(at: At, batches: Batches, hyper: SalUnHyper) -> Direction:
+def direction(at: At, batches: Batches[Batch, Batch], hyper: SalUnHyper) -> Direction:
     """`g_U' + α g_R` of a batch of each, before the mask; the labels of the task batch are the wrong ones already."""
     task, remain = (here.gradient(batch) for here, batch in zip(at.split(2), batches, strict=True))
     gradient = optax.tree.add_scale(task.gradient, hyper.remain_weight, remain.gradient)

@@ -78,7 +78,9 @@ def step_with(settings: SCRUBSettings) -> StepFn:
     [[0.25, -0.25]]
     """
 
-    def step(at: At, carry: Carry, batches: Batches, hyper: SCRUBHyper) -> tuple[Carry, ModelState, Report]:
+    def step(
+        at: At, carry: Carry, batches: Batches[Batch, Batch], hyper: SCRUBHyper
+    ) -> tuple[Carry, ModelState, Report]:
         for_max, for_min = at.split(2)
         share = at.moment.remaining_share
 

@@ -52,6 +52,7 @@ from ugclu_jax.stepping import (
 )
 from ugclu_jax.trees import clip
 from ugclu_jax.types import (
+    HERE,
     ApplyFn,
     Array,
     Batch,
@@ -64,6 +65,7 @@ from ugclu_jax.types import (
     ModelState,
     PyTree,
     Scalar,
+    Trace,
     UpdateFn,
 )
 
@@ -174,7 +176,9 @@ def forget_step_with(settings: SFRonSettings) -> StepFn:
     [[0.0, 0.5]]
     """
 
-    def step(at: At, carry: Carry, batches: Batches, hyper: SFRonHyper) -> tuple[Carry, ModelState, Report]:
+    def step(
+        at: At, carry: Carry, batches: Batches[Batch, None], hyper: SFRonHyper
+    ) -> tuple[Carry, ModelState, Report]:
         share = at.moment.remaining_share
         scale = hyper.forget_weight * schedule_factor("cosine", share)
         weights = adaptive_weights(scale, hyper.loss_exponent, hyper.loss_floor, axis_name=at.axis_name)
@@ -204,7 +208,9 @@ def step_with(settings: SFRonSettings) -> StepFn:
     """
     forget_step = forget_step_with(settings)
 
-    def step(at: At, carry: Carry, batches: Batches, hyper: SFRonHyper) -> tuple[Carry, ModelState, Report]:
+    def step(
+        at: At, carry: Carry, batches: Batches[Batch, Batch], hyper: SFRonHyper
+    ) -> tuple[Carry, ModelState, Report]:
         for_forget, for_remain = at.split(2)
 
         def forget(carry: Carry) -> tuple[Carry, ModelState, Report]:
@@ -250,11 +256,19 @@ def sfron(apply_fn: ApplyFn, settings: SFRonSettings = SFRonSettings()) -> Metho
 
 
 def _telling_the_last(unlearn: UpdateFn, settings: SFRonSettings) -> UpdateFn:
-    def last(per_step: Array) -> Array:
+    def last(per_step: Trace) -> Array:
         return jnp.repeat(per_step[:: settings.forget_every], settings.forget_every)[: settings.steps]
 
-    def told(*request: PyTree, **where: Execution) -> tuple[MethodState, Info]:
-        state, info = unlearn(*request, **where)
+    def told(
+        rng_key: Array,
+        state: MethodState,
+        hyper: SFRonHyper,
+        task: Examples,
+        buffer: Buffer,
+        *,
+        where: Execution = HERE,
+    ) -> tuple[MethodState, Info]:
+        state, info = unlearn(rng_key, state, hyper, task, buffer, where=where)
         return state, info._replace(
             task_losses=last(info.task_losses), fast_norms=last(info.fast_norms), clipped=last(info.clipped)
         )

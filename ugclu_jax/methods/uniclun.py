@@ -95,7 +95,9 @@ def follow(
     def average(old: Array, new: Array) -> Array:
         return (momentum * old + (1 - momentum) * new).astype(old.dtype)
 
-    return Teacher(*jax.tree.map(average, (teacher.params, teacher.model_state), (params, model_state)), steps)
+    old, new = (teacher.params, teacher.model_state), (params, model_state)
+    followed, followed_state = jax.tree.map(average, old, new)
+    return Teacher(followed, followed_state, steps)
 
 
 def step_with(settings: DescentSettings) -> StepFn:
@@ -114,7 +116,9 @@ def step_with(settings: DescentSettings) -> StepFn:
     ([[0.5, -0.5]], [[0.25, -0.25]])
     """
 
-    def step(at: At, carry: Carry, batches: Batches, hyper: UniCLUNHyper) -> tuple[Carry, ModelState, Report]:
+    def step(
+        at: At, carry: Carry, batches: Batches[Batch, Batch], hyper: UniCLUNHyper
+    ) -> tuple[Carry, ModelState, Report]:
         for_task, for_remain, for_teacher = at.split(3)
         task, remain = batches
         task_losses, task_weight, remain_weight = batch_losses, 1.0, 1.0

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -103,9 +103,10 @@ def linen_apply_fn(module: nn.Module, preprocess: Preprocess, augment: Augment |
         params: Params, model_state: ModelState, inputs: Array, *, train: bool, rng_key: Array | None
     ) -> tuple[Array, ModelState]:
         variables = {"params": params, **model_state}
-        mode = {"train": train} if has_train else {}
+        mode: dict[str, Any] = {"train": train} if has_train else {}
         if not train:
-            return module.apply(variables, preprocess(inputs), **mode), model_state
+            # Flax's type has the pair in it that `apply` returns where collections are mutable; here none is.
+            return cast(Array, module.apply(variables, preprocess(inputs), **mode)), model_state
         inputs, model_key = _augmented(augment, inputs, rng_key)
         rngs = None if model_key is None else {"dropout": model_key}
         return module.apply(variables, preprocess(inputs), **mode, mutable=list(model_state), rngs=rngs)
@@ -134,7 +135,7 @@ def linen_init(module: nn.Module, preprocess: Preprocess, rng_key: Array, inputs
         >>> sorted(params), model_state
         (['Dense_0', 'Dense_1', 'Dense_2'], {})
     """
-    mode = {"train": False} if _has_train(module) else {}
+    mode: dict[str, Any] = {"train": False} if _has_train(module) else {}
     variables = module.init(rng_key, preprocess(inputs), **mode)
     return variables["params"], {name: value for name, value in variables.items() if name != "params"}
 
@@ -191,7 +192,8 @@ def nnx_split(model: Any, preprocess: Preprocess, augment: Augment | None = None
         if tags:
             if model_key is None:
                 raise ValueError(f"rng_key is None: training this model draws from {', '.join(tags)}; pass a key")
-            nnx.reseed(merged, **{tag: jax.random.fold_in(model_key, i) for i, tag in enumerate(tags)})
+            keys: dict[str, Any] = {tag: jax.random.fold_in(model_key, i) for i, tag in enumerate(tags)}
+            nnx.reseed(merged, **keys)
         logits = merged(preprocess(inputs))
         return logits, nnx.to_pure_dict(nnx.state(merged, nnx.Not(nnx.Any(nnx.Param, nnx.RngState))))
 

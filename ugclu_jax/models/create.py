@@ -41,10 +41,6 @@ class Architecture(NamedTuple):
     sides: tuple[int, ...] | None = None
 
 
-def _given(**options: int | None) -> dict[str, int]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
 def _mlp(num_classes: int, _shape: tuple[int, ...], _vocabulary: int | None, options: ModelOptions) -> nn.Module:
     return MLP(num_classes, dtype=options.dtype)
 
@@ -58,20 +54,27 @@ def _cnn(batch_norm: bool) -> Build:
 
 def _resnet18(num_classes: int, _shape: tuple[int, ...], _vocabulary: int | None, options: ModelOptions) -> nn.Module:
     depths = (2 if options.depth is None else options.depth,) * 4
-    settings = {"stem": options.stem, "dtype": options.dtype, "remat": options.remat, "lowering": options.lowering}
-    return ResNet(num_classes, depths=depths, **settings, **_given(width=options.width))
+    return ResNet(
+        num_classes,
+        width=options.width or ResNet.width,
+        depths=depths,
+        stem=options.stem,
+        dtype=options.dtype,
+        remat=options.remat,
+        lowering=options.lowering,
+    )
 
 
 def _swin_t(num_classes: int, shape: tuple[int, ...], _vocabulary: int | None, options: ModelOptions) -> nn.Module:
     setting = swin.SETTINGS[shape[0] if options.pretrained is None else 224]
     return SwinTransformer(
         num_classes,
+        width=options.width or SwinTransformer.width,
         depths=(2, 2, 6, 2) if options.depth is None else (options.depth,) * 4,
         stochastic_depth=options.stochastic_depth,
         dtype=options.dtype,
         remat=options.remat,
         **setting._asdict(),
-        **_given(width=options.width),
     )
 
 
@@ -80,10 +83,10 @@ def _vit(width: int) -> Build:
         return VisionTransformer(
             num_classes,
             width=options.width or width,
+            depth=options.depth or VisionTransformer.depth,
             dtype=options.dtype,
             remat=options.remat,
             **vit.SETTINGS[shape[0]]._asdict(),
-            **_given(depth=options.depth),
         )
 
     return build
@@ -91,9 +94,16 @@ def _vit(width: int) -> Build:
 
 def _text_encoder(num_classes: int, shape: tuple[int, ...], vocabulary: int | None, options: ModelOptions) -> nn.Module:
     assert vocabulary is not None
-    settings = {"norm": options.norm, "pooling": options.pooling, "dtype": options.dtype, "remat": options.remat}
     return TextEncoder(
-        num_classes, vocabulary, shape[0], **settings, **_given(width=options.width, depth=options.depth)
+        num_classes,
+        vocabulary,
+        shape[0],
+        width=options.width or TextEncoder.width,
+        depth=options.depth or TextEncoder.depth,
+        norm=options.norm,
+        pooling=options.pooling,
+        dtype=options.dtype,
+        remat=options.remat,
     )
 
 

@@ -172,7 +172,7 @@ def _is_nnx(kind: type) -> bool:
 def _accepted(name: str, kind: type, offered: Mapping[str, Any]) -> dict[str, Any]:
     """What of `offered` a class takes."""
     # Of `__init__`, for the metaclass of NNX hides it.
-    _, *own = inspect.signature(kind.__init__).parameters.values()
+    _, *own = inspect.signature(inspect.getattr_static(kind, "__init__")).parameters.values()
     parameters = {parameter.name: parameter for parameter in own}
     given = {key: value for key, value in offered.items() if key in parameters}
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

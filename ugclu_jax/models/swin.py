@@ -1,6 +1,6 @@
 """Swin transformers: attention in windows, which shift by half in every other block."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ from jax.typing import DTypeLike
 from ugclu_jax.models.lowering import conv_general_dilated, head_product
 from ugclu_jax.models.transformer import KERNEL_INIT, FeedForward, attend, number_of_heads
 from ugclu_jax.types import Array
+
+Grid = TypeVar("Grid", Array, np.ndarray)
 
 
 class Setting(NamedTuple):
@@ -43,7 +45,7 @@ def relative_positions(window: int) -> np.ndarray:
     return difference[..., 0] * (2 * window - 1) + difference[..., 1]
 
 
-def partition(x: Array, window: int) -> Array:
+def partition(x: Grid, window: int) -> Grid:
     """[B, H, W, D] to [B, windows, w², D], windows and their positions row by row; w divides H and W."""
     batch, height, width, features = x.shape
     x = x.reshape(batch, height // window, window, width // window, window, features)
@@ -93,17 +95,17 @@ class WindowAttention(nn.Module):
         """[B, H, W, D] to [B, H, W, D]."""
         _, height, width, features = x.shape
         x = jnp.pad(x, ((0, 0), (0, -height % self.window), (0, -width % self.window), (0, 0)))
-        padded = x.shape[1:3]
-        shifts = tuple(self.window // 2 if self.shifted and side > self.window else 0 for side in padded)
-        x = partition(jnp.roll(x, [-shift for shift in shifts], (1, 2)), self.window)
+        _, rows, columns, _ = x.shape
+        down, across = (self.window // 2 if self.shifted and side > self.window else 0 for side in (rows, columns))
+        x = partition(jnp.roll(x, (-down, -across), (1, 2)), self.window)
         qkv = nn.Dense(3 * features, dtype=self.dtype, kernel_init=KERNEL_INIT, name="qkv")(x)
         query, key, value = jnp.moveaxis(qkv.reshape(*x.shape[:3], 3, self.heads, -1), 3, 0)
         table = self.param("relative_position_bias", KERNEL_INIT, ((2 * self.window - 1) ** 2, self.heads))
         bias = jnp.moveaxis(table[relative_positions(self.window)], -1, 0)
-        mask = same_region(*padded, self.window, shifts)[:, None] if any(shifts) else None
+        mask = same_region(rows, columns, self.window, (down, across))[:, None] if down or across else None
         attended = attend(query, key, value, bias, mask).reshape(x.shape)
         x = nn.Dense(features, dtype=self.dtype, kernel_init=KERNEL_INIT, name="out")(attended)
-        return jnp.roll(unpartition(x, *padded), shifts, (1, 2))[:, :height, :width]
+        return jnp.roll(unpartition(x, rows, columns), (down, across), (1, 2))[:, :height, :width]
 
 
 class SwinBlock(nn.Module):

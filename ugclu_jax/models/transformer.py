@@ -5,6 +5,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from ugclu_jax.types import Array
@@ -31,7 +32,9 @@ def number_of_heads(features: int, head_size: int) -> int:
     return max(1, features // head_size)
 
 
-def attend(query: Array, key: Array, value: Array, bias: Array | None = None, mask: Array | None = None) -> Array:
+def attend(
+    query: Array, key: Array, value: Array, bias: Array | None = None, mask: Array | np.ndarray | None = None
+) -> Array:
     """softmax(query · keyᵀ / √size + bias) · value for each head; the softmax is float32 or wider.
 
     Args:

@@ -63,7 +63,9 @@ def _label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
     """Write each curve's name beside its end, at the right of the axes, pushed apart where they would overlap."""
     to_axes = axes.transData + axes.transAxes.inverted()
     placed = sorted((float(to_axes.transform((0.0, y))[1]), text, colour) for y, text, colour in ends)
-    gap, heights = LABEL_HEIGHT / axes.figure.get_figheight(), [height for height, _, _ in placed]
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    gap, heights = LABEL_HEIGHT / figure.get_figheight(), [height for height, _, _ in placed]
     for row in range(1, len(heights)):
         heights[row] = max(heights[row], heights[row - 1] + gap)
     excess = max(0.0, heights[-1] - 1.0) if heights else 0.0

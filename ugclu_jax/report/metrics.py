@@ -105,6 +105,10 @@ class Line(NamedTuple):
     numbers: Numbers[float]
 
 
+HEAD = Line._fields[:-1]
+"""Of a line, what are no numbers."""
+
+
 def from_json(line: Mapping[str, Any]) -> Line:
     """Read one JSON object of `metrics.jsonl`; what is null or absent is undefined.
 
@@ -117,9 +121,9 @@ def from_json(line: Mapping[str, Any]) -> Line:
     >>> from_json(line).numbers.model.KL.test
     0.25
     """
-    *head, _ = Line._fields
-    numbers = {name: part for name, part in line.items() if name not in head}
-    return Line(*(line[name] for name in head), _filled(Numbers(), numbers))
+    method, seed, request, kind, name = (line[each] for each in HEAD)
+    numbers = {each: part for each, part in line.items() if each not in HEAD}
+    return Line(method, seed, request, kind, name, _filled(Numbers(), numbers))
 
 
 def _filled(empty: Any, tree: Any, path: str = "") -> Any:

@@ -59,8 +59,9 @@ class Row(NamedTuple):
     @property
     def sort_key(self) -> float:
         """The distance, infinite where a run failed or has none."""
-        finite = self.distance is not None and math.isfinite(self.distance.mean)
-        return self.distance.mean if finite and not self.unfinished else math.inf
+        if self.unfinished or self.distance is None or not math.isfinite(self.distance.mean):
+            return math.inf
+        return self.distance.mean
 
 
 def distance_of(kl: Sides[float]) -> float | None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ugclu_jax.report.metrics import Line, Numbers, Value
+from ugclu_jax.report.metrics import Line, ModelMetrics, Numbers, Value
 
 
 class Statistic(NamedTuple):
@@ -64,18 +64,22 @@ def _combined(parts: Sequence[Any], combine: Callable[[list[float]], Value]) -> 
     return combine(known) if known else None
 
 
-def named(tree: Any, prefix: str = "") -> Iterator[tuple[str, float | Statistic]]:
+def named(tree: Numbers[Value] | ModelMetrics[Value]) -> Iterator[tuple[str, Value]]:
     """The numbers that are defined in a tree, or in a part of it, with their dotted names.
 
-    >>> from ugclu_jax.report.metrics import ModelMetrics, Sides
+    >>> from ugclu_jax.report.metrics import Sides
     >>> list(named(ModelMetrics(LA=0.5, KL=Sides(test=0.25))))
     [('LA', 0.5), ('KL.test', 0.25)]
     """
+    return _named(tree, "")
+
+
+def _named(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     for name, part in tree.items() if isinstance(tree, Mapping) else tree._asdict().items():
         if isinstance(part, float | Statistic):
             yield prefix + name, part
         elif part is not None:
-            yield from named(part, f"{prefix}{name}.")
+            yield from _named(part, f"{prefix}{name}.")
 
 
 def summarise(lines: Iterable[Line]) -> list[RequestSummary]:

@@ -115,7 +115,10 @@ def _parse_request(
         end = len(labels) if stable_ids is None else 2 * FIRST_TEST_ID
         if not isinstance(value, list) or not all(_is_range(pair, end) for pair in value):
             _refuse(where, field, value, f"a list of pairs [start, stop] with 0 ≤ start < stop ≤ {end}")
-        runs = [np.arange(*pair) if stable_ids is None else _rows_of_range(where, *pair, stable_ids) for pair in value]
+        runs = [
+            np.arange(start, stop) if stable_ids is None else _rows_of_range(where, start, stop, stable_ids)
+            for start, stop in value
+        ]
         ids = np.concatenate(runs) if runs else np.zeros(0, np.int32)
     else:
         if not isinstance(value, list) or not all(map(_is_integer, value)):

@@ -114,11 +114,11 @@ def drawn(found: Sequence[Situation], num_train: int, num_test: int, limit: int)
     rng = np.random.default_rng(0)
     train_order, test_order = (rng.permutation(number) for number in (num_train, num_test))
 
-    def draw(ids: np.ndarray | None) -> np.ndarray | None:
-        return None if ids is None else np.sort(ids[np.argsort(train_order[ids])[:limit]])
+    def draw(ids: np.ndarray) -> np.ndarray:
+        return np.sort(ids[np.argsort(train_order[ids])[:limit]])
 
-    def shared(rows: np.ndarray | None) -> np.ndarray | None:
-        return None if rows is None else rows[test_order[rows] < limit]
+    def shared(rows: np.ndarray) -> np.ndarray:
+        return rows[test_order[rows] < limit]
 
     for each in found:
         for name, rows in each.groups.items():
@@ -127,8 +127,11 @@ def drawn(found: Sequence[Situation], num_train: int, num_test: int, limit: int)
     return [
         dataclasses.replace(
             each,
-            **{name: draw(getattr(each, name)) for name in ("retained", "learned", "unlearned")},
-            **{name: shared(getattr(each, name)) for name in ("test", "unlearned_test")},
+            retained=draw(each.retained),
+            learned=None if each.learned is None else draw(each.learned),
+            unlearned=None if each.unlearned is None else draw(each.unlearned),
+            test=shared(each.test),
+            unlearned_test=None if each.unlearned_test is None else shared(each.unlearned_test),
             groups={name: shared(rows) for name, rows in each.groups.items()},
             past_unlearned={t: draw(ids) for t, ids in each.past_unlearned.items()},
         )

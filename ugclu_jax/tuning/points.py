@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ugclu_jax.tuning.problem import Hypers
+from ugclu_jax.types import RequestKind
 
 Point = dict[str, float]
 Ranges = Mapping[str, tuple[float, float]]
@@ -71,8 +72,8 @@ def _spread(ranges: Ranges, unit: np.ndarray) -> list[Point]:
     for name, (low, high) in ranges.items():
         if not 0 < low <= high < math.inf:
             raise ValueError(f"the range of {name} must be 0 < lowest <= highest < inf, got {low:g} to {high:g}")
-    low, high = (np.log([bounds[side] for bounds in ranges.values()]) for side in (0, 1))
-    return [dict(zip(ranges, np.exp(low + row * (high - low)).tolist(), strict=True)) for row in unit]
+    lows, highs = (np.log([bounds[side] for bounds in ranges.values()]) for side in (0, 1))
+    return [dict(zip(ranges, np.exp(lows + row * (highs - lows)).tolist(), strict=True)) for row in unit]
 
 
 def at(hyper: Hypers, point: Mapping[str, Any]) -> Hypers:
@@ -91,8 +92,7 @@ def at(hyper: Hypers, point: Mapping[str, Any]) -> Hypers:
     """
     result = dict(hyper)
     for name, value in point.items():
-        value_at(result, name)
-        kind, field = name.split(".")
+        kind, field = kind_and_field(result, name)
         result[kind] = dataclasses.replace(result[kind], **{field: value})
     return result
 
@@ -107,8 +107,21 @@ def value_at(hyper: Hypers, name: str) -> Any:
     >>> value_at({"unlearn": UGCLUHyper(clip_norm=3.0)}, "unlearn.clip_norm")
     3.0
     """
+    kind, field = kind_and_field(hyper, name)
+    return getattr(hyper[kind], field)
+
+
+def kind_and_field(hyper: Hypers, name: str) -> tuple[RequestKind, str]:
+    """What a name `KIND.FIELD` names.
+
+    Raises:
+        ValueError: no such hyperparameter; all names are given.
+
+    >>> from ugclu_jax.ugclu import UGCLUHyper
+    >>> kind_and_field({"unlearn": UGCLUHyper()}, "unlearn.clip_norm")
+    ('unlearn', 'clip_norm')
+    """
     names = {f"{kind}.{field.name}": (kind, field.name) for kind in hyper for field in dataclasses.fields(hyper[kind])}
     if name not in names:
         raise ValueError(f"unknown hyperparameter {name!r}; it must be one of {', '.join(names)}")
-    kind, field = names[name]
-    return getattr(hyper[kind], field)
+    return names[name]

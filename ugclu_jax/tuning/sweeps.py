@@ -119,8 +119,8 @@ def sweep(
     seeds = jnp.tile(jnp.arange(each), len(points))
     states, rng_keys = stacked([(problem.state, problem.rng_keys) for problem in problems])
     program = _program(objective, method, tuple(kinds), number_of_devices, at_once)
-    values = program(*filled((hypers, seeds), select(number_of_devices)), states, rng_keys, *shared)
-    values = np.asarray(values)[: len(seeds)]
+    found = program(*filled((hypers, seeds), select(number_of_devices)), states, rng_keys, *shared)
+    values = np.asarray(found)[: len(seeds)]
     return Sweep([dict(point) for point in points], values.reshape(len(points), each))
 
 

@@ -13,7 +13,7 @@ from ugclu_jax.programs import ONE_DEVICE
 from ugclu_jax.ranges import range_of
 from ugclu_jax.tuning.hypergradients import HyperGradient, Mode, hypergradient
 from ugclu_jax.tuning.objectives import Objective
-from ugclu_jax.tuning.points import Point, at, value_at
+from ugclu_jax.tuning.points import Point, at, kind_and_field, value_at
 from ugclu_jax.tuning.problem import Hypers, Problem, floats
 from ugclu_jax.types import Array, Method, RequestKind
 
@@ -129,5 +129,5 @@ def tune(
 
 
 def _highest(hyper: Hypers, name: str) -> float:
-    kind, field = name.split(".")
+    kind, field = kind_and_field(hyper, name)
     return range_of(type(hyper[kind]), field).highest

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ugclu_jax.models.lowering.fast_conv import fast_conv
-from ugclu_jax.models.lowering.patches import output_size, patches_matmul
+from ugclu_jax.models.lowering.patches import image_size, kernel_size, output_size, patches_matmul
 from ugclu_jax.types import Array
 
 Lowering = Literal["auto", "fast", "matmul", "native"]
@@ -112,13 +112,14 @@ def conv_general_dilated(
         )
     if lhs.shape[3] != rhs.shape[2]:
         raise ValueError(f"lhs has {lhs.shape[3]} channels and rhs takes {rhs.shape[2]}: both must be the same number")
-    strides = tuple(window_strides)
+    (down, across), size = window_strides, kernel_size(rhs)
+    strides = down, across
     if isinstance(padding, str):
-        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
-    pads = tuple((low, high) for low, high in padding)
-    size = rhs.shape[:2]
+        padding = lax.padtype_to_pads(image_size(lhs), size, strides, padding)
+    (top, bottom), (left, right) = padding
+    pads = (top, bottom), (left, right)
     # Patches that do not overlap are a permutation of the image; then, the product and its derivatives are fastest.
-    overlap, empty = strides != size, len(lhs) == 0 or 0 in output_size(lhs.shape[1:3], size, strides, pads)
+    overlap, empty = strides != size, len(lhs) == 0 or 0 in output_size(image_size(lhs), size, strides, pads)
     if lowering == "fast" and overlap and not empty:
         dtype = jnp.result_type(lhs, rhs)
         return fast_conv(jnp.asarray(lhs, dtype), jnp.asarray(rhs, dtype), strides, pads, precision)

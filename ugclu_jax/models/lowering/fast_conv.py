@@ -18,7 +18,16 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from ugclu_jax.models.lowering.chunks import map_chunks, sum_chunks
-from ugclu_jax.models.lowering.patches import Pads, Pair, output_size, patches, patches_matmul, spread_matmul
+from ugclu_jax.models.lowering.patches import (
+    Pads,
+    Pair,
+    image_size,
+    kernel_size,
+    output_size,
+    patches,
+    patches_matmul,
+    spread_matmul,
+)
 from ugclu_jax.models.lowering.winograd import winograd, winograd_weight_gradient
 from ugclu_jax.types import Array
 
@@ -80,7 +89,7 @@ def _convolve(
     x: Array, kernel: Array, *, strides: Pair, pads: Pads, dilation: Pair, precision: lax.PrecisionLike
 ) -> Array:
     """C of an image between whose pixels `dilation` − 1 zeros are put."""
-    size, (channels, features) = kernel.shape[:2], kernel.shape[2:]
+    size, (channels, features) = kernel_size(kernel), kernel.shape[2:]
     outputs = _outputs(x, size, strides, pads, dilation)
     if _is_winograd(x, features, size, outputs, strides, dilation):
         return winograd(x, kernel, pads, precision)
@@ -96,7 +105,7 @@ def _convolve(
         def spread_chunk(x: Array) -> Array:
             return spread_matmul(x, kernel, pads, dilation, outputs, precision)
 
-        return map_chunks(spread_chunk, _images(x.shape[1:3], size[0] * size[1] * features), x)
+        return map_chunks(spread_chunk, _images(image_size(x), size[0] * size[1] * features), x)
     return lax.conv_general_dilated(
         x, kernel, strides, pads, lhs_dilation=dilation, dimension_numbers=_LAYOUT, precision=precision
     )
@@ -107,7 +116,7 @@ def _differentiate(
 ) -> Array:
     """W(x, dy)[i, j, c, o] = Σ_{b, y, x} padded[b, y·s₀ + i, x·s₁ + j, c] · dy[b, y, x, o]."""
     channels, features = x.shape[3], dy.shape[3]
-    if _is_winograd(x, features, size, dy.shape[1:3], strides, dilation):
+    if _is_winograd(x, features, size, image_size(dy), strides, dilation):
         return winograd_weight_gradient(x, dy, pads, precision)
     if dilation == (1, 1) and (size == (1, 1) or channels >= PRODUCT_CHANNELS):
         wide, columns = jnp.promote_types(x.dtype, jnp.float32), size[0] * size[1] * channels
@@ -117,7 +126,7 @@ def _differentiate(
             return jnp.matmul(dy.reshape(-1, features).T, seen, precision=precision, preferred_element_type=wide)
 
         # Left to itself, XLA merges the transposition into the product, which then takes up to half as long again.
-        gradient = lax.optimization_barrier(sum_chunks(of_chunk, _images(dy.shape[1:3], columns), x, dy))
+        gradient = lax.optimization_barrier(sum_chunks(of_chunk, _images(image_size(dy), columns), x, dy))
         return gradient.T.reshape(*size, channels, features).astype(x.dtype)
     # Channels take the place of examples, and examples that of channels.
     margins = []
@@ -152,7 +161,7 @@ def _input_gradient(
 
 
 def _convolution_shape(x: Any, kernel: Any, *, strides: Pair, pads: Pads, dilation: Pair, precision: Any) -> Any:
-    rows, columns = _outputs(x, kernel.shape[:2], strides, pads, dilation)
+    rows, columns = _outputs(x, kernel_size(kernel), strides, pads, dilation)
     return jax.core.ShapedArray((x.shape[0], rows, columns, kernel.shape[3]), x.dtype)
 
 
@@ -160,7 +169,9 @@ def _weight_gradient_shape(x: Any, dy: Any, *, size: Pair, **_: Any) -> Any:
     return jax.core.ShapedArray((*size, x.shape[3], dy.shape[3]), x.dtype)
 
 
-def _one_by_one(primitive: Primitive, arrays: tuple[Array, ...], axes: tuple[int | None, ...], params: dict) -> Array:
+def _one_by_one(
+    primitive: Primitive, arrays: tuple[Array, ...], axes: tuple[int | None, ...], params: dict[str, Any]
+) -> Array:
     """A loop over the mapped axis: the library has no batched convolution but a grouped one, which is slow."""
     mapped = [jnp.moveaxis(array, axis, 0) for array, axis in zip(arrays, axes, strict=True) if axis is not None]
 
@@ -173,22 +184,27 @@ def _one_by_one(primitive: Primitive, arrays: tuple[Array, ...], axes: tuple[int
     return lax.map(one, mapped)
 
 
-def _batch_convolution(arrays: tuple[Array, Array], axes: tuple[int | None, int | None], **params: Any) -> tuple:
-    x, kernel = arrays
-    if axes[1] is not None:
+def _batch_convolution(
+    arrays: tuple[Array, Array], axes: tuple[int | None, int | None], **params: Any
+) -> tuple[Array, int]:
+    (x, kernel), (x_axis, kernel_axis) = arrays, axes
+    if x_axis is None or kernel_axis is not None:
         return _one_by_one(_convolution, arrays, axes, params), 0
-    x = jnp.moveaxis(x, axes[0], 0)
+    x = jnp.moveaxis(x, x_axis, 0)
     y = _convolution.bind(x.reshape(-1, *x.shape[2:]), kernel, **params)
     return y.reshape(*x.shape[:2], *y.shape[1:]), 0
 
 
-def _batch_weight_gradient(arrays: tuple[Array, Array], axes: tuple[int | None, int | None], **params: Any) -> tuple:
+def _batch_weight_gradient(
+    arrays: tuple[Array, Array], axes: tuple[int | None, int | None], **params: Any
+) -> tuple[Array, int]:
     """Of each example by itself, in `jax.vmap(jax.grad(...))`, lanes are many and small: one batched product."""
-    if None in axes:
+    (x, dy), (x_axis, dy_axis) = arrays, axes
+    if x_axis is None or dy_axis is None:
         return _one_by_one(_weight_gradient, arrays, axes, params), 0
-    x, dy = (jnp.moveaxis(array, axis, 0) for array, axis in zip(arrays, axes, strict=True))
+    x, dy = jnp.moveaxis(x, x_axis, 0), jnp.moveaxis(dy, dy_axis, 0)
     size, strides, pads, dilation = (params[name] for name in ("size", "strides", "pads", "dilation"))
-    (channels, features), outputs = (x.shape[4], dy.shape[4]), dy.shape[2:4]
+    (channels, features), outputs = (x.shape[4], dy.shape[4]), (dy.shape[2], dy.shape[3])
     columns = size[0] * size[1] * channels
     lanes = _images(outputs, columns) // x.shape[1]
     if lanes == 0 or dilation != (1, 1) or _is_winograd(x[0], features, size, outputs, strides, dilation):

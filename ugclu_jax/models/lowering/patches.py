@@ -9,6 +9,26 @@ Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
 
 
+def image_size(x: Array) -> Pair:
+    """Rows and columns of images [B, H, W, channels].
+
+    >>> image_size(jnp.zeros((1, 4, 2, 3)))
+    (4, 2)
+    """
+    _, rows, columns, _ = x.shape
+    return rows, columns
+
+
+def kernel_size(kernel: Array) -> Pair:
+    """Rows and columns of a kernel [k₀, k₁, I, O].
+
+    >>> kernel_size(jnp.zeros((4, 2, 3, 1)))
+    (4, 2)
+    """
+    rows, columns, _, _ = kernel.shape
+    return rows, columns
+
+
 def output_size(size: Pair, kernel: Pair, strides: Pair, pads: Pads) -> Pair:
     """Rows and columns of the result; 0 where the kernel is larger than the padded image.
 
@@ -57,7 +77,7 @@ def patches(x: Array, kernel: Pair, strides: Pair, pads: Pads) -> Array:
     What its columns see side by side, then of that what its rows see: k₀ + k₁ slices and not k₀ · k₁, each of which
     XLA compiles.
     """
-    seen, size = pad_image(x, pads), output_size(x.shape[1:3], kernel, strides, pads)
+    seen, size = pad_image(x, pads), output_size(image_size(x), kernel, strides, pads)
     for axis in (2, 1):
         stride = strides[axis - 1]
         span = (size[axis - 1] - 1) * stride + 1
@@ -81,7 +101,7 @@ def patches_matmul(x: Array, kernel: Array, strides: Pair, pads: Pads, precision
         [B, H', W', O].
     """
     height, width, channels, features = kernel.shape
-    rows, columns = output_size(x.shape[1:3], (height, width), strides, pads)
+    rows, columns = output_size(image_size(x), (height, width), strides, pads)
     if rows == 0 or columns == 0:
         return jnp.zeros((len(x), rows, columns, features), jnp.result_type(x, kernel))
     matrix = kernel.reshape(height * width * channels, features)

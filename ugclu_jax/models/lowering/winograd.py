@@ -13,17 +13,17 @@ References: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, a
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax.numpy as jnp
 from jax import lax
 
 from ugclu_jax.models.lowering.chunks import map_chunks, sum_chunks
-from ugclu_jax.models.lowering.patches import Pads, output_size, pad_image, taps
+from ugclu_jax.models.lowering.patches import Pads, image_size, output_size, pad_image, taps
 from ugclu_jax.types import Array
 
 Matrix = tuple[tuple[float, ...], ...]
-Grid = Sequence[Sequence[Array]]
+Grid = Iterable[Iterable[Array]]
 G: Matrix = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 B_T: Matrix = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 A_T: Matrix = ((1, 1, 1, 0), (0, 1, -1, -1))
@@ -57,7 +57,7 @@ def _flat(arrays: Sequence[Array]) -> list[Array]:
 
 def _input_tiles(x: Array, pads: Pads) -> list[Array]:
     """Bᵀ d B of every tile: 16 arrays [tiles, I]."""
-    rows, columns = output_size(x.shape[1:3], (3, 3), (1, 1), pads)
+    rows, columns = output_size(image_size(x), (3, 3), (1, 1), pads)
     return _flat(_sandwich(B_T, taps(pad_image(x, pads), (4, 4), (2, 2), (rows // 2, columns // 2))))
 
 
@@ -74,7 +74,7 @@ def winograd(x: Array, kernel: Array, pads: Pads, precision: lax.PrecisionLike) 
         [B, H', W', O].
     """
     wide, features = jnp.promote_types(x.dtype, jnp.float32), kernel.shape[3]
-    rows, columns = output_size(x.shape[1:3], (3, 3), (1, 1), pads)
+    rows, columns = output_size(image_size(x), (3, 3), (1, 1), pads)
     weights = _sandwich(G, kernel.astype(wide))
 
     def of_chunk(x: Array) -> Array:
