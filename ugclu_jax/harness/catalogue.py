@@ -34,7 +34,7 @@ from ugclu_jax.methods.scrub import scrub
 from ugclu_jax.methods.sfron import sfron
 from ugclu_jax.methods.uniclun import uniclun
 from ugclu_jax.stepping import DescentHyper
-from ugclu_jax.types import ApplyFn, InitFn, Method, RequestKind
+from ugclu_jax.types import ApplyFn, Array, InitFn, Method, ModelState, Params, RequestKind
 
 Range = tuple[float, float]
 Factory = Callable[..., Method]
@@ -200,11 +200,17 @@ def default_settings(name: str) -> Any:
     return inspect.signature(entry.factory).parameters["settings"].default
 
 
+def _no_model(
+    params: Params, model_state: ModelState, inputs: Array, *, train: bool, rng_key: Array | None
+) -> tuple[Array, ModelState]:
+    raise NotImplementedError("a method made to be asked, not to be run")
+
+
 @functools.cache
 def of_defaults(name: str) -> Method:
     """A method made from nothing, to be asked which kinds of request it serves and which hyperparameters it has."""
     entry = entry_of(name) or _REFERENCE_POINTS[name]
-    nothing = Setup(lambda *a, **k: None, lambda rng_key: ({}, {}), num_classes=2, num_examples=1, capacity=1)  # type: ignore[arg-type]
+    nothing = Setup(_no_model, lambda rng_key: ({}, {}), num_classes=2, num_examples=1, capacity=1)
     return make(entry.factory, nothing)
 
 
