@@ -33,6 +33,7 @@ from ugclu_jax.stepping import (
     StepSettings,
     TaskSettings,
     check_reads,
+    registered,
     start,
     update,
 )
@@ -280,7 +281,7 @@ def descent(
     check_reads(name, settings, {"task": TaskSettings, "buffer": BufferSettings, "both": DescentSettings}[reads])
     if _distils(settings) and not distils:
         raise ValueError(f"distillation must be False for {name}, got True: no label of the buffer enters its loss")
-    default = hyper if hyper is not None else DescentHyper() if buffer_labels else StepHyper()
+    default = registered(hyper) if hyper is not None else DescentHyper() if buffer_labels else StepHyper()
     sizes = {"task": getattr(settings, "task_batch_size", 0), "buffer": getattr(settings, "remain_batch_size", 0)}
     examples_a_step = a_step if a_step is not None else sum(sizes.values()) if reads == "both" else sizes[reads]
 

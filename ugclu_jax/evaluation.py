@@ -99,6 +99,31 @@ class ModelMetrics(NamedTuple):
     ToW: float | None
     """`(1 − |ΔUA|) (1 − |ΔRA|) (1 − |ΔTA|)`, differences to the oracles."""
 
+    @property
+    def LA(self) -> float | None:
+        """Of `accuracies`."""
+        return self.accuracies.LA
+
+    @property
+    def RA(self) -> float | None:
+        """Of `accuracies`."""
+        return self.accuracies.RA
+
+    @property
+    def TA(self) -> float | None:
+        """Of `accuracies`."""
+        return self.accuracies.TA
+
+    @property
+    def UA(self) -> float | None:
+        """Of `accuracies`."""
+        return self.accuracies.UA
+
+    @property
+    def KL(self) -> Sides | None:
+        """Of `divergences`; None where there was no oracle."""
+        return None if self.divergences is None else self.divergences.KL
+
     def to_dict(self) -> dict[str, Any]:
         """As a line of metrics has it: one flat object, without what needs an oracle where there was none.
 

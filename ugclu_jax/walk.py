@@ -4,7 +4,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +91,7 @@ def run(
     data: Data,
     stream: Sequence[Request],
     *,
-    test: Data,
+    test: Data | tuple[Any, Any],
     hyper: Mapping[RequestKind, AnyHyper] | None = None,
     oracle: Oracle | None = None,
     groups: Groups | None = None,
@@ -104,7 +104,7 @@ def run(
         state: from `init`, before the first request.
         data: all training examples; the requests name their rows.
         stream: the requests, see `ugclu_jax.requests`.
-        test: examples that are never learned.
+        test: examples that are never learned, or their `(inputs, labels)`.
         hyper: hyperparameters by kind of request; those that are not there are the method's defaults.
         oracle: what the model is compared with after each request, or None: then no distance is measured.
         groups: the parts of the test split whose accuracies are averaged; None = classes.
@@ -124,13 +124,14 @@ def run(
     >>> state = init(jax.random.key(0), method, jnp.zeros((2, 2)), data, capacity=20)
     >>> stream = [Request("learn", "both", np.arange(40)), Request("unlearn", "ones", np.flatnonzero(labels == 1))]
     >>> for step in run(jax.random.key(1), method, state, data, stream, test=data):
-    ...     print(step.request.name, step.metrics.accuracies.RA > 0.9, step.metrics.accuracies.UA)
+    ...     print(step.request.name, step.metrics.RA > 0.9, step.metrics.UA)
     both True None
     ones True 0.0
     """
     if method.apply_fn is None:
         raise ValueError(f"{method.name} was made for no model: combine it with a method that was")
     validate(stream, len(data))
+    test = test if isinstance(test, Data) else Data(*test)
     labels, classes = Labels(data.labels, test.labels), max(data.num_classes, test.num_classes)
     groups = Groups({str(c): (c,) for c in range(classes)}) if groups is None else groups
     predict, history, given = predict_program(method.apply_fn), list[ModelMetrics](), hyper or {}
