@@ -1,6 +1,6 @@
 """What does it save to run many requests, or several oracles, in one program?
 
-The unlearn request of the MLP on digits for many seeds, or at many points of `Hyper`: one compiled request after
+The unlearn request of the MLP on digits for many seeds, or at many points of `UGCLUHyper`: one compiled request after
 another, against all of them under one `vmap`, one `lax.map`, or one `pmap` over two host devices. Then three oracles.
 """
 

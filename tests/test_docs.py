@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import ugclu_jax
-
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 TASKS = {"components": 4, "unlearn": 5, "stream": 12, "method": 12}
@@ -18,7 +16,6 @@ def sessions(page: Path) -> list[str]:
     return re.findall(r"```pycon\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-@pytest.mark.skipif(not hasattr(ugclu_jax, "Data"), reason="needs the front door")
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_runs(task):
     page = DOCS / "tasks" / f"{task}.md"

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-import ugclu_jax
-
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TEXT = README.read_text()
@@ -77,7 +75,6 @@ def test_its_demo_is_that_of_the_results():
     assert len(figures) == 2
 
 
-@pytest.mark.skipif(not hasattr(ugclu_jax, "Data"), reason="needs the front door")
 def test_the_example_runs(capsys):
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     exec(compile(code, "README.md", "exec"), {})

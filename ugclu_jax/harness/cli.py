@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ugclu_jax import checkpoints, devices, oracle
+from ugclu_jax.extras import MissingExtraError
 from ugclu_jax.harness.command_line import defaults, first_words, parse
 from ugclu_jax.harness.config import ExperimentConfig, nearest
 from ugclu_jax.harness.execute import execute
@@ -90,7 +91,7 @@ def main(
         if asked.study:
             built = built._replace(stream=shortened(built.stream))
         plan = prepare(asked.name, config, built, console, command)
-    except (ValueError, OSError, devices.NotJoinedError) as error:
+    except (ValueError, OSError, devices.NotJoinedError, MissingExtraError) as error:
         errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     with plan.lock or nullcontext(), stoppable() as stop:
