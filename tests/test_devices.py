@@ -1,6 +1,7 @@
 """One device and eight: the same parameters to rounding, the same buffer, the same metrics."""
 
 import dataclasses
+import functools
 import json
 import re
 
@@ -76,6 +77,11 @@ def serve(method_name: str, model: str, layout=None, inputs=None):
     return state, info
 
 
+@functools.cache
+def served_alone(method_name: str, model: str):
+    return serve(method_name, model)
+
+
 def assert_same(one, other):
     assert jax.tree.structure(one) == jax.tree.structure(other)
     for path, leaf in jax.tree_util.tree_leaves_with_path(one):
@@ -88,7 +94,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize(("parallel", "count"), WAYS)
 @pytest.mark.parametrize(("method", "model"), [("ug_clu", "cnn_bn"), ("salun", "mlp"), ("ewc", "mlp")])
 def test_many_devices_end_where_one_does(method, model, parallel, count, x64):
-    alone, alone_info = serve(method, model)
+    alone, alone_info = served_alone(method, model)
     chosen = devices.select(count, parallel)
     shared, shared_info = serve(method, model, devices.layout(chosen), devices.shard_rows(INPUTS, chosen))
     assert_same(alone.method, shared.method)
@@ -102,7 +108,7 @@ def test_many_devices_end_where_one_does(method, model, parallel, count, x64):
 @pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
 def test_batchnorm_that_is_not_synchronised_ends_elsewhere(parallel, x64, monkeypatch):
     """So the test above would see it."""
-    alone, _ = serve("er", "cnn_bn")
+    alone, _ = served_alone("er", "cnn_bn")
     monkeypatch.setattr(models, "over_devices", lambda module, axis_name: module)
     shared, _ = serve("er", "cnn_bn", devices.layout(devices.select(2, parallel)))
     with pytest.raises(AssertionError):

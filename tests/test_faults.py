@@ -90,6 +90,7 @@ print(rounds)
 """
 
 
+@pytest.mark.slow
 def test_thirty_kills_at_random_moments_change_no_bit(there, tmp_path):
     command = [sys.executable, "-c", ZYGOTE, "30", *SMALL, "--cache-dir", str(there / "cache"), "--run-dir"]
     result = subprocess.run(

@@ -45,6 +45,7 @@ def caches(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("caches")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize("dataset", SETTINGS)
 def test_runs_at_smoke_size(dataset, experiment, folders, caches, tmp_path, monkeypatch):
