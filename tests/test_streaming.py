@@ -16,13 +16,13 @@ import pytest
 
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import streaming
-from ugclu_jax.descent import DescentHyper, DescentSettings
 from ugclu_jax.learner import CLUState, apply_request, predict_program, request_program
 from ugclu_jax.methods.finetune_remain import finetune_remain
 from ugclu_jax.oracle import OracleSettings, train_from_scratch
+from ugclu_jax.stepping import BufferSettings, DescentHyper
 from ugclu_jax.streaming import HostArray, chunk_of, read_ahead, reading, take
-from ugclu_jax.types import Examples, Hyper
-from ugclu_jax.ugclu import UGCLUSettings, ug_clu
+from ugclu_jax.types import Examples
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
 
 STEPS, CLASSES, FEATURES = 7, 3, 5
 INPUTS = np.random.default_rng(0).integers(0, 255, (60, FEATURES)).astype(np.uint8)
@@ -63,11 +63,11 @@ def ug(apply_fn):
         outer_steps=STEPS, inner_steps=2, task_batch_size=4, remain_batch_size=4, saliency_batches=2, mask="hard"
     )
     learn = dataclasses.replace(unlearn, inner_data="mixed")
-    return ug_clu(apply_fn, learn, unlearn, num_classes=CLASSES), Hyper()
+    return ug_clu(apply_fn, learn, unlearn, num_classes=CLASSES), UGCLUHyper()
 
 
 def finetune(apply_fn):
-    settings = DescentSettings(steps=STEPS, remain_batch_size=4)
+    settings = BufferSettings(steps=STEPS, remain_batch_size=4)
     return finetune_remain(apply_fn, settings, num_classes=CLASSES), DescentHyper(momentum=0.5)
 
 
@@ -179,7 +179,7 @@ def test_seeds_share_their_reads(monkeypatch, reads):
 
 
 def test_a_request_of_no_steps_reads_nothing_and_derivatives_pass(reads):
-    method = finetune_remain(Counted(), DescentSettings(steps=0), num_classes=CLASSES)
+    method = finetune_remain(Counted(), BufferSettings(steps=0), num_classes=CLASSES)
     state = method.init(*network())
     empty = buffer_lib.init(4, (FEATURES,), jnp.uint8, jax.random.key(1))
     task = examples(HostArray(INPUTS), range(20))
