@@ -25,14 +25,14 @@ from experiments.config import (
     read_settings,
     to_dict,
 )
-from experiments.methods import Context, budget, build
-from experiments.registry import METHODS, split_name
+from experiments.methods import budget, build
+from experiments.registry import METHODS, Setup, split_name
 from experiments.task_aware import TaskAwareConfig
 from ugclu_jax import data
 from ugclu_jax.buffer import init as init_buffer
 from ugclu_jax.data import DataOptions
-from ugclu_jax.types import Examples, Hyper
-from ugclu_jax.ugclu import UGCLUSettings
+from ugclu_jax.types import Examples
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings
 
 
 def linear(params, model_state, inputs, *, train, rng_key):
@@ -44,7 +44,7 @@ def linear_init(rng_key):
 
 
 SHORT = ["--unlearn.settings.outer-steps", "1", "--unlearn.settings.mask", "none"]
-CONTEXT = Context(linear, linear_init, 10, num_examples=30, largest_task=16)
+SETUP = Setup(linear, linear_init, 10, num_examples=30, capacity=20, largest_task=16)
 
 
 def parsed(*arguments, kind=TaskAwareConfig, experiment="task_aware"):
@@ -65,7 +65,7 @@ def test_a_configuration_survives_json():
         seeds=(3, 1),
         methods=("do_nothing",),
         per_class=7,
-        learn=KindConfig(UGCLUSettings(outer_steps=3, mask="soft"), Hyper(clip_norm=2.5)),
+        learn=KindConfig(UGCLUSettings(outer_steps=3, mask="soft"), UGCLUHyper(clip_norm=2.5)),
         references={"finetune_remain": {"hyper": {"learning_rate": 0.25}}},
         evaluate_on="validation",
     )
@@ -73,7 +73,7 @@ def test_a_configuration_survives_json():
 
 
 def test_whole_numbers_do_for_floats_and_nothing_else_is_bent():
-    made = from_dict(Hyper, {"clip_norm": 2})
+    made = from_dict(UGCLUHyper, {"clip_norm": 2})
     assert made.clip_norm == 2.0 and isinstance(made.clip_norm, float)
     assert from_dict(ExperimentConfig, {"seeds": [4], "per_class": None}).seeds == (4,)
 
@@ -181,7 +181,7 @@ def test_the_settings_of_every_dataset_make_every_experiment(dataset, experiment
                k is not ExperimentConfig]  # fmt: skip
     config = parsed("--dataset", dataset, *["--smoke"] * smoke, kind=kind, experiment=experiment)
     assert isinstance(config, kind) and config.dataset == dataset and config.smoke == smoke
-    assert set(build(config, CONTEXT)) == set(config.methods)
+    assert set(build(config, SETUP)) == set(config.methods)
 
 
 def test_every_settings_file_is_of_a_dataset():
@@ -267,7 +267,7 @@ def test_a_bad_command_line_ends_with_2_and_a_message(capsys, arguments, message
 )
 def test_continuous_settings_out_of_range_and_unknown_methods_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        build(parsed(*arguments), CONTEXT)
+        build(parsed(*arguments), SETUP)
 
 
 @pytest.mark.parametrize(
@@ -286,14 +286,14 @@ def test_continuous_settings_out_of_range_and_unknown_methods_are_refused(argume
 def test_bad_settings_of_other_methods_are_refused_by_their_dotted_names(references, message):
     config = dataclasses.replace(parsed("--methods", "salun", "ug_clu_target"), references=references)
     with pytest.raises(ValueError, match=message):
-        build(config, CONTEXT)
+        build(config, SETUP)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_stays_within_the_budget_and_comes_near_it(name):
     """The cost that a method's own request reports, without running it."""
     config = parsed("--methods", name, "--capacity", "20", "--learn.settings.outer-steps", "12")
-    entry = build(config, CONTEXT)[name]
+    entry = build(config, SETUP)[name]
     task = Examples(jnp.zeros((30, 3)), jnp.zeros(30, int), jnp.arange(16), jnp.array(16))
     buffer = init_buffer(20, (3,), np.float32, jax.random.key(0))
     learner, unlearner = split_name(name)
@@ -301,7 +301,7 @@ def test_every_method_stays_within_the_budget_and_comes_near_it(name):
         if part in ("do_nothing", "retrain"):
             continue
         state, hyper = entry.method.init(*linear_init(jax.random.key(0))), entry.hyper[kind]
-        update, key = getattr(entry.method, kind), jax.random.key(1)
+        update, key = entry.method.update(kind), jax.random.key(1)
         # Nothing else is asked for, so the compiler drops the rest of the request.
         spent = jax.jit(lambda: update(key, state, hyper, task, buffer)[1].gradient_evaluations)()  # noqa: B023
         allowed = budget(config, kind)
