@@ -14,8 +14,8 @@ import pytest
 from ugclu_jax import data
 from ugclu_jax.buffer import init as init_buffer
 from ugclu_jax.data import DataOptions
-from ugclu_jax.harness.budget import Context, budget, build
-from ugclu_jax.harness.catalogue import METHODS, split_name
+from ugclu_jax.harness.budget import budget, build
+from ugclu_jax.harness.catalogue import METHODS, Setup, split_name
 from ugclu_jax.harness.command_line import defaults, first_words, parse
 from ugclu_jax.harness.config import (
     EXPERIMENTS,
@@ -29,8 +29,8 @@ from ugclu_jax.harness.config import (
 )
 from ugclu_jax.harness.options import KindConfig
 from ugclu_jax.harness.scenarios import SCENARIOS, ClassWiseConfig, TaskAwareConfig
-from ugclu_jax.types import Examples, Hyper
-from ugclu_jax.ugclu import UGCLUSettings
+from ugclu_jax.types import Examples
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings
 
 
 def linear(params, model_state, inputs, *, train, rng_key):
@@ -42,7 +42,7 @@ def linear_init(rng_key):
 
 
 SHORT = ["--unlearn.settings.outer-steps", "1", "--unlearn.settings.mask", "none"]
-CONTEXT = Context(linear, linear_init, 10, num_examples=30, largest_task=16)
+SETUP = Setup(linear, linear_init, 10, num_examples=30, capacity=20, largest_task=16)
 
 
 def parsed(*arguments, kind=TaskAwareConfig, experiment="task_aware"):
@@ -64,7 +64,7 @@ def test_a_configuration_survives_json():
         seeds=(3, 1),
         methods=("do_nothing",),
         per_class=7,
-        learn=KindConfig(UGCLUSettings(outer_steps=3, mask="soft"), Hyper(clip_norm=2.5)),
+        learn=KindConfig(UGCLUSettings(outer_steps=3, mask="soft"), UGCLUHyper(clip_norm=2.5)),
         references={"finetune_remain": {"hyper": {"learning_rate": 0.25}}},
         evaluate_on="validation",
     )
@@ -72,7 +72,7 @@ def test_a_configuration_survives_json():
 
 
 def test_whole_numbers_do_for_floats_and_nothing_else_is_bent():
-    made = from_dict(Hyper, {"clip_norm": 2})
+    made = from_dict(UGCLUHyper, {"clip_norm": 2})
     assert made.clip_norm == 2.0 and isinstance(made.clip_norm, float)
     assert from_dict(ExperimentConfig, {"seeds": [4], "per_class": None}).seeds == (4,)
 
@@ -178,7 +178,7 @@ def test_the_settings_of_every_dataset_make_every_experiment(dataset, experiment
     kind = SCENARIOS[experiment].config
     config = parsed("--dataset", dataset, *["--smoke"] * smoke, kind=kind, experiment=experiment)
     assert isinstance(config, kind) and config.dataset == dataset and config.smoke == smoke
-    assert set(build(config, CONTEXT)) == set(config.methods)
+    assert set(build(config, SETUP)) == set(config.methods)
 
 
 def test_every_experiment_has_a_scenario():
@@ -268,7 +268,7 @@ def test_a_bad_command_line_ends_with_2_and_a_message(capsys, arguments, message
 )
 def test_continuous_settings_out_of_range_and_unknown_methods_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        build(parsed(*arguments), CONTEXT)
+        build(parsed(*arguments), SETUP)
 
 
 @pytest.mark.parametrize(
@@ -287,14 +287,14 @@ def test_continuous_settings_out_of_range_and_unknown_methods_are_refused(argume
 def test_bad_settings_of_other_methods_are_refused_by_their_dotted_names(references, message):
     config = dataclasses.replace(parsed("--methods", "salun", "ug_clu_target"), references=references)
     with pytest.raises(ValueError, match=message):
-        build(config, CONTEXT)
+        build(config, SETUP)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_stays_within_the_budget_and_comes_near_it(name):
     """The cost that a method's own request reports, without running it."""
     config = parsed("--methods", name, "--capacity", "20", "--learn.settings.outer-steps", "12")
-    entry = build(config, CONTEXT)[name]
+    entry = build(config, SETUP)[name]
     task = Examples(jnp.zeros((30, 3)), jnp.zeros(30, int), jnp.arange(16), jnp.array(16))
     buffer = init_buffer(20, (3,), np.float32, jax.random.key(0))
     learner, unlearner = split_name(name)
@@ -302,7 +302,7 @@ def test_every_method_stays_within_the_budget_and_comes_near_it(name):
         if part in ("do_nothing", "retrain"):
             continue
         state, hyper = entry.method.init(*linear_init(jax.random.key(0))), entry.hyper[kind]
-        update, key = getattr(entry.method, kind), jax.random.key(1)
+        update, key = entry.method.update(kind), jax.random.key(1)
         # Nothing else is asked for, so the compiler drops the rest of the request.
         spent = jax.jit(lambda: update(key, state, hyper, task, buffer)[1].gradient_evaluations)()  # noqa: B023
         allowed = budget(config, kind)

@@ -1,42 +1,40 @@
-"""What every method must do, whatever it is: one battery over all of them."""
+"""What every method must do, whatever it is: one battery over the whole catalogue."""
 
 import dataclasses
 import functools
+import inspect
+import typing
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.registry import (
+    LEARN_VARIANTS,
+    METHODS,
+    VARIANTS,
+    Setup,
+    default_settings,
+    entry_of,
+    make,
+    serves,
+)
 
 from ugclu_jax import buffer as buffer_lib
-from ugclu_jax.descent import DescentHyper, DescentSettings
-from ugclu_jax.learner import combine
-from ugclu_jax.methods.agem import agem
-from ugclu_jax.methods.bad_teacher import BadTeacherHyper, bad_teacher
-from ugclu_jax.methods.clpu_der_pp import ClpuHyper, clpu_der_pp
-from ugclu_jax.methods.der import DERHyper, DERPPHyper, der, der_pp
+from ugclu_jax.combination import combine
+from ugclu_jax.learner import CLUState, apply_request, check_request, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
-from ugclu_jax.methods.er import er
-from ugclu_jax.methods.ewc import EWCHyper, EWCSettings, ewc
-from ugclu_jax.methods.finetune import finetune
-from ugclu_jax.methods.finetune_remain import finetune_remain
-from ugclu_jax.methods.gradient_ascent import GradientAscentHyper, gradient_ascent
-from ugclu_jax.methods.joint import joint
-from ugclu_jax.methods.l1_sparse import L1SparseHyper, l1_sparse
-from ugclu_jax.methods.lwf import LwFHyper, lwf
-from ugclu_jax.methods.neg_grad_plus import NegGradPlusHyper, neg_grad_plus
-from ugclu_jax.methods.random_label import RandomLabelHyper, random_label
 from ugclu_jax.methods.retrain import retrain
-from ugclu_jax.methods.salun import SalunHyper, SalunSettings, salun
-from ugclu_jax.methods.scrub import ScrubHyper, ScrubSettings, scrub
-from ugclu_jax.methods.sfron import SfronHyper, SfronSettings, sfron
-from ugclu_jax.methods.uniclun import UniclunHyper, uniclun
 from ugclu_jax.oracle import OracleSettings
-from ugclu_jax.types import REQUEST_KINDS, Examples, Hyper, Info, MethodState
-from ugclu_jax.ugclu import UGCLUSettings, ug_clu
+from ugclu_jax.ranges import range_of
+from ugclu_jax.stepping import BufferSettings, DescentHyper, DescentSettings, StepSettings, TaskSettings
+from ugclu_jax.types import REQUEST_KINDS, AnyHyper, Examples, Info, Method, MethodState, RequestKind
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
 
 INPUTS = np.random.default_rng(0).integers(0, 255, (60, 4)).astype(np.uint8)
 LABELS = (np.arange(60) % 3).astype(np.int32)
+CAPACITY = 12
 
 
 def APPLY(params, model_state, inputs, *, train, rng_key):
@@ -47,82 +45,77 @@ def APPLY(params, model_state, inputs, *, train, rng_key):
     return (x - mean) @ params["kernel"] + params["bias"], new_state
 
 
-# Compiling is most of the time of these tests.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-SMALL = UGCLUSettings(outer_steps=2, inner_steps=1, task_batch_size=4, remain_batch_size=4, saliency_batches=1)
-
-
-def ug(**changes):
-    unlearn = dataclasses.replace(SMALL, **changes)
-    learn = dataclasses.replace(unlearn, inner_data="mixed", unlearn_loss="ascent", distillation=False)
-    return ug_clu(APPLY, learn, unlearn, num_classes=3), Hyper()
-
-
-SIZES = {"steps": 2, "task_batch_size": 4, "remain_batch_size": 4, "distillation": True}
-PAIRS = DescentSettings(**SIZES)
-
-
 def fresh_network(rng_key):
     return {"kernel": jax.random.normal(rng_key, (4, 3)), "bias": jnp.zeros(3)}, {"mean": jnp.zeros(4)}
 
 
-DESCENT = DescentSettings(steps=2, task_batch_size=4, remain_batch_size=4)
-DISTILLING = dataclasses.replace(DESCENT, distillation=True)
-FINETUNE = finetune_remain(APPLY, DescentSettings(steps=2, remain_batch_size=4), num_classes=3)
-METHODS = {
-    "ug_clu": ug(),
-    "ug_clu soft gradient": ug(mask="soft", saliency="gradient"),
-    "ug_clu straight_through batch_fisher": ug(mask="straight_through", saliency="batch_fisher"),
-    "ug_clu plain": ug(mask="none", inner_steps=0, coefficient_decay=False, remain_decay=False),
-    "ug_clu keep statistics": ug(keep_fast_statistics=True),
-    "ug_clu bounded": ug(mask="none", unlearn_loss="bounded", distillation=True),
-    "ug_clu target euclidean": ug(mask="none", unlearn_loss="target", manifold="euclidean"),
-    "finetune_remain": (FINETUNE, DescentHyper()),
-    "gradient_ascent": (gradient_ascent(APPLY, PAIRS, num_classes=3), GradientAscentHyper()),
-    "neg_grad_plus": (neg_grad_plus(APPLY, PAIRS, num_classes=3), NegGradPlusHyper()),
-    "random_label": (random_label(APPLY, PAIRS, num_classes=3), RandomLabelHyper()),
-    "l1_sparse": (l1_sparse(APPLY, PAIRS, num_classes=3), L1SparseHyper()),
-    "salun": (salun(APPLY, SalunSettings(**SIZES, saliency_batches=1, optimizer="adamw"), num_classes=3), SalunHyper()),
-    "sfron": (sfron(APPLY, SfronSettings(**SIZES, saliency_batches=1), num_classes=3), SfronHyper()),
-    "do_nothing": (do_nothing(), ()),
-    "combined": (combine(learn=FINETUNE, unlearn=do_nothing()), DescentHyper()),
-    "scrub": (scrub(APPLY, ScrubSettings(2, 4, 4), num_classes=3), ScrubHyper(momentum=0.9)),
-    "scrub adamw distilling": (
-        scrub(APPLY, ScrubSettings(2, 4, 4, optimizer="adamw", distillation=True), num_classes=3),
-        ScrubHyper(0.01, 0.9),
+# Compiling is most of the time of these tests.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+SETUP = Setup(APPLY, fresh_network, num_classes=3, num_examples=60, capacity=CAPACITY)
+SIZES = {"task_batch_size": 4, "remain_batch_size": 4, "saliency_batches": 1, "fisher_batches": 1}
+STEPS = {"steps": 2, "outer_steps": 2, "inner_steps": 1}
+
+
+class Case(typing.NamedTuple):
+    """A method with hyperparameters for each kind of request that it is tried on."""
+
+    method: Method
+    hyper: Mapping[RequestKind, AnyHyper]
+
+
+def with_fields(values, **changes):
+    """`dataclasses.replace` of those fields that there are."""
+    there = {field.name for field in dataclasses.fields(values)}
+    return dataclasses.replace(values, **{name: value for name, value in changes.items() if name in there})
+
+
+def of_entry(name, **settings):
+    """A method of the field, small; with AdamW its steps are."""
+    small = with_fields(default_settings(name), **SIZES, **STEPS, **settings)
+    method = make(entry_of(name).factory, SETUP, small)
+    rates = {"learning_rate": 0.01, "momentum": 0.9} if small.optimizer == "adamw" else {}
+    return Case(method, {kind: with_fields(hyper, **rates) for kind, hyper in method.hyper.items()})
+
+
+def of_ug_clu(kinds=REQUEST_KINDS, settings=(), **hyper):
+    """UG-CLU, small; what a setting of one kind of request alone can be, the other has its own of."""
+    both = SIZES | STEPS | {"inner_data": "mixed"} | dict(settings)
+    learn = both | {"unlearn_loss": "ascent", "distillation": False}
+    unlearn = both | {"inner_data": "buffer"}
+    made = (with_fields(UGCLUSettings(), **values) for values in (learn, unlearn))
+    return Case(ug_clu(APPLY, *made, num_classes=3), {kind: UGCLUHyper(**hyper) for kind in kinds})
+
+
+DESCENTS = [name for name in METHODS if entry_of(name) is not None]
+DISTILS = [name for name in DESCENTS if any(isinstance(h, DescentHyper) for h in of_entry(name).hyper.values())]
+TAUGHT = {name: {"distillation": True} for name in DISTILS}
+CASES = {
+    **{
+        name: of_ug_clu(serves(name), change.get("settings", {}), **change.get("hyper", {}))
+        for name, change in (VARIANTS | LEARN_VARIANTS).items()
+    },
+    "ug_clu soft gradient": of_ug_clu(settings={"mask": "soft", "saliency": "gradient"}),
+    "ug_clu straight_through batch_fisher": of_ug_clu(
+        settings={"mask": "straight_through", "saliency": "batch_fisher"}
     ),
-    "bad_teacher": (bad_teacher(APPLY, DESCENT, num_classes=3, init_fn=fresh_network), BadTeacherHyper()),
-    "bad_teacher distilling": (bad_teacher(APPLY, DISTILLING, num_classes=3, init_fn=fresh_network), BadTeacherHyper()),
-    "uniclun": (uniclun(APPLY, DISTILLING, num_classes=3, init_fn=fresh_network), UniclunHyper()),
-    "clpu_der_pp": (
-        clpu_der_pp(APPLY, DESCENT, num_classes=3, capacity=12, num_examples=60, init_fn=fresh_network),
-        ClpuHyper(),
+    "ug_clu plain": of_ug_clu(
+        settings={"mask": "none", "inner_steps": 0, "coefficient_decay": False, "remain_decay": False}
     ),
-    "retrain": (
-        retrain(APPLY, OracleSettings(1, 8), num_classes=3, init_fn=fresh_network, num_examples=60),
-        (),
+    "ug_clu keep statistics": of_ug_clu(settings={"keep_fast_statistics": True}),
+    "ug_clu bounded distilling": of_ug_clu(settings={"mask": "none", "unlearn_loss": "bounded", "distillation": True}),
+    "ug_clu target euclidean": of_ug_clu(settings={"mask": "none", "unlearn_loss": "target", "manifold": "euclidean"}),
+    **{name: of_entry(name) for name in DESCENTS},
+    **{f"{name} adamw": of_entry(name, optimizer="adamw", **TAUGHT.get(name, {})) for name in DESCENTS},
+    "do_nothing": Case(do_nothing(), do_nothing().hyper),
+    "retrain": Case(make(retrain, SETUP, OracleSettings(1, 8)), {"learn": (), "unlearn": ()}),
+    "combined": Case(
+        combine(learn=of_entry("finetune_remain").method, unlearn=do_nothing()),
+        {"learn": DescentHyper(), "unlearn": ()},
     ),
-    "finetune": (finetune(APPLY, DESCENT, num_classes=3), DescentHyper()),
-    "er": (er(APPLY, DISTILLING, num_classes=3), DescentHyper()),
-    "agem": (agem(APPLY, DESCENT, num_classes=3), DescentHyper()),
-    "der": (der(APPLY, DESCENT, num_classes=3, capacity=12), DERHyper()),
-    "der_pp adamw": (
-        der_pp(APPLY, dataclasses.replace(DESCENT, optimizer="adamw"), num_classes=3, capacity=12),
-        DERPPHyper(momentum=0.9),
-    ),
-    "ewc": (ewc(APPLY, EWCSettings(2, 4, fisher_batches=1), num_classes=3), EWCHyper()),
-    "lwf": (lwf(APPLY, DESCENT, num_classes=3), LwFHyper()),
-    "joint": (joint(APPLY, DESCENT, num_classes=3, num_examples=60), DescentHyper()),
 }
-ONLY_UNLEARN = {"gradient_ascent", "neg_grad_plus", "random_label", "l1_sparse", "salun", "sfron"}
-ONLY_UNLEARN |= {"scrub", "scrub adamw distilling", "bad_teacher", "bad_teacher distilling"}
-ONLY_LEARN = {"finetune", "er", "agem", "der", "der_pp adamw", "ewc", "lwf"}
-KINDS = {
-    name: ["learn"] if name in ONLY_LEARN else ["unlearn"] if name in ONLY_UNLEARN else list(REQUEST_KINDS)
-    for name in METHODS
-}
-SERVED = [(name, kind) for name, kinds in KINDS.items() for kind in kinds]
+SERVED = [(name, kind) for name, case in CASES.items() for kind in case.hyper]
 TASK = Examples(jnp.asarray(INPUTS), jnp.asarray(LABELS), jnp.arange(-4, 16)[::-1].at[16:].set(-1), jnp.asarray(16))
+BEFORE = TASK._replace(ids=jnp.arange(20, 40), count=jnp.asarray(20))
 
 
 @pytest.fixture(scope="module")
@@ -132,80 +125,203 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def filled_buffer():
-    empty = buffer_lib.init(12, (4,), jnp.uint8, jax.random.key(0))
-    return buffer_lib.insert(empty, TASK._replace(ids=jnp.arange(20, 40), count=jnp.asarray(20)))
+def empty_buffer():
+    return buffer_lib.init(CAPACITY, (4,), jnp.uint8, jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def filled_buffer(empty_buffer):
+    return buffer_lib.insert(empty_buffer, BEFORE)
 
 
 def signature(tree):
     return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
 
 
+@functools.cache
+def program(name, kind):
+    """One for all tests of a case, and a list that grows whenever it is traced."""
+    traces = []
+
+    def counted(key, state, hyper, task):
+        traces.append(kind)
+        return apply_request(CASES[name].method, kind, key, state, hyper, task)
+
+    return quick_jit(counted), traces
+
+
+def test_the_whole_catalogue_is_tried():
+    assert set(METHODS) <= set(CASES)
+    for name in METHODS:
+        assert tuple(CASES[name].hyper) == serves(name)
+
+
 @pytest.mark.parametrize(("name", "kind"), SERVED)
 def test_contract(name, kind, network, filled_buffer):
-    method, hyper = METHODS[name]
-    update = getattr(method, kind)
+    method, hyper = CASES[name].method, CASES[name].hyper[kind]
     state = method.init(*network)
-    # As the learner does: first what was learned before, then this request.
-    before = TASK._replace(ids=jnp.arange(20, 40), count=jnp.asarray(20))
-    state = state._replace(extra=method.track(kind, method.track("learn", state.extra, before), TASK))
-    hyper = jax.tree.map(jnp.asarray, hyper)
-    traces = 0
-
-    def counted(key, state, hyper, task, buffer):
-        nonlocal traces
-        traces += 1
-        return update(key, state, hyper, task, buffer)
-
-    jitted = quick_jit(counted)
+    # What the buffer holds was learned before this request.
+    state = state._replace(extra=method.track("learn", state.extra, BEFORE))
+    before = CLUState(state, filled_buffer)
+    hyper, (jitted, traces) = jax.tree.map(jnp.asarray, hyper), program(name, kind)
     keys = jax.random.split(jax.random.key(1), 2)
-    new_state, info = jitted(keys[0], state, hyper, TASK, filled_buffer)
+    after, info = jitted(keys[0], before, hyper, TASK)
+    new_state = after.method
 
     assert isinstance(new_state, MethodState) and isinstance(info, Info)
-    assert signature(new_state) == signature(state), "structure, shapes and types are kept"
+    assert signature(after) == signature(before), "structure, shapes and types are kept, those of memories included"
     assert jax.tree.structure(info.mask_density) == jax.tree.structure(state.params)
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((new_state, info)))
     assert float(info.gradient_evaluations) >= 0
+    said = method.cost(kind, CAPACITY, TASK.ids.shape[0])
+    if name == "retrain":  # which says what it costs at most
+        assert float(info.gradient_evaluations) <= said
+    else:
+        assert float(info.gradient_evaluations) == pytest.approx(said)
 
-    second, _ = jitted(keys[1], new_state, jax.tree.map(lambda x: x * 0.5, hyper), TASK, filled_buffer)
-    assert traces == 1, "another key, state and hyper: the same program"
+    second, _ = jitted(keys[1], CLUState(new_state, filled_buffer), jax.tree.map(lambda x: x * 0.5, hyper), TASK)
+    assert len(traces) == 1, "another key, state and hyper: the same program"
 
-    mapped = quick_jit(jax.vmap(update, in_axes=(0, None, None, None, None)))
-    stacked, _ = mapped(keys, state, hyper, TASK, filled_buffer)
-    alone, _ = jitted(keys[1], state, hyper, TASK, filled_buffer)
-    for s, single in enumerate((new_state, alone)):
-        jax.tree.map(lambda a, b, s=s: np.testing.assert_allclose(a[s], b, rtol=2e-4, atol=2e-5), stacked, single)
+    mapped = quick_jit(jax.vmap(functools.partial(apply_request, method, kind), in_axes=(0, None, None, None)))
+    stacked, _ = mapped(keys, before, hyper, TASK)
+    alone, _ = jitted(keys[1], before, hyper, TASK)
+    for s, single in enumerate((new_state, alone.method)):
+        jax.tree.map(
+            lambda a, b, s=s: np.testing.assert_allclose(a[s], b, rtol=2e-4, atol=2e-5), stacked.method, single
+        )
 
-    moved = any(bool(jnp.any(a != b)) for a, b in zip(jax.tree.leaves(second), jax.tree.leaves(new_state), strict=True))
+    pairs = zip(jax.tree.leaves(second.method), jax.tree.leaves(new_state), strict=True)
+    moved = any(bool(jnp.any(a != b)) for a, b in pairs)
     nothing = name == "do_nothing" or (name == "combined" and kind == "unlearn")
     assert moved != nothing
 
 
-@pytest.mark.parametrize(("name", "kind"), [(name, kinds[-1]) for name, kinds in KINDS.items()])
-def test_an_empty_buffer_harms_nothing(name, kind, network):
-    method, hyper = METHODS[name]
-    empty = buffer_lib.init(12, (4,), jnp.uint8, jax.random.key(0))
-    state = method.init(*network)
-    new_state, _ = quick_jit(getattr(method, kind))(jax.random.key(0), state, hyper, TASK, empty)
-    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(new_state))
+@pytest.mark.parametrize(("name", "kind"), [(name, list(case.hyper)[-1]) for name, case in CASES.items()])
+def test_an_empty_buffer_harms_nothing(name, kind, network, empty_buffer):
+    method, hyper = CASES[name].method, CASES[name].hyper[kind]
+    state, (jitted, _) = method.init(*network), program(name, kind)
+    after, _ = jitted(jax.random.key(0), CLUState(state, empty_buffer), jax.tree.map(jnp.asarray, hyper), TASK)
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(after.method))
     if name == "finetune_remain":  # nothing to fine-tune on
-        jax.tree.map(np.testing.assert_array_equal, new_state, state)
+        jax.tree.map(np.testing.assert_array_equal, after.method, state)
 
 
-@pytest.mark.parametrize("name", [name for name, kinds in KINDS.items() if len(kinds) == 1])
-def test_a_request_that_a_method_does_not_serve_is_refused(name, network):
-    method, hyper = METHODS[name]
-    (kind,) = set(REQUEST_KINDS) - set(KINDS[name])
-    with pytest.raises(ValueError, match=f"does not {kind}: combine it with a method that does"):
-        getattr(method, kind)(jax.random.key(0), method.init(*network), hyper, TASK, None)
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+def assert_refused(method, kind, network, buffer):
+    """By whatever would run it, and by `combine` at once."""
+    assert getattr(method, kind) is None and kind not in method.kinds
+    state, message = CLUState(method.init(*network), buffer), f"does not {kind}: combine it with a method that does"
+    for refusing in (
+        lambda: method.update(kind),
+        lambda: check_request(method, kind, ()),
+        lambda: combine(**{"learn": do_nothing(), "unlearn": do_nothing(), kind: method}),
+        lambda: apply_request(method, kind, jax.random.key(0), state, (), TASK),
+        lambda: request_program()(method, kind, jax.random.key(0), state, (), TASK),
+    ):
+        with pytest.raises(ValueError, match=message):
+            refusing()
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if len(case.method.kinds) == 1])
+def test_a_request_that_a_method_does_not_serve_is_refused(name, network, empty_buffer):
+    method = CASES[name].method
+    (kind,) = set(REQUEST_KINDS) - set(method.kinds)
+    assert kind not in method.hyper
+    assert_refused(method, kind, network, empty_buffer)
+
+
+@pytest.mark.parametrize("kind", REQUEST_KINDS)
+def test_a_method_made_by_hand_serves_what_it_was_given(kind, network, empty_buffer):
+    nothing = do_nothing()
+    mine = Method("mine", nothing.learn, nothing.unlearn, nothing.hyper, nothing.cost)._replace(**{kind: None})
+    assert_refused(mine, kind, network, empty_buffer)
+    (other,) = mine.kinds
+    assert check_request(mine, other, ()) is nothing.update(other)
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_another_word_than_learn_and_unlearn_is_refused(name, network, empty_buffer):
+    method, state = CASES[name].method, CLUState(CASES[name].method.init(*network), empty_buffer)
+    for refusing in (
+        lambda: method.update("forget"),
+        lambda: check_request(method, "forget", ()),
+        lambda: apply_request(method, "forget", jax.random.key(0), state, (), TASK),
+        lambda: request_program()(method, "forget", jax.random.key(0), state, (), TASK),
+    ):
+        with pytest.raises(ValueError, match="kind must be one of learn, unlearn, got 'forget'"):
+            refusing()
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in METHODS for kind in serves(name)])
+def test_hyperparameters_of_another_method_are_refused(name, kind, network, empty_buffer):
+    method, own = CASES[name].method, type(CASES[name].method.hyper[kind])
+    assert check_request(method, kind, CASES[name].hyper[kind]) is method.update(kind)
+    others = {type(hyper): hyper for case in CASES.values() for hyper in case.hyper.values()}
+    foreign = [hyper for kept, hyper in others.items() if not issubclass(kept, own)]
+    assert foreign
+    wanted = r"\(\)" if own is tuple else f"a {own.__name__}"
+    for hyper in [*foreign, {"learning_rate": 0.1}, None]:
+        with pytest.raises(ValueError, match=f"hyper of {method.name} to {kind} must be {wanted}, got "):
+            check_request(method, kind, hyper)
+    state = CLUState(method.init(*network), empty_buffer)
+    with pytest.raises(ValueError, match=f"hyper of {method.name} to {kind} must be {wanted}, got "):
+        request_program()(method, kind, jax.random.key(0), state, foreign[0], TASK)
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in METHODS for kind in serves(name)])
+def test_hyperparameters_out_of_their_range_are_refused_by_name(name, kind):
+    method, hyper = CASES[name].method, CASES[name].hyper[kind]
+    for field in dataclasses.fields(hyper) if dataclasses.is_dataclass(hyper) else ():
+        interval = range_of(type(hyper), field.name)
+        beyond = [-0.1, float("nan")] + ([interval.highest * 1.5] if np.isfinite(interval.highest) else [])
+        for value in beyond:
+            with pytest.raises(ValueError, match=rf"{field.name} must be in [\[(]0, .*, got {value:g}"):
+                check_request(method, kind, dataclasses.replace(hyper, **{field.name: value}))
+
+
+@pytest.mark.parametrize("name", DESCENTS)
+def test_settings_of_what_a_method_does_not_read_are_refused(name):
+    """They would have no effect; and so are those that lack what it reads, or its own."""
+    own, parts = type(default_settings(name)), (TaskSettings, BufferSettings)
+    assert isinstance(make(entry_of(name).factory, SETUP, own()), Method)
+    unread = tuple(part for part in parts if not issubclass(own, part))
+    more = dataclasses.make_dataclass("More", [], bases=(own, *unread), frozen=True, kw_only=True)
+    for given in {*parts, DescentSettings, more if unread else DescentSettings} - {own}:
+        with pytest.raises(ValueError, match=f"settings of {name} must be {own.__name__}, got {given.__name__}"):
+            make(entry_of(name).factory, SETUP, given())
+
+
+@pytest.mark.parametrize("name", DESCENTS)
+def test_settings_are_given_by_name(name):
+    """So that none takes the place of another where a method lacks one."""
+    own = type(default_settings(name))
+    assert issubclass(own, StepSettings)
+    assert all(p.kind is p.KEYWORD_ONLY for p in inspect.signature(own).parameters.values())
+
+
+# --- memories --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_tracking_twice_is_tracking_once_and_leaves_others_alone(name, network):
-    method, _ = METHODS[name]
+    method = CASES[name].method
     extra = method.init(*network).extra
     for kind in REQUEST_KINDS:
         once = method.track(kind, extra | {"another": 7}, TASK)
         jax.tree.map(np.testing.assert_array_equal, method.track(kind, once, TASK), once)
         assert once["another"] == 7 and signature(once) == signature(extra | {"another": 7})
         assert method.track(kind, {"another": 7}, TASK) == {"another": 7}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_memories_are_entries_of_their_names_and_storing_leaves_others_alone(name, network, filled_buffer):
+    method = CASES[name].method
+    state = method.init(*network)
+    assert list(state.extra) == [memory.name for memory in method.memories]
+    for kind in REQUEST_KINDS:
+        tracked = state._replace(extra=method.track(kind, state.extra, TASK) | {"another": 7})
+        stored = method.store(kind, tracked, filled_buffer, TASK)
+        assert stored.extra["another"] == 7 and signature(stored) == signature(tracked)
+        assert method.store(kind, state._replace(extra={"another": 7}), filled_buffer, TASK).extra == {"another": 7}
