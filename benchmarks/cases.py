@@ -16,9 +16,8 @@ from ugclu_jax.examples import bucket_size, pad_ids
 from ugclu_jax.learner import CLUState
 from ugclu_jax.models import ModelOptions
 from ugclu_jax.models.adapters import linen_apply_fn, normalise
-from ugclu_jax.oracle import InitFn
-from ugclu_jax.types import ApplyFn, Array, Examples, Hyper, Method, MethodState, ModelState, Params, PyTree
-from ugclu_jax.ugclu import UGCLUSettings, ug_clu
+from ugclu_jax.types import ApplyFn, Array, Examples, InitFn, Method, MethodState, ModelState, Params, PyTree
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
 
 
 class Case(NamedTuple):
@@ -32,7 +31,7 @@ class Case(NamedTuple):
     shared_apply_fn: ApplyFn  # the same of a batch that is divided over `devices.AXIS`
     init_fn: InitFn
     settings: UGCLUSettings
-    hyper: Hyper
+    hyper: UGCLUHyper
     rng_key: Array
     state: CLUState
     task: Examples
@@ -88,7 +87,7 @@ def make(
         shared_apply_fn=linen_apply_fn(models.over_devices(module, AXIS), preprocess),
         init_fn=init_fn,
         settings=settings,
-        hyper=Hyper(fast_learning_rate=0.001, remain_learning_rate=0.02, remain_weight_decay=0.001),
+        hyper=UGCLUHyper(fast_learning_rate=0.001, remain_learning_rate=0.02, remain_weight_decay=0.001),
         rng_key=jax.random.key(2),
         state=CLUState(MethodState(params, model_state), buffer),
         task=examples(dataset, np.flatnonzero(dataset.train_labels < 2)),

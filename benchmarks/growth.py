@@ -16,12 +16,13 @@ from matplotlib.figure import Figure
 from benchmarks import cases, document, timing
 from benchmarks.document import Section, Table
 from ugclu_jax import buffer as buffer_lib
+from ugclu_jax.at import At
 from ugclu_jax.examples import bucket_size
 from ugclu_jax.learner import CLUState, request_program
 from ugclu_jax.models import ModelOptions
 from ugclu_jax.programs import Layout, Program, compiled
-from ugclu_jax.types import MethodState, PyTree
-from ugclu_jax.ugclu import UGCLUSettings, saliency_mask
+from ugclu_jax.types import Array, Buffer, Examples, MethodState, ModelState, Params, PyTree
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, saliency_mask
 
 
 def counting() -> tuple[Layout, list[Callable]]:
@@ -97,9 +98,8 @@ def mask_pass(case: cases.Case, numbers: tuple[int, ...], repeats: int) -> tuple
     network = case.state.method
     calls = {}
     for n, chosen in settings.items():
-        program = jax.jit(functools.partial(saliency_mask, apply_fn=case.apply_fn, settings=chosen))
         arguments = (case.rng_key, network.params, network.model_state, case.hyper, case.task, case.state.buffer)
-        calls[str(n)] = functools.partial(_finish, program, *arguments)
+        calls[str(n)] = functools.partial(_finish, _mask_program(case, chosen), *arguments)
     seconds = {name: timing.spread(values) for name, values in timing.interleaved(calls, repeats).items()}
     medians = [found.median for found in seconds.values()]
     each, fixed = np.polyfit(numbers, medians, 1)
@@ -111,6 +111,15 @@ def mask_pass(case: cases.Case, numbers: tuple[int, ...], repeats: int) -> tuple
     _points(axes, numbers, list(seconds.values()))
     axes.set(xscale="log", yscale="log")
     return Table("The mask pass", ("batches", "s", "s a batch"), rows, note), _png(figure)
+
+
+def _mask_program(case: cases.Case, settings: UGCLUSettings) -> Callable[..., PyTree]:
+    def mask(
+        rng_key: Array, params: Params, model_state: ModelState, hyper: UGCLUHyper, task: Examples, buffer: Buffer
+    ) -> PyTree:
+        return saliency_mask(rng_key, At(case.apply_fn, params, model_state), hyper, task, buffer, settings)
+
+    return jax.jit(mask)
 
 
 def _finish(program: Callable[..., PyTree], *arguments: PyTree) -> None:

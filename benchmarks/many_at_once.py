@@ -124,7 +124,7 @@ def difference(expected: PyTree, found: PyTree) -> float:
 
 
 def measure(cores: int, kind: str, count: int, smoke: bool, repeats: int, devices_there: int) -> dict[str, Any]:
-    """All ways for `count` seeds or points of Hyper, in a process with so many cores and host devices."""
+    """All ways for `count` seeds or points of UGCLUHyper, in a process with so many cores and host devices."""
     case = digits_mlp(smoke)
     one, points, shared = (seeds_of if kind == "seeds" else hypers_of)(case, count)
     ways: dict[str, RunAll] = {"separately": separately(one, shared)}
@@ -169,7 +169,7 @@ def run(smoke: bool) -> Section:
     """Seeds and points on one device and spread over two, then oracles; all the cores that there are."""
     rows: list[tuple[str, ...]] = []
     cores, repeats = process.cores_here(), timing.REPEATS
-    names = {"seeds": "seeds", "hypers": "points of Hyper"}
+    names = {"seeds": "seeds", "hypers": "points of UGCLUHyper"}
     for kind, name in names.items():
         for count in (4,) if smoke else (8, 32):
             for there in (1, 2):

@@ -17,9 +17,10 @@ from ugclu_jax.harness import cli
 from ugclu_jax.learner import CLUState, apply_request, request_program
 from ugclu_jax.methods import er, ewc, salun
 from ugclu_jax.models.adapters import linen_apply_fn, linen_init
+from ugclu_jax.stepping import DescentHyper, DescentSettings
 from ugclu_jax.streaming import take
-from ugclu_jax.types import Examples, Hyper
-from ugclu_jax.ugclu import UGCLUSettings, ug_clu
+from ugclu_jax.types import Examples
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
 
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(60, 8, 8, 1))
@@ -52,15 +53,15 @@ def network(name: str, axis_name: str | None):
 def make(method: str, apply_fn):
     """A method and its hyperparameters of each kind."""
     if method == "ug_clu":
-        return ug_clu(apply_fn, SETTINGS, DISTILLED, num_classes=3), {"learn": Hyper(), "unlearn": Hyper()}
+        return ug_clu(apply_fn, SETTINGS, DISTILLED, num_classes=3), {"learn": UGCLUHyper(), "unlearn": UGCLUHyper()}
     if method == "salun":
-        settings = salun.SalunSettings(steps=3, task_batch_size=16, remain_batch_size=16, saliency_batches=2)
-        return salun.salun(apply_fn, settings, num_classes=3), {"unlearn": salun.SalunHyper()}
+        settings = salun.SalUnSettings(steps=3, task_batch_size=16, remain_batch_size=16, saliency_batches=2)
+        return salun.salun(apply_fn, settings, num_classes=3), {"unlearn": salun.SalUnHyper()}
     module, hyper, settings = {
-        "er": (er.er, er.DescentHyper(), er.DescentSettings(steps=3, task_batch_size=16, remain_batch_size=16)),
+        "er": (er.er, DescentHyper(), DescentSettings(steps=3, task_batch_size=16, remain_batch_size=16)),
         "ewc": (ewc.ewc, ewc.EWCHyper(), ewc.EWCSettings(steps=3, task_batch_size=16)),
     }[method]
-    return module(apply_fn, settings, num_classes=3), {"learn": hyper}
+    return module(apply_fn, settings), {"learn": hyper}
 
 
 def serve(method_name: str, model: str, layout=None, inputs=None):
@@ -130,13 +131,13 @@ def test_other_values_need_no_other_program(parallel):
         return inputs.reshape(len(inputs), -1) @ params, model_state
 
     run = request_program(devices.layout(devices.select(4, parallel)))
-    method = er.er(counted, er.DescentSettings(steps=2, task_batch_size=8, remain_batch_size=8), num_classes=3)
+    method = er.er(counted, DescentSettings(steps=2, task_batch_size=8, remain_batch_size=8))
     empty = buffer_lib.init(20, INPUTS.shape[1:], jnp.float32, jax.random.key(1))
     state = CLUState(method.init(jnp.zeros((64, 3)), {}), empty)
     task = examples(range(20))._replace(inputs=jnp.asarray(INPUTS, jnp.float32))
-    state, _, first = run(method, "learn", jax.random.key(0), state, er.DescentHyper(), task)
+    state, _, first = run(method, "learn", jax.random.key(0), state, DescentHyper(), task)
     seen = len(traces)
-    _, _, second = run(method, "learn", jax.random.key(1), state, er.DescentHyper(0.5), task)
+    _, _, second = run(method, "learn", jax.random.key(1), state, DescentHyper(0.5), task)
     assert len(traces) == seen and set(traces) == {(2, 8, 8, 1)}, "each device sees its share of a batch"
     assert first.compile_seconds > 0.01 > second.compile_seconds
 
@@ -190,11 +191,11 @@ def test_seeds_spread_over_devices_are_those_run_alone(parallel, x64):
 def test_the_loss_of_a_whole_batch_is_not_counted_once_a_device(x64):
     """shard_map with its default check would make gradients D times too large."""
     apply_fn, params, model_state = network("mlp", devices.AXIS)
-    hyper = er.DescentHyper(learning_rate=1.0)
+    hyper = DescentHyper(learning_rate=1.0)
     ends = []
     for count in (1, 8):
         run = request_program(devices.layout(devices.select(count, "shard_map")))
-        method = er.er(apply_fn, er.DescentSettings(steps=1, task_batch_size=16, remain_batch_size=16), num_classes=3)
+        method = er.er(apply_fn, DescentSettings(steps=1, task_batch_size=16, remain_batch_size=16))
         empty = buffer_lib.init(20, INPUTS.shape[1:], jnp.float64, jax.random.key(1))
         state = CLUState(method.init(params, model_state), empty)
         ends.append(run(method, "learn", jax.random.key(0), state, hyper, examples(range(20)))[0].method.params)

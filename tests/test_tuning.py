@@ -1,6 +1,7 @@
 """Hypergradients against central differences and each other, sweeps against loops, tuning against a closed form."""
 
 import dataclasses
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,15 @@ from small_stream import CLASSES, INPUTS, LABELS, buffer_of, examples
 
 from ugclu_jax import buffer as reservoir
 from ugclu_jax import metrics, models
-from ugclu_jax.descent import DescentHyper, DescentSettings
 from ugclu_jax.learner import CLUState
 from ugclu_jax.methods.do_nothing import do_nothing
+from ugclu_jax.methods.er import er
 from ugclu_jax.methods.neg_grad_plus import NegGradPlusHyper, neg_grad_plus
+from ugclu_jax.methods.salun import SalUnHyper, SalUnSettings, salun
+from ugclu_jax.methods.sfron import SFRonHyper, SFRonSettings, sfron
 from ugclu_jax.models.adapters import linen_apply_fn
+from ugclu_jax.optimizer import OptimizerKind
+from ugclu_jax.stepping import DescentHyper, DescentSettings
 from ugclu_jax.tuning import (
     Problem,
     at,
@@ -28,13 +33,13 @@ from ugclu_jax.tuning import (
     sweep,
     tune,
 )
-from ugclu_jax.types import Examples, Hyper, Method, MethodState
-from ugclu_jax.ugclu import UGCLUSettings, ug_clu
+from ugclu_jax.types import Examples, Method, MethodState
+from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
 
 SETTINGS = UGCLUSettings(
     outer_steps=5, inner_steps=2, task_batch_size=4, remain_batch_size=4, saliency_batches=2, mask="soft"
 )
-HYPER = Hyper(
+HYPER = UGCLUHyper(
     fast_learning_rate=0.2,
     remain_learning_rate=0.3,
     slow_step_size=0.8,
@@ -45,6 +50,8 @@ HYPER = Hyper(
     remain_weight_decay=0.05,
     distillation_weight=0.4,
 )
+ONE_INPUT_DEAD = INPUTS * np.array([1.0, 1.0, 0.0])
+"""An input that is always 0: the gradient of its weights is 0, where a root has no derivative."""
 
 
 def mlp_apply(params, model_state, x, *, train, rng_key):
@@ -57,11 +64,11 @@ def mlp_params():
     return {name: {"kernel": jnp.asarray(rng.normal(size=shape))} for name, shape in shapes.items()}
 
 
-def mlp_problem(seed=0, kinds=1):
+def mlp_problem(seed=0, kinds=1, inputs=INPUTS):
     oracle_logits = jnp.asarray(np.random.default_rng(2).normal(size=(2, 12, CLASSES)))
-    state = CLUState(MethodState(mlp_params(), {}), buffer_of([0, 2, 4, 5, 6]))
-    tasks = (examples([1, 3]), examples([7, 8]))[:kinds]
-    return Problem(state, jax.random.split(jax.random.key(seed), kinds), tasks, (jnp.asarray(INPUTS), oracle_logits))
+    state = CLUState(MethodState(mlp_params(), {}), buffer_of([0, 2, 4, 5, 6], inputs))
+    tasks = (examples([1, 3], inputs), examples([7, 8], inputs))[:kinds]
+    return Problem(state, jax.random.split(jax.random.key(seed), kinds), tasks, (jnp.asarray(inputs), oracle_logits))
 
 
 def settings(**changes):
@@ -85,16 +92,22 @@ def central_differences(function, hyper, step=1e-5):
     return found
 
 
-def assert_agree(method, kinds, problem, hyper, objective):
+def compiled(method, kinds, problem, objective):
+    return {
+        mode: jax.jit(lambda hyper, mode=mode: hypergradient(objective, method, kinds, problem, hyper, mode=mode))
+        for mode in ("reverse", "forward")
+    }
+
+
+def assert_agree(method, kinds, problem, hyper, objective, modes=None):
     program = jax.jit(lambda hyper: objective(serve(method, kinds, problem, hyper), problem.reference))
+    modes = modes or compiled(method, kinds, problem, objective)
     expected = central_differences(program, hyper)
     scale = max(abs(value) for value in expected.values())
     assert scale > 1e-3, "an objective that no hyperparameter moves shows nothing"
     results = {}
-    for mode in ("reverse", "forward"):
-        found = jax.jit(lambda hyper, mode=mode: hypergradient(objective, method, kinds, problem, hyper, mode=mode))(
-            hyper
-        )
+    for mode, gradient_of in modes.items():
+        found = gradient_of(hyper)
         np.testing.assert_allclose(found.value, program(hyper), rtol=1e-12)
         for (kind, name), value in expected.items():
             got = float(getattr(found.gradient[kind], name))
@@ -108,12 +121,13 @@ def assert_agree(method, kinds, problem, hyper, objective):
     return expected
 
 
-def test_every_float_of_hyper_on_an_mlp(x64):
-    problem = mlp_problem()
+@pytest.mark.parametrize("inputs", [INPUTS, ONE_INPUT_DEAD], ids=["all inputs", "one input dead"])
+def test_every_float_of_hyper_on_an_mlp(x64, inputs):
+    problem = mlp_problem(inputs=inputs)
     slopes = assert_agree(
         method_of(distillation=True), ["unlearn"], problem, {"unlearn": HYPER}, kl_to_oracle(mlp_apply)
     )
-    assert {name for _, name in slopes} == {field.name for field in dataclasses.fields(Hyper)}
+    assert {name for _, name in slopes} == {field.name for field in dataclasses.fields(UGCLUHyper)}
     assert all(abs(slope) > 1e-8 for slope in slopes.values()), slopes  # none is trivially equal
 
 
@@ -218,7 +232,7 @@ def test_memory_of_reverse_mode_over_two_hundred_steps():
         problem = mlp_problem()
         lowered = jax.jit(
             lambda hyper: hypergradient(kl_to_oracle(mlp_apply), method, ["unlearn"], problem, hyper)
-        ).lower({"unlearn": Hyper()})
+        ).lower({"unlearn": UGCLUHyper()})
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     whole, less = bytes_of(200, False), bytes_of(200, True)
@@ -226,12 +240,38 @@ def test_memory_of_reverse_mode_over_two_hundred_steps():
     assert bytes_of(800, True) < 3 * less  # √4 = 2 where keeping everything is 4
 
 
-def test_methods_of_the_field_have_hypergradients(x64):
-    method = neg_grad_plus(mlp_apply, DescentSettings(steps=4, task_batch_size=4, remain_batch_size=4), num_classes=3)
-    hyper = {"unlearn": NegGradPlusHyper(learning_rate=0.1, momentum=0.5, weight_decay=0.01)}
-    assert isinstance(hyper["unlearn"], DescentHyper)
-    slopes = assert_agree(method, ["unlearn"], mlp_problem(), hyper, kl_to_oracle(mlp_apply))
-    assert abs(slopes["unlearn", "momentum"]) > 1e-6
+SIZES = {"steps": 4, "task_batch_size": 4, "remain_batch_size": 4}
+COMMON = {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.01, "distillation_weight": 0.4}
+
+
+def method_of_the_field(name, optimizer):
+    """A method that distils, and hyperparameters of it."""
+    given = {**SIZES, "optimizer": optimizer, "distillation": True}
+    if name == "er":
+        return er(mlp_apply, DescentSettings(**given)), DescentHyper(**COMMON)
+    if name == "neg_grad_plus":
+        return neg_grad_plus(mlp_apply, DescentSettings(**given)), NegGradPlusHyper(**COMMON)
+    if name == "salun":
+        settings = SalUnSettings(**given, saliency_batches=2)
+        return salun(mlp_apply, settings, num_classes=CLASSES), SalUnHyper(**COMMON, keep_share=0.61)
+    settings = SFRonSettings(**given, forget_every=2, saliency_batches=2)
+    return sfron(mlp_apply, settings), SFRonHyper(**COMMON, forget_weight=1.5, clip_norm=0.2, saliency_threshold=0.9)
+
+
+@pytest.mark.parametrize("optimizer", get_args(OptimizerKind))
+@pytest.mark.parametrize("name", ["er", "neg_grad_plus", "salun", "sfron"])
+def test_methods_of_the_field_have_hypergradients(x64, name, optimizer):
+    """Under every optimizer, also where weights have a gradient of 0, and, finite, without momentum or decay."""
+    method, values = method_of_the_field(name, optimizer)
+    (kind,) = method.kinds
+    problem, objective = mlp_problem(inputs=ONE_INPUT_DEAD), kl_to_oracle(mlp_apply)
+    modes = compiled(method, [kind], problem, objective)
+    slopes = assert_agree(method, [kind], problem, {kind: values}, objective, modes)
+    for field in ("learning_rate", "momentum", "weight_decay", "distillation_weight"):
+        assert abs(slopes[kind, field]) > 1e-6, field
+    plain = {kind: dataclasses.replace(values, momentum=0.0, weight_decay=0.0)}
+    for mode, gradient_of in modes.items():
+        assert np.isfinite(jax.tree.leaves(gradient_of(plain).gradient)).all(), mode
 
 
 def test_objectives_are_the_metrics(x64):
@@ -337,7 +377,7 @@ def test_draws_lie_in_their_ranges_on_a_logarithmic_scale():
 def quadratic_method():
     """A method whose end is its fast learning rate: an objective of it is a function of one number."""
 
-    def unlearn(rng_key, state, hyper, task, buffer, *, axis_name=None):
+    def unlearn(rng_key, state, hyper, task, buffer, *, where):
         return state._replace(params=jnp.asarray(hyper.fast_learning_rate)), ()
 
     return do_nothing()._replace(unlearn=unlearn)
@@ -362,7 +402,7 @@ def test_tuning_goes_to_the_minimum_over_problems():
         quadratic_method(),
         ["unlearn"],
         problems,
-        {"unlearn": Hyper(fast_learning_rate=0.5)},
+        {"unlearn": UGCLUHyper(fast_learning_rate=0.5)},
         ["unlearn.fast_learning_rate"],
         steps=80,
         on_step=seen.append,
@@ -384,7 +424,7 @@ def test_tuning_stays_in_the_range():
         ),
         ["unlearn"],
         [quadratic_problem(1.0)],
-        {"unlearn": Hyper(slow_step_size=0.9)},
+        {"unlearn": UGCLUHyper(slow_step_size=0.9)},
         ["unlearn.slow_step_size"],
         steps=5,
     )
@@ -397,7 +437,7 @@ def test_tuning_ends_where_it_is_not_finite():
         quadratic_method(),
         ["unlearn"],
         [quadratic_problem(1.0)],
-        {"unlearn": Hyper(fast_learning_rate=0.5)},
+        {"unlearn": UGCLUHyper(fast_learning_rate=0.5)},
         ["unlearn.fast_learning_rate"],
         steps=10,
     )
@@ -410,11 +450,11 @@ def test_what_tuning_refuses():
     one, name = [quadratic_problem(1.0)], ["unlearn.fast_learning_rate"]
     for value in (0.0, np.inf, {"a": 1.0, "b": 1.0}):
         with pytest.raises(ValueError, match="fast_learning_rate must be a single positive, finite number"):
-            tune(*arguments, one, {"unlearn": Hyper(fast_learning_rate=value)}, name, steps=1)
+            tune(*arguments, one, {"unlearn": UGCLUHyper(fast_learning_rate=value)}, name, steps=1)
     with pytest.raises(ValueError, match="got 0, 1 and 1"):
-        tune(*arguments, [], {"unlearn": Hyper()}, name, steps=1)
+        tune(*arguments, [], {"unlearn": UGCLUHyper()}, name, steps=1)
     with pytest.raises(ValueError, match=r"unknown hyperparameter 'unlearn\.rate'"):
-        tune(*arguments, one, {"unlearn": Hyper()}, ["unlearn.rate"], steps=1)
+        tune(*arguments, one, {"unlearn": UGCLUHyper()}, ["unlearn.rate"], steps=1)
 
 
 def test_problems_of_one_shape_share_a_program():
@@ -426,7 +466,7 @@ def test_problems_of_one_shape_share_a_program():
 
     problems = [quadratic_problem(goal) for goal in (1.0, 2.0, 3.0)]
     name = "unlearn.fast_learning_rate"
-    tune(counted, quadratic_method(), ["unlearn"], problems, {"unlearn": Hyper()}, [name], steps=4)
+    tune(counted, quadratic_method(), ["unlearn"], problems, {"unlearn": UGCLUHyper()}, [name], steps=4)
     assert len(traces) == 1
 
 
