@@ -227,11 +227,15 @@ SCENARIO_CASES: dict[str, dict] = {
 
 
 @contextlib.contextmanager
-def in_float64() -> Iterator[None]:
-    """Networks of an experiment with parameters of float64, and the digest of the network in every line."""
+def in_float64() -> Iterator[dict[tuple, dict]]:
+    """Networks of an experiment with parameters of float64; gives what is noted of them by method, seed, and request.
+
+    It stands beside the metrics and not in them: the run's report refuses what it does not know.
+    """
     from ugclu_jax.harness import evaluator, plan
 
     make_network, line_of = plan.make_network, evaluator.Evaluator.line
+    noted: dict[tuple, dict] = {}
 
     def made(*arguments: Any) -> Any:
         network = make_network(*arguments)
@@ -241,11 +245,13 @@ def in_float64() -> Iterator[None]:
     def line(self: Any, method: str, seed: int, step: Any, served: Any, *rest: Any) -> dict:
         network = served.state.method
         found = line_of(self, method, seed, step, served, *rest)
-        return {**found, "params": projections(network.params), "digest": digest(network)}
+        of_network = {"params": projections(network.params), "digest": digest(network)}
+        noted[found["method"], found["seed"], found["request"]] = of_network
+        return found
 
     plan.make_network, evaluator.Evaluator.line = made, line
     try:
-        yield
+        yield noted
     finally:
         plan.make_network, evaluator.Evaluator.line = make_network, line_of
 
@@ -254,13 +260,14 @@ def run_scenario(case: dict, methods: list[str] | None = None) -> list[dict]:
     """The lines of metrics of an experiment, without what a clock says."""
     from ugclu_jax.harness.cli import main
 
-    with tempfile.TemporaryDirectory() as folder, in_float64():
+    with tempfile.TemporaryDirectory() as folder, in_float64() as noted:
         arguments = [*case["arguments"], "--run-dir", f"{folder}/run", "--cache-dir", f"{folder}/cache"]
         arguments += ["--methods", *(methods or case["methods"])]
         code = main(case["experiment"], "", arguments)
         assert code == 0, f"{case['experiment']} ended with exit code {code}"
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "timing"} for line in lines]
+    untimed = ({key: value for key, value in line.items() if key != "timing"} for line in lines)
+    return [line | noted[line["method"], line["seed"], line["request"]] for line in untimed]
 
 
 def differences(found: Any, expected: Any, where: str = "") -> list[tuple[str, float]]:
