@@ -114,7 +114,7 @@ class Study:
         self.objective = lambda state, reference: kl(state, reference[0]) + kl(state, reference[1])
         dataset = run.plan.scenario.dataset
         rng = np.random.default_rng(0)
-        sides: tuple[list, list] = ([], [])
+        sides: tuple[list[PyTree], list[PyTree]] = ([], [])
         for inputs, rows, logits in (
             (dataset.test_inputs, situation.test, oracles.logits.test),
             (dataset.train_inputs, situation.unlearned, oracles.logits.train),

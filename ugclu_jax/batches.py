@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.buffer import Buffer, at_rows, filled, sample_rows
+from ugclu_jax.buffer import at_rows, filled, sample_rows
 from ugclu_jax.streaming import take
-from ugclu_jax.types import Array, Batch, Examples
+from ugclu_jax.types import Array, Batch, Buffer, Examples
 
 
 def valid_rows(examples: Examples) -> Array:

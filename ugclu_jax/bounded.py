@@ -23,11 +23,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.buffer import Buffer, filled
+from ugclu_jax.buffer import filled
 from ugclu_jax.coefficients import CoefficientFn
 from ugclu_jax.distillation import departed_classes
 from ugclu_jax.streaming import take
-from ugclu_jax.types import Array, Examples
+from ugclu_jax.types import Array, Buffer, Examples
 
 NEIGHBOURS = 20
 NEIGHBOUR_ROWS = 2000

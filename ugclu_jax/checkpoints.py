@@ -30,7 +30,7 @@ class Restored(NamedTuple):
 
 
 def _plain(leaf: Any) -> np.ndarray:
-    is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
@@ -183,7 +183,7 @@ def _uncommitted(leaf: Any, like: Any) -> Any:
     """Orbax commits every array to its device, which JAX compiles another program for."""
     if not isinstance(like, jax.Array) or like.committed:
         return leaf
-    if jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(jnp.asarray(_plain(leaf)), impl=jax.random.key_impl(like))
     return jnp.asarray(np.asarray(leaf))
 

@@ -73,6 +73,9 @@ class Batches(NamedTuple, Generic[OfTask, OfBuffer]):
     remain: OfBuffer  # [B] examples of the buffer
 
 
+AnyBatches = Batches[Batch | None, Batch | None]
+
+
 class Report(NamedTuple):
     """What one step tells; None where a method has no such part."""
 
@@ -342,8 +345,8 @@ def descent(
 def _uniform(reads: Reads, sizes: dict[str, int]) -> Draws:
     """Uniform batches of what is read; a key of its own for each where both are."""
 
-    def draws(at: At, task: Examples, buffer: Buffer, targets: Array | None) -> Callable[[Array], Batches]:
-        def draw(key: Array) -> Batches[Batch | None, Batch | None]:
+    def draws(at: At, task: Examples, buffer: Buffer, targets: Array | None) -> Callable[[Array], AnyBatches]:
+        def draw(key: Array) -> AnyBatches:
             task_key, remain_key = jax.random.split(key) if reads == "both" else (key, key)
             return Batches(
                 None if reads == "buffer" else from_task(task_key, task, (sizes["task"],), axis_name=at.axis_name),

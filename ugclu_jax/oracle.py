@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.typing import ArrayLike
 
 from ugclu_jax.components import preserving_gradient
 from ugclu_jax.optimizer import OptimizerKind
@@ -107,7 +108,7 @@ def train_from_scratch(
     steps_per_epoch = (examples.count + settings.batch_size - 1) // settings.batch_size
     total = jnp.maximum(settings.epochs * steps_per_epoch, 1)
 
-    def learning_rate(t: Array) -> Array:
+    def learning_rate(t: ArrayLike) -> Array:
         return settings.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * t / total))
 
     if settings.optimizer == "sgd":

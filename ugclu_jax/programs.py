@@ -32,7 +32,7 @@ def compiled_once(compile_for: Compile) -> Callable[..., Program]:
     >>> find("double", lambda x: 2 * x, jnp.arange(3)) is find("double", lambda x: 2 * x, jnp.ones(3, int))
     True
     """
-    programs: dict[tuple, Program] = {}
+    programs: dict[tuple[Hashable, ...], Program] = {}
 
     def find(name: Hashable, function: Callable[..., PyTree], *arguments: PyTree) -> Program:
         leaves, structure = jax.tree.flatten(arguments)

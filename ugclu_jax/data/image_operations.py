@@ -15,8 +15,10 @@ from ugclu_jax.types import Array
 STRONGEST_LEVEL = 30
 """Level at which an operation reaches the `strongest` amount of `OPERATIONS`; amounts grow linearly from level 0."""
 
+Coefficients = tuple[Array | float, Array | float, Array | float]
 
-def _warp(image: Array, across: tuple, down: tuple) -> Array:
+
+def _warp(image: Array, across: Coefficients, down: Coefficients) -> Array:
     """`out[y, x] = image[⌊d·p⌋, ⌊a·p⌋]` at the centre `p = (x + ½, y + ½, 1)` of each pixel, 0 outside."""
     height, width, _ = image.shape
     y, x = jnp.arange(height)[:, None], jnp.arange(width)[None, :]

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding
 
-from ugclu_jax import learner
+from ugclu_jax import prediction
 from ugclu_jax.devices.placement import AXIS, PARTS, WHOLE, Devices, gather, is_sharded, put, replicate
 from ugclu_jax.programs import Layout, Program
 from ugclu_jax.streaming import ShardedArray
@@ -25,7 +25,7 @@ def layout(devices: Devices) -> Layout:
     'device'
     """
 
-    def compile_for(function: Callable, *arguments: PyTree) -> Program:
+    def compile_for(function: Callable[..., PyTree], *arguments: PyTree) -> Program:
         return _map(function, devices, arguments, mapped=0, out_parts=False)
 
     return Layout(compile_for, lambda tree: replicate(tree, devices), gather, AXIS)
@@ -49,7 +49,7 @@ def spread(devices: Devices, mapped: int = 1, at_once: int | None = None) -> Lay
     [0, 2, 4]
     """
 
-    def compile_for(function: Callable, *arguments: PyTree) -> Program:
+    def compile_for(function: Callable[..., PyTree], *arguments: PyTree) -> Program:
         def within(*arguments: PyTree) -> PyTree:
             shared = arguments[mapped:]
             return lax.map(lambda own: function(*own, *shared), arguments[:mapped], batch_size=at_once)
@@ -83,9 +83,9 @@ def predict_program(
     """
 
     def rows(params: Params, model_state: ModelState, inputs: ShardedArray) -> Array:
-        return learner.predict(apply_fn, params, model_state, inputs.local, batch_size=batch_size)
+        return prediction.predict(apply_fn, params, model_state, inputs.local, batch_size=batch_size)
 
-    def compile_for(function: Callable, *arguments: PyTree) -> Program:
+    def compile_for(function: Callable[..., PyTree], *arguments: PyTree) -> Program:
         return _map(function, devices, arguments, mapped=0, out_parts=True)
 
     program = Layout(compile_for, lambda tree: replicate(tree, devices), gather).program(rows)
@@ -97,7 +97,9 @@ def predict_program(
     return predict
 
 
-def _map(function: Callable, devices: Devices, arguments: tuple[PyTree, ...], mapped: int, out_parts: bool) -> Program:
+def _map(
+    function: Callable[..., PyTree], devices: Devices, arguments: tuple[PyTree, ...], mapped: int, out_parts: bool
+) -> Program:
     """`function` on every device, compiled for arguments like these.
 
     Args:

@@ -124,7 +124,7 @@ def gather(tree: PyTree) -> PyTree:
     def whole(leaf: Array) -> Array:
         if leaf.is_fully_replicated:
             leaf = leaf.addressable_data(0)
-        if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jnp.asarray(_to_host(leaf))
         data = _to_host(jax.jit(jax.random.key_data)(leaf))
         return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(leaf))
@@ -154,7 +154,7 @@ def put(leaf: Any, sharding: NamedSharding) -> Array:
     """As `jax.device_put`, which cannot move a typed key to another host."""
     if sharding.is_fully_addressable:
         return jax.device_put(leaf, sharding)
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = put(jax.random.key_data(leaf), sharding)
         return jax.jit(functools.partial(jax.random.wrap_key_data, impl=str(jax.random.key_impl(leaf))))(data)
     array = np.asarray(leaf)

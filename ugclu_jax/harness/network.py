@@ -16,8 +16,7 @@ from ugclu_jax.devices import AXIS
 from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.models import own
 from ugclu_jax.models.adapters import Preprocess, linen_apply_fn, normalise
-from ugclu_jax.oracle import InitFn
-from ugclu_jax.types import ApplyFn, Array, Augment, ModelState, Params
+from ugclu_jax.types import ApplyFn, Array, Augment, InitFn, ModelState, Params
 
 
 class Network(NamedTuple):

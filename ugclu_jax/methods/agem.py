@@ -36,7 +36,7 @@ def project(gradient: Params, reference: Params) -> Params:
 
     References: arXiv 1812.00420, equation 11.
     """
-    product, squared = optax.tree.vdot(gradient, reference), optax.tree.vdot(reference, reference)
+    product, squared = (jnp.asarray(optax.tree.vdot(each, reference)) for each in (gradient, reference))
     share = jnp.where(product < 0, product / jnp.where(squared > 0, squared, 1.0), 0.0)
     return jax.tree.map(lambda g, r: g - (share * r).astype(g.dtype), gradient, reference)
 

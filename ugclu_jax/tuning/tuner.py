@@ -15,7 +15,7 @@ from ugclu_jax.tuning.hypergradients import HyperGradient, Mode, hypergradient
 from ugclu_jax.tuning.objectives import Objective
 from ugclu_jax.tuning.points import Point, at, kind_and_field, value_at
 from ugclu_jax.tuning.problem import Hypers, Problem, floats
-from ugclu_jax.types import Array, Method, RequestKind
+from ugclu_jax.types import Array, Method, PyTree, RequestKind
 
 
 class TuningStep(NamedTuple):
@@ -121,7 +121,7 @@ def tune(
         if not finite or number == steps - 1:
             break
         updates, optimizer_state = optimizer.update(slope, optimizer_state, log_point)
-        moved = optax.apply_updates(log_point, updates)
+        moved: PyTree = optax.apply_updates(log_point, updates)
         log_point = {name: jnp.minimum(value, ceiling[name]) for name, value in moved.items()}
     means = [step.values.mean() if np.isfinite(step.values).all() else math.inf for step in done]
     best = done[int(np.argmin(means))].point
