@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.registry import (
+
+from ugclu_jax import buffer as buffer_lib
+from ugclu_jax.combination import combine
+from ugclu_jax.harness.catalogue import (
     LEARN_VARIANTS,
     METHODS,
     VARIANTS,
@@ -20,9 +23,6 @@ from experiments.registry import (
     make,
     serves,
 )
-
-from ugclu_jax import buffer as buffer_lib
-from ugclu_jax.combination import combine
 from ugclu_jax.learner import CLUState, apply_request, check_request, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.methods.retrain import retrain

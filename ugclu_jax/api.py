@@ -186,7 +186,7 @@ def learn(
 def unlearn(
     rng_key: Array, method: Method, state: CLUState, task: Examples, hyper: AnyHyper | None = None
 ) -> tuple[CLUState, Info]:
-    """Unlearn examples. Arguments, result and errors as in `learn`.
+    """Unlearn examples. Arguments as in `learn`, and so are result and errors.
 
     >>> from ugclu_jax import ug_clu
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
