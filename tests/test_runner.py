@@ -19,10 +19,9 @@ from rich.console import Console
 
 from ugclu_jax import checkpoints, data, requests
 from ugclu_jax.data import fashion_mnist
-from ugclu_jax.evaluation import Groups
 from ugclu_jax.harness import clock, oracles, plan, predictions, scenarios, server, stream_run
-from ugclu_jax.harness.budget import Context, build
-from ugclu_jax.harness.catalogue import METHODS
+from ugclu_jax.harness.budget import build
+from ugclu_jax.harness.catalogue import METHODS, Setup
 from ugclu_jax.harness.cli import main
 from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.harness.run import start
@@ -284,7 +283,8 @@ def test_methods_of_one_learner_learn_by_the_same_function():
     def nothing(*args, **kwargs):
         return None
 
-    entries = build(ExperimentConfig(methods=METHODS), Context(nothing, nothing, 10, num_examples=9, largest_task=4))
+    config = ExperimentConfig(methods=METHODS)
+    entries = build(config, Setup(nothing, nothing, 10, num_examples=9, capacity=config.capacity, largest_task=4))
     assert tuple(entries) == METHODS
     of_ug_clu = [entry for entry in entries.values() if entry.learner == "ug_clu"]
     assert len(of_ug_clu) > 10
@@ -307,7 +307,7 @@ def test_the_stream_file_names_examples_of_the_whole_data_set(finished):
 def test_where_data_are_cached_is_no_part_of_a_run_and_where_they_come_from_is(tmp_path):
     dataset = data.subset(data.load("digits"), 20, seed=0)
     stream = requests.task_aware(dataset.train_labels, [[0], [1]], "L1")
-    scenario = scenarios.Scenario(dataset, stream, Groups({"all": tuple(range(10))}))
+    scenario = scenarios.Scenario(dataset, stream, requests.Groups({"all": tuple(range(10))}))
 
     def prepare(**options):
         config = ExperimentConfig(data=data.DataOptions(**options), run_dir=tmp_path / "run", cache_dir=tmp_path)
