@@ -156,7 +156,14 @@ def test_the_whole_catalogue_is_tried():
         assert tuple(CASES[name].hyper) == serves(name)
 
 
-@pytest.mark.parametrize(("name", "kind"), SERVED)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    # AdamW beside SGD for every method is twice the compilations: one of them here, all of them with what is long.
+    [
+        pytest.param(name, kind, marks=pytest.mark.slow if "adamw" in name and "salun" not in name else [])
+        for name, kind in SERVED
+    ],
+)
 def test_contract(name, kind, network, filled_buffer):
     method, hyper = CASES[name].method, CASES[name].hyper[kind]
     state = method.init(*network)

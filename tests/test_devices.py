@@ -237,6 +237,7 @@ def numbers(tree, path=()):
 COMPARED = ("model", "oracle", "noise_floor", "cost", "buffer")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
 def test_an_experiment_measures_the_same_on_more_devices(tmp_path):
     alone = run_smoke(tmp_path, "alone")

@@ -110,6 +110,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(finished, cache, 
     assert without_timing(folder) == without_timing(finished)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_it_ends_the_same(finished, tmp_path):
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "experiments.task_aware", *arguments_of(folder, tmp_path / "cache")]

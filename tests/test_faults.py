@@ -256,6 +256,7 @@ def test_a_rewritten_checkpoint_leads_to_the_same_end(there, tmp_path):
     assert outcome(tmp_path / "run") == outcome(there / "finished")
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_on_another_number_of_devices(there, tmp_path):
     arguments = [*SMALL, "--run-dir", str(tmp_path / "run"), "--cache-dir", str(there / "cache")]
     assert run(*arguments, "--devices", "2") == 0

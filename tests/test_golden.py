@@ -54,7 +54,9 @@ def test_a_method_serves_a_stream_as_it_did(x64, name):
     assert_within(golden_runs.run_method(on_file["configuration"]), on_file["result"], 1e-9)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "wrong_labels" else pytest.mark.slow) for name in SCENARIOS]
+)
 def test_an_experiment_ends_as_it_did(x64_in_all_threads, name):
     """Logits pass through float32, hence the larger bound."""
     on_file = golden_runs.read(name)[f"scenario {name}"]

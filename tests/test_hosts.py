@@ -78,7 +78,8 @@ def test_two_processes_do_what_one_does(started, tmp_path):
         np.testing.assert_allclose(np.asarray(ours, float), np.asarray(theirs, float), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
 def test_the_others_end_when_one_dies(victim, started, tmp_path):
     folder = tmp_path / "run"
     both = started([*SMALL, "--cache-dir", str(tmp_path / "cache"), "--run-dir", str(folder)])

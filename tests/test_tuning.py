@@ -131,6 +131,7 @@ def test_every_float_of_hyper_on_an_mlp(x64, inputs):
     assert all(abs(slope) > 1e-8 for slope in slopes.values()), slopes  # none is trivially equal
 
 
+@pytest.mark.slow
 def test_a_stream_of_two_kinds(x64):
     problem = mlp_problem(kinds=2)
     hyper = {"unlearn": HYPER, "learn": dataclasses.replace(HYPER, fast_learning_rate=0.1)}
@@ -144,6 +145,7 @@ def test_bounded_forms(x64, loss):
     assert_agree(method_of(unlearn_loss=loss), ["unlearn"], mlp_problem(), hyper, kl_to_oracle(mlp_apply))
 
 
+@pytest.mark.slow
 def test_a_convolutional_network_with_batch_norm(x64):
     module = models.CNN(num_classes=CLASSES, widths=(2, 3), batch_norm=True, dtype=jnp.float64)
     rng = np.random.default_rng(3)
@@ -165,6 +167,7 @@ def test_a_convolutional_network_with_batch_norm(x64):
     assert_agree(method, ["unlearn"], problem, hyper, expected_accuracy(apply_fn))
 
 
+@pytest.mark.slow
 def test_rates_of_layers(x64):
     rates = {"hidden": {"kernel": 0.1}, "head": {"kernel": 0.3}}
     hyper = dataclasses.replace(HYPER, fast_learning_rate=rates, remain_learning_rate={"hidden": 0.2, "head": 0.0})
@@ -225,6 +228,7 @@ def test_rematerialisation_changes_memory_alone(x64, outer_steps):
         np.testing.assert_allclose(a, b, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_memory_of_reverse_mode_over_two_hundred_steps():
     def bytes_of(outer_steps, rematerialise):
         # One program's temporary memory, as the compiler plans it: nothing runs.

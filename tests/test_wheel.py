@@ -96,6 +96,7 @@ def test_every_program_is_importable(installed, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_program_runs_from_another_folder(installed, tmp_path):
     options = ["--smoke", "--run-dir", str(tmp_path / "run"), "--cache-dir", str(tmp_path / "cache")]
     done = run(installed, tmp_path, "-m", "ugclu_jax.experiments.task_aware", *options)
