@@ -44,6 +44,8 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+# A package hands on what its modules define, where names of attributes are looked up beside those of all other classes.
+suppress_warnings = ["ref.python"]
 default_role = "code"  # in docstrings `name` is a name, as in Markdown
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
