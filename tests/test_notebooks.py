@@ -22,8 +22,9 @@ assert ugclu_jax.__file__ == {str(ROOT / "ugclu_jax" / "__init__.py")!r}, ugclu_
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
     """Run every cell in a kernel of its own that imports this checkout and treats warnings as errors."""
     notebook.cells.insert(0, nbformat.v4.new_code_cell(CHECKOUT))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / "ipython")}
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute(env=environment)
+    # With XLA's optimisation, as a reader runs it: a notebook computes longer than it compiles.
+    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / "ipython")}
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute(env=environment)
 
 
 def read(path: Path) -> nbformat.NotebookNode:
