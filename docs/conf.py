@@ -55,6 +55,8 @@ html_theme = "sphinx_book_theme"
 html_title = "ugclu_jax"
 html_theme_options = {"show_navbar_depth": 1, "use_download_button": False, "show_toc_level": 2}
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 
 def copy_notebooks(app) -> None:
