@@ -51,6 +51,7 @@ def lines_of(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(started, tmp_path):
     # Few steps: sums in another order differ in the last bit of float32, and every step multiplies that.
     few = ["--learn.settings.outer-steps", "3", "--unlearn.settings.outer-steps", "3", "--model", "cnn_bn"]
