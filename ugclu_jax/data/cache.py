@@ -19,12 +19,12 @@ import numpy as np
 
 from ugclu_jax.data.dataset import Dataset, validate
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DEFAULT_DIRECTORY = Path.home() / ".cache" / "ugclu_jax" / "data"
 _MANIFEST = "manifest.json"
 _ARRAYS = tuple(field.name for field in dataclasses.fields(Dataset) if field.type is np.ndarray)
 _TUPLES = ("class_names", "mean", "std")
-_FIELDS = (*_TUPLES, "scale", "vocabulary_size")
+_FIELDS = (*_TUPLES, "scale", "keys_are", "vocabulary_size")
 
 
 def entry_path(cache_dir: Path | None, name: str, key: Mapping[str, Any]) -> Path:
