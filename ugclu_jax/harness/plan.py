@@ -23,7 +23,7 @@ from ugclu_jax.harness.config import ExperimentConfig, to_dict
 from ugclu_jax.harness.network import Network, make_network
 from ugclu_jax.harness.progress import Progress
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
-from ugclu_jax.harness.scenarios import Scenario
+from ugclu_jax.harness.scenarios import Scenario, names_of
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.requests import Request, Situation, drawn, situations, to_json, validate
 
@@ -139,7 +139,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
     measured = found if limit is None else drawn(found, len(train_labels), len(test_labels), limit)
     path = config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
     folder = RunFolder(path.absolute())
-    lock = open_folder(folder, settings, to_json(scenario.stream, dataset.train_ids), config.cache_dir / "oracles")
+    lock = open_folder(folder, settings, to_json(scenario.stream, names_of(dataset)), config.cache_dir / "oracles")
     return Plan(
         name=name,
         config=config,

@@ -15,6 +15,19 @@ from ugclu_jax.harness.options import Group
 from ugclu_jax.requests import Groups, Stream
 
 
+def names_of(dataset: Dataset) -> requests.Names:
+    """What a stream may call the examples of a data set."""
+    return requests.Names(
+        dataset.train_keys,
+        dataset.train_labels,
+        dataset.test_keys,
+        dataset.test_labels,
+        dataset.class_names,
+        positions=dataset.keys_are == "position",
+        where=dataset.where,
+    )
+
+
 class Scenario(NamedTuple):
     """What an experiment adds to the common configuration."""
 
@@ -43,7 +56,7 @@ def task_aware(config: TaskAwareConfig, dataset: Dataset) -> Scenario:
     """The stream of a configuration; accuracies are averaged over tasks."""
     tasks = requests.split_classes(dataset.num_classes, config.tasks)
     if config.stream is not None:
-        stream = requests.from_json(config.stream.read_text(), dataset.train_labels, dataset.train_ids)
+        stream = requests.from_json(config.stream.read_text(), names_of(dataset), folder=config.stream.parent)
     else:
         stream = requests.task_aware(dataset.train_labels, tasks, config.sequence)
     return Scenario(dataset, stream, Groups({f"task {i + 1}": classes for i, classes in enumerate(tasks)}))

@@ -38,7 +38,7 @@ def select(
         folder: from which a relative `ids_file` is looked for.
 
     Raises:
-        ValueError: an unknown way or several, a value that is none, keys that are not in the data set, or nothing found.
+        ValueError: an unknown way or several, a value that is none, keys that are not there, or nothing found.
         OSError: an `ids_file` that cannot be read.
 
     >>> names = Names.numbered([0, 1, 0, 1])
@@ -119,7 +119,7 @@ def _listed(where: str, way: str, value: Any, names: Names, folder: Path) -> lis
 def _key(given: str | int, names: Names) -> str:
     """The key that somebody wrote; of a fixed set a number is the position in its training split."""
     text = str(given)
-    return f"train/{int(text)}" if names.positions and text.isascii() and text.isdigit() else text
+    return f"train/{int(text)}" if names.positions and _is_number(text) else text
 
 
 def _keys(where: str, way: str, keys: Sequence[str], names: Names) -> Selected:
@@ -171,10 +171,10 @@ def class_number(where: str, given: str | int, class_names: Sequence[str]) -> in
     """
     if str(given) in class_names:
         return class_names.index(str(given))
-    if str(given).isascii() and str(given).isdigit() and int(given) < len(class_names):
-        # Names that are numbers leave no room for the number of a place.
-        if not all(name.isascii() and name.isdigit() for name in class_names):
-            return int(given)
+    # Where all names are numbers, a number is a name.
+    named_by_numbers = all(map(_is_number, class_names))
+    if _is_number(str(given)) and int(given) < len(class_names) and not named_by_numbers:
+        return int(given)
     shown = ", ".join(f"{label} = {name}" for label, name in enumerate(class_names[:20]))
     more = ", …" if len(class_names) > 20 else ""
     close = nearest(str(given), class_names)
@@ -206,15 +206,17 @@ def _fraction(where: str, kind: RequestKind, value: Any, seed: Any, retained: np
 
 def _refuse_nothing(where: str, way: str, value: Any, found: Selected) -> NoReturn:
     held = f", and {len(found.held_out)} test examples, which are never learned" if found.held_out.size else ""
-    learned = (
-        f"{len(found.rows)} training examples, none of which is retained{held}"
-        if found.rows.size
-        else f"no training example{held}"
+    many = (
+        f"{len(found.rows)} training examples, none of which is retained" if found.rows.size else "no training example"
     )
     raise ValueError(
         f"{where} has {way} {json.dumps(value, ensure_ascii=False)}, which {'are' if way == 'classes' else 'is true of'} "
-        f"{learned}; a request must have at least one: correct it, or leave the request out"
+        f"{many}{held}; a request must have at least one: correct it, or leave the request out"
     )
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def is_integer(value: Any) -> bool:
