@@ -18,18 +18,22 @@ _DECIDED_BY_DATA = ("classes", "where", "fraction")
 _LONGEST_NAME = 24
 
 
-def to_json(stream: Sequence[Request], names: Names) -> str:
+def to_json(stream: Sequence[Request], names: Names | None = None) -> str:
     """Write a stream, one request a line, with its examples by key; `from_json` gives back an equal one.
 
     Args:
         stream: the requests, whose ids are rows of the arrays at hand.
-        names: of those rows; the file holds for every cut and every order of the data set.
+        names: of those rows, with which the file holds for every cut and every order of the data set; None = rows are
+            written as they are.
 
-    >>> print(to_json([Request("learn", "first", [0, 1, 2, 3, 7])], Names.numbered([0] * 8)))
+    >>> print(to_json([Request("learn", "first", [0, 1, 2, 3, 7])]))
     [
       {"learn": {"id_ranges": [[0, 4], [7, 8]]}, "name": "first"}
     ]
     """
+    if names is None:
+        last = max((int(ids[-1]) for each in stream for ids in (each.ids,) if ids.size), default=-1)
+        names = Names.numbered(np.zeros(last + 1, np.int32))
     return "[\n" + ",\n".join("  " + json.dumps(_entry(request, names)) for request in stream) + "\n]"
 
 
@@ -107,6 +111,35 @@ def from_json(
             stream.append(Request(kind, name, found.rows, held_out, asked))
         ledger.enter(stream[-1])
     return continued(known, tuple(stream))
+
+
+def unlearn_named(where: str, selector: dict[str, Any], names: Names, learned: Stream, known: Stream = ()) -> Request:
+    """The request that unlearns what a selector names, after some requests to learn.
+
+    Args:
+        where: opens an error message.
+        selector: one of the ways of `from_json`.
+        names: of the examples.
+        learned: the requests before it.
+        known: requests that were resolved before; its own among them is taken as it is.
+
+    Raises:
+        ValueError, OSError: as `from_json`.
+
+    >>> learned = (Request("learn", "both", [0, 1, 2]),)
+    >>> unlearn_named("--unlearn-classes", {"classes": ["1"]}, Names.numbered([0, 1, 1]), learned)
+    Request(kind='unlearn', name='U classes 1', ids=array([1, 2], dtype=int32))
+    """
+    way = way_of(where, selector)
+    said = Path(selector[way]).name if way == "ids_file" else selector[way]
+    name = f"U {way} {_brief({way: said})}"
+    asked = json.dumps(selector, sort_keys=True) if way in _DECIDED_BY_DATA else ""
+    before = known[len(learned)] if len(known) > len(learned) else None
+    if before is not None and asked and (name, asked) == (before.name, before.asked):
+        return before
+    retained = np.unique(np.concatenate([request.ids for request in learned]))
+    found = select(where, "unlearn", selector, names, retained, Path())
+    return Request("unlearn", name, found.rows, found.held_out, asked)
 
 
 def continued(known: Stream, stream: Stream) -> Stream:
