@@ -121,7 +121,7 @@ def test_an_evaluation_of_drawn_examples_measures_those_and_changes_nothing_else
 
 
 def prepared_plan(config, scenario):
-    found = take_up(plan.folder_of("task_aware", config), scenario.dataset, config)
+    found = take_up(plan.path_of("task_aware", config), scenario.dataset, config)
     return plan.prepare("task_aware", config, scenario, found, Console(quiet=True), "the command")
 
 

@@ -20,7 +20,7 @@ from ugclu_jax.extras import MissingExtraError
 from ugclu_jax.harness.command_line import defaults, first_words, parse
 from ugclu_jax.harness.config import ExperimentConfig, nearest
 from ugclu_jax.harness.execute import execute
-from ugclu_jax.harness.plan import DryRun, Plan, RunFailed, folder_of, load_dataset, prepare
+from ugclu_jax.harness.plan import DryRun, Plan, RunFailed, load_dataset, path_of, prepare
 from ugclu_jax.harness.run_data import take_up
 from ugclu_jax.harness.scenarios import SCENARIOS, shortened
 from ugclu_jax.harness.stream_run import Stop, Stopped
@@ -88,7 +88,7 @@ def main(
             devices.join(config.coordinator, config.num_processes, config.process_id)
         if not devices.is_first():
             console = Console(quiet=True)
-        found = take_up(folder_of(asked.name, config), load_dataset(config), config)
+        found = take_up(path_of(asked.name, config), load_dataset(config), config)
         built = scenario.build(config, found.dataset, found.known)
         if asked.study:
             built = built._replace(stream=shortened(built.stream))

@@ -15,6 +15,7 @@ from rich.console import Console
 from ugclu_jax import data, devices, named
 from ugclu_jax.data.cuts import hold_out, subset
 from ugclu_jax.data.dataset import Dataset
+from ugclu_jax.data.record import content_digest
 from ugclu_jax.devices import Devices
 from ugclu_jax.examples import bucket_size
 from ugclu_jax.harness.budget import Entry, build
@@ -71,7 +72,7 @@ class Plan:
     scenario: Scenario
     situations: list[Situation]
     measured: list[Situation]  # their part that is evaluated
-    settings: dict[str, Any]  # the configuration as the run's folder has it
+    settings: dict[str, Any]  # the configuration, and what the run is made of, as its folder has them
     folder: RunFolder
     lock: IO[str] | None  # of the first process
     network: Network
@@ -111,10 +112,10 @@ def settings_of(name: str, config: ExperimentConfig) -> dict[str, Any]:
     return {"experiment": name, **settings, **_sources(config)}
 
 
-def folder_of(name: str, config: ExperimentConfig) -> RunFolder:
-    """The run's folder: the one that is asked for, or one named by the configuration."""
+def path_of(name: str, config: ExperimentConfig) -> Path:
+    """Of the run's folder: the one that is asked for, or one named by the configuration."""
     digest = hashlib.sha256(json.dumps(settings_of(name, config), sort_keys=True).encode()).hexdigest()[:8]
-    return RunFolder((config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}").absolute())
+    return config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
 
 
 def prepare(
@@ -134,7 +135,8 @@ def prepare(
         ValueError, OSError: with a message for the user.
         DryRun: all is well, and `config.dry_run` asks for no more.
     """
-    folder = folder_of(name, config)
+    path = path_of(name, config)
+    folder = RunFolder(path.absolute())
     try:
         scenario = scenario._replace(stream=continued(found.known, scenario.stream))
     except ValueError as error:
@@ -172,22 +174,26 @@ def prepare(
     after = [without(each, found.gone_train, found.gone_test) for each in after]
     # Before the folder is made: it may refuse.
     measured = after if limit is None else drawn(after, len(train_labels), len(test_labels), limit)
-    made_of = {"version": VERSION, "network": json.loads(network.description)}
-    opening = functools.partial(
-        folder.open, settings_of(name, config), made_of, found.record, to_json(scenario.stream, names_of(dataset))
-    )
+    examples = found.record.to_csv()
+    made_of = {
+        "version": VERSION,
+        "network": json.loads(network.description),
+        "data": {**found.record.facts, "examples_csv": content_digest(examples)},
+    }
+    settings = {**settings_of(name, config), "made_of": made_of}
+    opening = functools.partial(folder.open, settings, examples, to_json(scenario.stream, names_of(dataset)))
+    lock = None if config.dry_run else open_folder(folder, opening, config.cache_dir / "oracles")
     for line in (*lines_of_data(dataset), *found.notes, "Requests:", *lines_of_stream(scenario.stream, dataset)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if config.dry_run:
         raise DryRun
-    lock = open_folder(folder, opening, config.cache_dir / "oracles")
     return Plan(
         name=name,
         config=config,
         scenario=scenario,
         situations=after,
         measured=measured,
-        settings=settings_of(name, config),
+        settings=settings,
         folder=folder,
         lock=lock,
         network=network,
@@ -195,7 +201,7 @@ def prepare(
         entries=entries,
         progress=progress,
         console=console,
-        resume_command=command if config.run_dir else f"{command} --run-dir {shlex.quote(str(folder.path))}",
+        resume_command=command if config.run_dir else f"{command} --run-dir {shlex.quote(str(path))}",
     )
 
 

@@ -33,13 +33,13 @@ class RunData(NamedTuple):
     notes: tuple[str, ...]
 
 
-def take_up(folder: RunFolder, dataset: Dataset, config: ExperimentConfig) -> RunData:
+def take_up(path: Path, dataset: Dataset, config: ExperimentConfig) -> RunData:
     """The data of a run, and the requests that it knows.
 
     What is gone from the data must have been unlearned, by every method and seed, and never be asked for again.
 
     Args:
-        folder: of the run, which need not exist.
+        path: of the run's folder, which need not exist.
         dataset: as loaded and cut.
         config: says which methods and seeds the run has.
 
@@ -47,12 +47,15 @@ def take_up(folder: RunFolder, dataset: Dataset, config: ExperimentConfig) -> Ru
         ValueError: the run's record is damaged, or the data are not those of the run; what differs is named.
         OSError: the folder cannot be read.
     """
+    folder = RunFolder(path.absolute())
     # Several processes each read a share.
     digests = devices.sum_over_processes(dataset.digests(jax.process_index(), jax.process_count()))
     before = folder.read_record()
     none = np.zeros(0, np.int64)
     if before is None:
         return RunData(dataset, record(dataset, digests), (), none, none, ())
+    if before.facts["fingerprint"] == dataset.fingerprint(digests):
+        return RunData(dataset, before, from_json(folder.stream.read_text(), names_of(dataset)), none, none, ())
     try:
         found = aligned(dataset, digests, before)
         known = from_json(folder.stream.read_text(), names_of(found.dataset))

@@ -76,13 +76,12 @@ class RunFolder:
                 f"{self.examples} is damaged ({error}); put it back, or give another --run-dir to start anew"
             ) from error
 
-    def open(self, settings: Mapping[str, Any], made_of: Mapping[str, Any], record: Record, stream: str) -> None:
+    def open(self, config: Mapping[str, Any], examples: str, stream: str) -> None:
         """Make the folder, or take up the one that the same configuration made.
 
         Args:
-            settings: the configuration.
-            made_of: what else must be the same at each start: the library's version, the network.
-            record: of the data; where the run is taken up, its own, which `take_up` has compared.
+            config: the configuration, and what else must be the same at each start: library, network, data.
+            examples: the record of the data, as a CSV.
             stream: the requests, which go on from those that are there.
 
         Raises:
@@ -91,12 +90,9 @@ class RunFolder:
             OSError: it cannot be written.
         """
         check_writable(self.path, "--run-dir")
-        text = record.to_csv()
-        facts = {**record.facts, "examples_csv": content_digest(text)}
-        config = {**settings, "made_of": {**made_of, "data": facts}}
         there = self.read_config()
         if there is None:
-            write(self.examples, text)
+            write(self.examples, examples)
             write(self.stream, stream)
             write(self.config, json.dumps(config, indent=2) + "\n")  # last: a folder with it is complete
             return

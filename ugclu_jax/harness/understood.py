@@ -29,7 +29,7 @@ def lines_of_data(dataset: Dataset) -> Iterator[str]:
         f"{name if name == str(label) else f'{label} = {name}'} ({train[label]} + {test[label]})"
         for label, name in enumerate(dataset.class_names[:_CLASSES])
     ]
-    more = f", … {dataset.num_classes - _CLASSES} more" if dataset.num_classes > _CLASSES else ""
+    more = f" and {dataset.num_classes - _CLASSES} more" if dataset.num_classes > _CLASSES else ""
     yield f"            {', '.join(shown)}{more}"
     for note in dataset.notes:
         yield f"            {note}"
@@ -45,7 +45,7 @@ def lines_of_stream(stream: Stream, dataset: Dataset) -> Iterator[str]:
         >>> data = from_arrays("toy", rows, [0, 1, 1, 1], rows[:1], [0], class_names=names)
         >>> for line in lines_of_stream((Request("learn", "all", range(4)), Request("unlearn", "one", [2], [0])), data):
         ...     print(line)
-        1 learn   all: 4 examples (dog 3, cat 1); train/0, train/1, train/2, …
+        1 learn   all: 4 examples (dog 3, cat 1); train/0, train/1, train/2 and 1 more
         2 unlearn one: 1 examples (dog 1), and 1 test examples, never learned; train/2
     """
     for position, request in enumerate(stream, start=1):
@@ -57,8 +57,8 @@ def described(request: Request, dataset: Dataset) -> str:
     counts = np.bincount(dataset.train_labels[request.ids], minlength=dataset.num_classes)
     order = [int(label) for label in np.argsort(-counts, kind="stable") if counts[label]]
     classes = ", ".join(f"{dataset.class_names[label]} {counts[label]}" for label in order[:_CLASSES])
-    more = f", … {len(order) - _CLASSES} classes more" if len(order) > _CLASSES else ""
+    more = f" and {len(order) - _CLASSES} classes more" if len(order) > _CLASSES else ""
     held_out = f", and {len(request.held_out)} test examples, never learned" if request.held_out.size else ""
     keys = dataset.train_keys[request.ids[:_KEYS]].tolist()
-    rest = ", …" if len(request.ids) > _KEYS else ""
+    rest = f" and {len(request.ids) - _KEYS} more" if len(request.ids) > _KEYS else ""
     return f"{len(request.ids)} examples ({classes}{more}){held_out}; {', '.join(keys)}{rest}"
