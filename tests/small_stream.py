@@ -1,7 +1,7 @@
 """Twelve examples of three classes, and the requests and buffers of given ids that the methods are tested on.
 
-Inputs are float64: tests of numbers that use them take the fixture `x64`. Where task and buffer hold one example each, every draw
-is known, and a request is a loop that NumPy can walk.
+Inputs are float64: tests of numbers that use them take the fixture `x64`. Where task and buffer hold one example each,
+every draw is known, and a request is a loop that NumPy can walk.
 """
 
 import jax

@@ -114,10 +114,15 @@ def test_a_wrong_value_is_refused_by_its_dotted_name(values, message):
         from_dict(ExperimentConfig, values)
 
 
-@pytest.mark.parametrize("classes", [[], [3, 3]])
-def test_classes_to_unlearn_are_some_and_different(classes):
-    with pytest.raises(ValueError, match="unlearn_classes must be one or more different values"):
-        from_dict(ClassWiseConfig, {"unlearn_classes": classes})
+def test_classes_to_unlearn_are_different():
+    with pytest.raises(ValueError, match="unlearn_classes must be different values"):
+        from_dict(ClassWiseConfig, {"unlearn_classes": ["3", "3"]})
+
+
+@pytest.mark.parametrize("other", [{"unlearn_where": "user == 17"}, {"unlearn_ids": "ids.txt"}, {"stream": "a.json"}])
+def test_a_run_is_about_one_thing(other):
+    with pytest.raises(ValueError, match=r"--.* and --.* are given; a run has one of them: leave the others out"):
+        from_dict(ClassWiseConfig, {"unlearn_classes": ["3"], **other})
 
 
 def test_the_nearest_name_is_offered_where_there_is_one():

@@ -5,6 +5,8 @@ Columns lie in an in-memory DuckDB table by key. A condition is a DuckDB express
 that its example is not chosen; ask for it by `user is null`.
 """
 
+import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +48,7 @@ class Metadata:
             if len(values) != len(keys):
                 raise ValueError(f"metadata column {name!r} has {len(values)} values for {len(keys)} examples")
         connection = connect()
-        fill(connection, "read", {**columns, "key": keys} if len(keys) else {"key": [None]})
+        fill(connection, "read", {**columns, "key": keys})
         self._take(connection, "key")
 
     @classmethod
@@ -129,8 +131,8 @@ def rows_where(condition: str, columns: Mapping[str, Sequence[Any]], metadata: M
         >>> rows_where("usr == 17", columns, known)
         Traceback (most recent call last):
             ...
-        ValueError: 'usr == 17' asks for a column that is not there (Referenced column "usr" not found in FROM \
-clause!); columns are key, class, split, user (INTEGER), date (VARCHAR)
+        ValueError: 'usr == 17' asks for 'usr', which is no column; columns are key, class, split, user (INTEGER), \
+date (VARCHAR)
     """
     with installed_by("run"):
         import duckdb
@@ -146,28 +148,42 @@ clause!); columns are key, class, split, user (INTEGER), date (VARCHAR)
         kept += [f"metadata.{quote(name)}" for name in metadata.names]
     there = ", ".join(f"{name} ({kind})" if kind else name for name, kind in known.items())
     # The line break ends a comment. What is more than an expression makes more columns, or no sense.
-    query = f'select "row", {condition}\n as chosen from (select {", ".join(kept)} from {table})'
+    chosen = f"{condition}\n as chosen"
+    query = f'select "row", {chosen} from (select {", ".join(kept)} from {table})'
     try:
+        lower = {name.lower() for name in known}
+        # DuckDB itself would take `user` for the user of the database, where no column has that name.
+        absent = [name for name in _columns_asked(connection, chosen) if name.lower() not in lower]
+        if absent:
+            raise ValueError(f"{condition!r} asks for {absent[0]!r}, which is no column; columns are {there}")
         found = described(connection, query)
         if len(found) != 2 or found[1][1] != "BOOLEAN":
             kind = found[1][1] if len(found) == 2 else "more than one expression"
             raise ValueError(
                 f"{condition!r} is {kind}; a condition must be true or false, such as user == 17: columns are {there}"
             )
-        rows = [row for row, chosen in connection.execute(query).fetchall() if chosen]
-    except duckdb.BinderException as error:
-        reason = _reason(error)
-        raise ValueError(
-            f"{condition!r} asks for a column that is not there ({reason}); columns are {there}"
-            if "not found in FROM" in reason
-            else f"{condition!r} cannot be asked ({reason}); columns are {there}"
-        ) from error
+        rows = [row for row, is_true in connection.execute(query).fetchall() if is_true]
     except duckdb.Error as error:
         raise ValueError(
             f"{condition!r} is no condition ({_reason(error)}); write one such as user == 17 and date < '2024-01-01'; "
             f"columns are {there}"
         ) from error
     return np.sort(np.array(rows, np.int64))
+
+
+def _columns_asked(connection: "duckdb.DuckDBPyConnection", expression: str) -> list[str]:
+    """Names of the columns in an expression, by DuckDB's own parser; none where it is no expression."""
+    ((text,),) = connection.execute("select json_serialize_sql($1)", [f"select {expression}"]).fetchall()
+    found: list[str] = []
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict) and node.get("class") == "COLUMN_REF":
+            found.append(node["column_names"][-1])
+        for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            walk(part)
+
+    walk(json.loads(text))
+    return found
 
 
 def connect() -> "duckdb.DuckDBPyConnection":
@@ -183,9 +199,9 @@ def fill(connection: "duckdb.DuckDBPyConnection", name: str, columns: Mapping[st
     lists = [[_storable(value) for value in values] for values in columns.values()]
     empty = [all(value is None for value in values) for values in lists]
     # A column of nothing has no type.
-    casts = ["::varchar" if nothing else "" for nothing in empty]
+    casts = ["::varchar[]" if nothing else "" for nothing in empty]
     parts = (
-        f"unnest(${n}){cast} as {quote(column)}" for n, (column, cast) in enumerate(zip(columns, casts, strict=True), 1)
+        f"unnest(${n}{cast}) as {quote(column)}" for n, (column, cast) in enumerate(zip(columns, casts, strict=True), 1)
     )
     connection.execute(f"create table {quote(name)} as select {', '.join(parts)}", lists)
 
@@ -211,7 +227,7 @@ def _storable(value: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what DuckDB says, without its own name for the kind of error."""
+    """The first line of an error, without DuckDB's own name for its kind."""
     return str(error).splitlines()[0].split("Error: ", 1)[-1].strip()
 
 
@@ -221,19 +237,30 @@ def _read(connection: "duckdb.DuckDBPyConnection", path: Path) -> None:
 
     try:
         if path.suffix == ".csv":
-            # As text first: DuckDB's own guess makes 7 of 007, another person.
-            connection.execute(
-                "create table text as select * from read_csv($1, header = true, delim = ',', quote = '\"', "
-                "escape = '\"', all_varchar = true, strict_mode = true)",
-                [str(path)],
-            )
+            fill(connection, "text", _text_columns(path))
             connection.execute(f"create table read as select {', '.join(_casts(connection))} from text")
         else:
             connection.execute(f"create table read as select * from {_READERS[path.suffix]}", [str(path)])
-    except duckdb.Error as error:
+    except (duckdb.Error, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"{path} is not readable as {path.suffix[1:].upper()} ({_reason(error)}): correct it"
         ) from error
+
+
+def _text_columns(path: Path) -> dict[str, list[str | None]]:
+    """Columns of a CSV as written, None where nothing is; DuckDB's own reader guesses where the table begins."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, strict=True)
+        names = next(rows, [])
+        columns: dict[str, list[str | None]] = {name: [] for name in names}
+        if len(columns) < len(names) or not names:
+            raise csv.Error(f"line 1: columns are {names}; there must be some, each of another name")
+        for row in rows:
+            if row and len(row) != len(names):
+                raise csv.Error(f"line {rows.line_num}: {len(row)} fields for {len(names)} columns")
+            for name, value in zip(names, row, strict=False):
+                columns[name].append(value or None)
+    return columns
 
 
 _READERS = {

@@ -20,7 +20,8 @@ from ugclu_jax.extras import MissingExtraError
 from ugclu_jax.harness.command_line import defaults, first_words, parse
 from ugclu_jax.harness.config import ExperimentConfig, nearest
 from ugclu_jax.harness.execute import execute
-from ugclu_jax.harness.plan import Plan, RunFailed, load_dataset, prepare
+from ugclu_jax.harness.plan import DryRun, Plan, RunFailed, load_dataset, path_of, prepare
+from ugclu_jax.harness.run_data import take_up
 from ugclu_jax.harness.scenarios import SCENARIOS, shortened
 from ugclu_jax.harness.stream_run import Stop, Stopped
 
@@ -87,10 +88,13 @@ def main(
             devices.join(config.coordinator, config.num_processes, config.process_id)
         if not devices.is_first():
             console = Console(quiet=True)
-        built = scenario.build(config, load_dataset(config))
+        found = take_up(path_of(asked.name, config), load_dataset(config), config)
+        built = scenario.build(config, found.dataset, found.known)
         if asked.study:
             built = built._replace(stream=shortened(built.stream))
-        plan = prepare(asked.name, config, built, console, command)
+        plan = prepare(asked.name, config, built, found, console, command)
+    except DryRun:
+        return 0
     except (ValueError, OSError, devices.NotJoinedError, MissingExtraError) as error:
         errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2

@@ -15,6 +15,7 @@ from ugclu_jax.harness.options import (
     EvaluationOptions,
     Parts,
     PlaceOptions,
+    RequestOptions,
     RunOptions,
     ScenarioName,
 )
@@ -25,7 +26,9 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class ExperimentConfig(Parts, PlaceOptions, DeviceOptions, EvaluationOptions, DataAndModelOptions, RunOptions):
+class ExperimentConfig(
+    Parts, PlaceOptions, DeviceOptions, EvaluationOptions, DataAndModelOptions, RequestOptions, RunOptions
+):
     """Settings that every experiment has."""
 
 

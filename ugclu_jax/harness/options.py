@@ -58,6 +58,8 @@ class RunOptions(Group):
     """JSON file of defaults for all the settings here. Default: the dataset's own, ugclu_jax/harness/settings."""
     run_dir: Path | None = None
     """Folder of the run; the same command resumes there. Default: runs/<experiment>-<dataset>-<hash>."""
+    dry_run: bool = False
+    """Say what would be learned and unlearned, check everything, and stop before any work."""
 
     def __post_init__(self) -> None:
         for name in ("seeds", "methods"):
@@ -66,6 +68,33 @@ class RunOptions(Group):
                 raise ValueError(f"{name} must be one or more different values, got {values}")
         if any(seed < 0 for seed in self.seeds):
             raise ValueError(f"seeds must be non-negative, got {self.seeds}")
+        super().__post_init__()
+
+
+_REQUESTED = ("stream", "unlearn_where", "unlearn_ids", "unlearn_classes")
+
+
+@dataclass(frozen=True)
+class RequestOptions(Group):
+    """Which requests are served, instead of the experiment's own."""
+
+    stream: Path | None = None
+    """JSON file of requests, such as [{"learn": {"classes": ["cat", "dog"]}}, {"unlearn": {"where": "user == 17"}}].
+    The requests of a run may be continued: a longer file goes on where the shorter one ended."""
+    unlearn_where: str | None = None
+    """Learn all tasks, then unlearn the examples for which this condition on their metadata is true, such as
+    "user == 17 and date < '2024-01-01'"."""
+    unlearn_ids: Path | None = None
+    """Learn all tasks, then unlearn the examples whose ids this file lists, one a line."""
+    unlearn_classes: tuple[str, ...] = ()
+    """Learn all tasks, then unlearn these classes, by name or number. Default of class_wise: 2 7."""
+
+    def __post_init__(self) -> None:
+        given = [f"--{name.replace('_', '-')}" for name in _REQUESTED if getattr(self, name) not in (None, ())]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are given; a run has one of them: leave the others out")
+        if len(set(self.unlearn_classes)) != len(self.unlearn_classes):
+            raise ValueError(f"unlearn_classes must be different values, got {self.unlearn_classes}")
         super().__post_init__()
 
 

@@ -1,5 +1,6 @@
 """A stream as JSON, and back: a list of requests, each of which says which examples it is about."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,23 +14,27 @@ from ugclu_jax.requests.select import refuse, select, way_of
 from ugclu_jax.requests.validate import Ledger, nearest
 from ugclu_jax.types import REQUEST_KINDS, RequestKind
 
-_FIELDS = (*REQUEST_KINDS, "name", "asked", "held_out")
+_FIELDS = (*REQUEST_KINDS, "name", "asked", "held_out", "sha256")
 _DECIDED_BY_DATA = ("classes", "where", "fraction")
 _LONGEST_NAME = 24
 
 
-def to_json(stream: Sequence[Request], names: Names) -> str:
+def to_json(stream: Sequence[Request], names: Names | None = None) -> str:
     """Write a stream, one request a line, with its examples by key; `from_json` gives back an equal one.
 
     Args:
         stream: the requests, whose ids are rows of the arrays at hand.
-        names: of those rows; the file holds for every cut and every order of the data set.
+        names: of those rows, with which the file holds for every cut and every order of the data set; None = rows are
+            written as they are.
 
-    >>> print(to_json([Request("learn", "first", [0, 1, 2, 3, 7])], Names.numbered([0] * 8)))
+    >>> print(to_json([Request("learn", "first", [0, 1, 2, 3, 7])]))
     [
       {"learn": {"id_ranges": [[0, 4], [7, 8]]}, "name": "first"}
     ]
     """
+    if names is None:
+        last = max((int(ids[-1]) for each in stream for ids in (each.ids,) if ids.size), default=-1)
+        names = Names.numbered(np.zeros(last + 1, np.int32))
     return "[\n" + ",\n".join("  " + json.dumps(_entry(request, names)) for request in stream) + "\n]"
 
 
@@ -47,7 +52,14 @@ def _entry(request: Request, names: Names) -> dict[str, Any]:
         entry["held_out"] = names.test_keys[request.held_out].tolist()
     if request.asked:
         entry["asked"] = json.loads(request.asked)
+        # What it meant is believed without another look at the data, so a flipped letter must not go unseen.
+        entry["sha256"] = _digest(entry)
     return entry
+
+
+def _digest(entry: dict[str, Any]) -> str:
+    text = json.dumps({field: value for field, value in entry.items() if field != "sha256"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def from_json(
@@ -67,7 +79,7 @@ def from_json(
     - "fraction": `0.1` with "seed": `0`, to unlearn that share of what is retained, at random.
 
     Test examples among them are never learned; they go with the request as its `held_out` ones. A file that `to_json`
-    wrote lists these apart, and what was "asked" beside the ids that this meant.
+    wrote lists these apart, and what was "asked" beside the ids that this meant, under a digest.
 
     Args:
         text: the JSON.
@@ -107,6 +119,35 @@ def from_json(
             stream.append(Request(kind, name, found.rows, held_out, asked))
         ledger.enter(stream[-1])
     return continued(known, tuple(stream))
+
+
+def unlearn_named(where: str, selector: dict[str, Any], names: Names, learned: Stream, known: Stream = ()) -> Request:
+    """The request that unlearns what a selector names, after some requests to learn.
+
+    Args:
+        where: opens an error message.
+        selector: one of the ways of `from_json`.
+        names: of the examples.
+        learned: the requests before it.
+        known: requests that were resolved before; its own among them is taken as it is.
+
+    Raises:
+        ValueError, OSError: as `from_json`.
+
+    >>> learned = (Request("learn", "both", [0, 1, 2]),)
+    >>> unlearn_named("--unlearn-classes", {"classes": ["1"]}, Names.numbered([0, 1, 1]), learned)
+    Request(kind='unlearn', name='U classes 1', ids=array([1, 2], dtype=int32))
+    """
+    way = way_of(where, selector)
+    said = Path(selector[way]).name if way == "ids_file" else selector[way]
+    name = f"U {way} {_brief({way: said})}"
+    asked = json.dumps(selector, sort_keys=True) if way in _DECIDED_BY_DATA else ""
+    before = known[len(learned)] if len(known) > len(learned) else None
+    if before is not None and asked and (name, asked) == (before.name, before.asked):
+        return before
+    retained = np.unique(np.concatenate([request.ids for request in learned]))
+    found = select(where, "unlearn", selector, names, retained, Path())
+    return Request("unlearn", name, found.rows, found.held_out, asked)
 
 
 def continued(known: Stream, stream: Stream) -> Stream:
@@ -169,6 +210,8 @@ def _head(where: str, entry: Any) -> tuple[RequestKind, str, str]:
     for field in entry:
         if field not in _FIELDS:
             raise ValueError(f"{where} has an unknown field {field!r}; did you mean {nearest(field, _FIELDS)!r}?")
+    if "sha256" in entry and entry["sha256"] != _digest(entry):
+        raise ValueError(f"{where} is not what was written: its sha256 differs; take that field out if you changed it")
     kinds = [kind for kind in REQUEST_KINDS if kind in entry]
     if len(kinds) != 1:
         raise ValueError(f"{where} has {kinds or 'none'} of {list(REQUEST_KINDS)}; it must have exactly one: keep one")

@@ -206,12 +206,13 @@ def _fraction(where: str, kind: RequestKind, value: Any, seed: Any, retained: np
 
 def _refuse_nothing(where: str, way: str, value: Any, found: Selected) -> NoReturn:
     held = f", and {len(found.held_out)} test examples, which are never learned" if found.held_out.size else ""
-    many = (
-        f"{len(found.rows)} training examples, none of which is retained" if found.rows.size else "no training example"
-    )
+    many = "no training example"
+    if found.rows.size:
+        many = f"{len(found.rows)} training examples, none of which is retained"
+    is_of = "are" if way == "classes" else "is true of"
     raise ValueError(
-        f"{where} has {way} {json.dumps(value, ensure_ascii=False)}, which {'are' if way == 'classes' else 'is true of'} "
-        f"{many}{held}; a request must have at least one: correct it, or leave the request out"
+        f"{where} has {way} {json.dumps(value, ensure_ascii=False)}, which {is_of} {many}{held}; a request must have "
+        "at least one: correct it, or leave the request out"
     )
 
 
