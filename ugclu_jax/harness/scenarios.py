@@ -58,7 +58,10 @@ def stream_of(
     """
     names = names_of(dataset)
     if config.stream is not None:
-        text = config.stream.read_bytes().decode("utf-8-sig")
+        try:
+            text = config.stream.read_bytes().decode("utf-8-sig")
+        except OSError as error:
+            raise OSError(f"--stream {config.stream} cannot be read ({error.strerror}): give a JSON file") from error
         try:
             return requests.from_json(text, names, folder=config.stream.parent, known=known)
         except ValueError as error:
