@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from ugclu_jax.harness.progress import Progress
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
 from ugclu_jax.harness.scenarios import Scenario
 from ugclu_jax.report.metrics import Line
+from ugclu_jax.report.visible import copyable
 from ugclu_jax.requests import Request, Situation, drawn, situations, to_json, validate
 
 VALIDATION_SEED = 20_250_515
@@ -154,7 +154,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         entries=entries,
         progress=progress,
         console=console,
-        resume_command=command if config.run_dir else f"{command} --run-dir {shlex.quote(str(path))}",
+        resume_command=command if config.run_dir else f"{command} {copyable(['--run-dir', str(path)])}",
     )
 
 
