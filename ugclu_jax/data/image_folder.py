@@ -7,10 +7,9 @@ import numpy as np
 
 from ugclu_jax.data import cache, images
 from ugclu_jax.data.dataset import Dataset, from_arrays
-from ugclu_jax.data.draws import stratified_rows
+from ugclu_jax.data.keys import rows_for_test
 
 TEST_SHARE = 0.2
-SPLIT_SEED = 0
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -18,8 +17,9 @@ def load(directory: Path | str | None, image_size: int | None, cache_dir: Path |
     """Load `directory/class/*.png|jpg|jpeg` as RGB images resized (bicubic) to `image_size` × `image_size`.
 
     Where `directory/train` and `directory/test` exist, they hold the classes and are the splits. Else the test split
-    is 20 % of the images, stratified, drawn with seed 0 (`draws.stratified_rows`). Examples are in the order of their
-    paths. Transparent images are laid on white. Other files are passed over.
+    is about 20 % of the images, drawn by the hash of their keys (`keys.rows_for_test`). A key is the path from
+    `directory` on. Examples are in the order of their paths. Transparent images are laid on white. Other files are
+    passed over.
 
     Args:
         directory: of the classes, or of `train` and `test`.
@@ -63,7 +63,7 @@ def load(directory: Path | str | None, image_size: int | None, cache_dir: Path |
     key = {
         "image_folder": digest.hexdigest(),
         "image_size": image_size,
-        "split": [TEST_SHARE, SPLIT_SEED],
+        "split": TEST_SHARE,
         "decoder": images.DECODER,
     }
     return cache.cached(
@@ -79,13 +79,23 @@ def _files(root: Path) -> list[Path]:
 
 
 def _build(directory: Path, files: list[list[Path]], names: list[str], size: int) -> Dataset:
-    arrays = []
+    arrays, keys = [], []
     for group in files:
         arrays.append(np.stack([images.decode(str(path), path.read_bytes(), 3, size) for path in group]))
         arrays.append(np.array([names.index(path.parent.name) for path in group], np.int32))
+        keys.append(np.array([path.relative_to(directory).as_posix() for path in group], dtype=np.str_))
     if len(files) == 1:
         pixels, labels = arrays
-        test = stratified_rows(labels, max(1, round(TEST_SHARE * len(labels))), SPLIT_SEED)
+        test = rows_for_test(keys[0], labels, TEST_SHARE)
         train = np.delete(np.arange(len(labels)), test)
         arrays = [pixels[train], labels[train], pixels[test], labels[test]]
-    return from_arrays(directory.resolve().name, *arrays, class_names=names)
+        keys = [keys[0][train], keys[0][test]]
+    train_keys, test_keys = keys
+    return from_arrays(
+        directory.resolve().name,
+        *arrays,
+        class_names=names,
+        train_keys=train_keys,
+        test_keys=test_keys,
+        keys_are="file",
+    )

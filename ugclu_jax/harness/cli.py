@@ -15,8 +15,9 @@ from ugclu_jax.extras import MissingExtraError
 from ugclu_jax.harness.command_line import defaults, first_words, parse
 from ugclu_jax.harness.config import ExperimentConfig, nearest
 from ugclu_jax.harness.execute import execute
-from ugclu_jax.harness.plan import Plan, RunFailed, load_dataset, prepare
+from ugclu_jax.harness.plan import DryRun, Plan, RunFailed, folder_of, load_dataset, prepare
 from ugclu_jax.harness.refusals import check_machine, check_names, check_needs
+from ugclu_jax.harness.run_data import take_up
 from ugclu_jax.harness.scenarios import SCENARIOS, shortened
 from ugclu_jax.harness.signals import Stop, Stopped, stoppable
 from ugclu_jax.harness.terminal import consoles, ended, say
@@ -97,10 +98,13 @@ def _main(
         check_machine(os.environ)
         if not devices.is_first():
             console = Console(quiet=True)
-        built = scenario.build(config, load_dataset(config))
+        found = take_up(folder_of(made.name, config), load_dataset(config), config)
+        built = scenario.build(config, found.dataset, found.known)
         if made.study:
             built = built._replace(stream=shortened(built.stream))
-        plan = prepare(made.name, config, built, console, command)
+        plan = prepare(made.name, config, built, found, console, command)
+    except DryRun:
+        return 0
     except BrokenPipeError:
         raise
     except (ValueError, OSError, devices.NotJoinedError, MissingExtraError) as error:

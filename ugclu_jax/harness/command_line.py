@@ -118,7 +118,8 @@ def groups_of(kind: type) -> list[type]:
     """The classes that give a configuration its fields: its own first, then those that all have.
 
     >>> [group.__name__ for group in groups_of(ExperimentConfig)]
-    ['RunOptions', 'DataAndModelOptions', 'EvaluationOptions', 'DeviceOptions', 'PlaceOptions', 'Parts']
+    ['RunOptions', 'RequestOptions', 'DataAndModelOptions', 'EvaluationOptions', 'DeviceOptions', 'PlaceOptions', \
+'Parts']
     """
     giving = [base for base in kind.__mro__ if dataclasses.is_dataclass(base) and inspect.get_annotations(base)]
     common = [base for base in reversed(ExperimentConfig.__bases__) if base in giving]

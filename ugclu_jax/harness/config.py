@@ -17,6 +17,7 @@ from ugclu_jax.harness.options import (
     EvaluationOptions,
     Parts,
     PlaceOptions,
+    RequestOptions,
     RunOptions,
     ScenarioName,
 )
@@ -27,7 +28,9 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class ExperimentConfig(Parts, PlaceOptions, DeviceOptions, EvaluationOptions, DataAndModelOptions, RunOptions):
+class ExperimentConfig(
+    Parts, PlaceOptions, DeviceOptions, EvaluationOptions, DataAndModelOptions, RequestOptions, RunOptions
+):
     """Settings that every experiment has."""
 
 

@@ -13,6 +13,7 @@ from ugclu_jax.data.checks import refuse_name
 from ugclu_jax.harness.budget import check_methods, check_references
 from ugclu_jax.harness.catalogue import LEARN_VARIANTS, VARIANTS, split_name
 from ugclu_jax.harness.config import ExperimentConfig
+from ugclu_jax.harness.options import NO_HOME
 from ugclu_jax.models import MODELS
 from ugclu_jax.types import RequestKind
 
@@ -31,6 +32,8 @@ def check_names(config: ExperimentConfig) -> None:
         refuse_name("augmentation", config.augment, AUGMENTATIONS)
     check_methods(config.methods)
     check_references(config.references)
+    if config.cache_dir == NO_HOME:
+        raise ValueError(f"cache_dir is {NO_HOME} and this process has no home folder: give another folder")
     if config.devices != "all" and config.devices < 1:
         raise ValueError(f"devices must be at least 1 or all, got {config.devices}")
     if config.coordinator is not None and config.coordinator != "auto":
@@ -52,6 +55,14 @@ class Need(NamedTuple):
     otherwise: str  # said after the option
 
 
+_BESIDE = "is not read beside --stream or --unlearn-…, which say what is unlearned: leave one out"
+
+
+def _asks(config: ExperimentConfig) -> bool:
+    """Whether the requests are the user's and not the experiment's own."""
+    return bool(config.stream or config.unlearn_where or config.unlearn_ids or config.unlearn_classes)
+
+
 _NEEDS: Mapping[str, Need] = {
     **dict.fromkeys(
         ("num_processes", "process_id"),
@@ -63,7 +74,10 @@ _NEEDS: Mapping[str, Need] = {
     "over": Need(
         lambda config: config.over == "batch" or config.devices != 1, "seeds needs --devices of 2 or more, or all"
     ),
-    "sequence": Need(lambda config: getattr(config, "stream", None) is None, "is not read beside --stream; give one"),
+    **dict.fromkeys(("sequence", "fraction", "sample_seed"), Need(lambda config: not _asks(config), _BESIDE)),
+    **dict.fromkeys(
+        ("tasks", "regime"), Need(lambda config: config.stream is None, "is not read beside --stream: leave one out")
+    ),
 }
 
 

@@ -11,10 +11,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from ugclu_jax.data.record import Record, content_digest
+
 
 @dataclass(frozen=True)
 class RunFolder:
-    """config.json, stream.json, metrics.jsonl, report.html, and a folder for each method and seed."""
+    """config.json, stream.json, examples.csv, metrics.jsonl, report.html, and a folder for each method and seed."""
 
     path: Path
 
@@ -26,32 +28,86 @@ class RunFolder:
         """File of the per-step losses and norms of one request."""
         return self.path / "runs" / method / f"seed-{seed}" / "traces" / f"{request}.npz"
 
-    def open(self, config: Mapping[str, Any], stream: str) -> None:
-        """Make the folder, or take up the one that the same configuration made.
+    @property
+    def config(self) -> Path:
+        """File of the configuration, and of what the run was made of."""
+        return self.path / "config.json"
+
+    @property
+    def stream(self) -> Path:
+        """File of the requests, resolved."""
+        return self.path / "stream.json"
+
+    @property
+    def examples(self) -> Path:
+        """File of every example's key, class and content, in the order of the run's rows."""
+        return self.path / "examples.csv"
+
+    def read_config(self) -> dict[str, Any] | None:
+        """What `open` wrote; None where there is no run.
 
         Raises:
-            ValueError: it was made with another configuration or request stream (differing keys are named), or its
+            ValueError: it is damaged.
+        """
+        if not self.config.exists():
+            return None
+        try:
+            return dict(json.loads(self.config.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.config} is not a configuration ({error}); give another --run-dir") from error
+
+    def read_record(self) -> Record | None:
+        """What the run remembers of its data; None where there is no run.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        config = self.read_config()
+        if config is None:
+            return None
+        try:
+            facts = config["made_of"]["data"]
+            text = self.examples.read_bytes().decode(errors="surrogatepass")
+            if content_digest(text) != facts["examples_csv"]:
+                raise ValueError("its digest is not the one in config.json")
+            return Record.from_csv(text, facts)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise ValueError(
+                f"{self.examples} is damaged ({error}); put it back, or give another --run-dir to start anew"
+            ) from error
+
+    def open(self, settings: Mapping[str, Any], made_of: Mapping[str, Any], record: Record, stream: str) -> None:
+        """Make the folder, or take up the one that the same configuration made.
+
+        Args:
+            settings: the configuration.
+            made_of: what else must be the same at each start: the library's version, the network.
+            record: of the data; where the run is taken up, its own, which `take_up` has compared.
+            stream: the requests, which go on from those that are there.
+
+        Raises:
+            ValueError: it was made with another configuration, library or network (differing keys are named), or its
                 configuration is damaged.
             OSError: it cannot be written.
         """
         check_writable(self.path, "--run-dir")
-        existing = self.path / "config.json"
-        if existing.exists():
-            try:
-                there = dict(json.loads(existing.read_text()))
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{existing} is not a configuration ({error}); give another --run-dir") from error
-            different = sorted(differences(there, config))
-            if different:
-                raise ValueError(
-                    f"run folder {self.path} was made with another configuration; differing: "
-                    f"{'; '.join(different)}. Give another --run-dir, or the same settings to resume"
-                )
-            if (self.path / "stream.json").read_text() != stream:
-                raise ValueError(f"run folder {self.path} holds another request stream; give another --run-dir")
+        text = record.to_csv()
+        facts = {**record.facts, "examples_csv": content_digest(text)}
+        config = {**settings, "made_of": {**made_of, "data": facts}}
+        there = self.read_config()
+        if there is None:
+            write(self.examples, text)
+            write(self.stream, stream)
+            write(self.config, json.dumps(config, indent=2) + "\n")  # last: a folder with it is complete
             return
-        write(self.path / "stream.json", stream)
-        write(existing, json.dumps(config, indent=2) + "\n")  # last: a folder with it is complete
+        different = sorted(differences(there, config))
+        if different:
+            raise ValueError(
+                f"run folder {self.path} was made with another configuration; differing: "
+                f"{'; '.join(different)}. Give another --run-dir, or the same settings to resume"
+            )
+        if self.stream.read_text() != stream:
+            write(self.stream, stream)
 
     def lock(self) -> IO[str]:
         """Take the folder for this process, as long as the file that is returned stays open.
@@ -118,5 +174,5 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 def write(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    partial.write_bytes(text.encode(errors="surrogatepass"))
     os.replace(partial, path)
