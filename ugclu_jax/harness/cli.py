@@ -74,7 +74,7 @@ def _main(
     console, errors = consoles()
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = copyable(["python", "-m", f"experiments.{program}", *given])
-    told: Callable[[str], str] = str
+    told: Callable[[BaseException], str] = str
     try:
         first = first_words(given)
         name = program if options is None else first.scenario or options.scenario
@@ -83,7 +83,7 @@ def _main(
         scenario = SCENARIOS[name]
         start, file = defaults(scenario.config, name, first, {} if methods is None else {"methods": list(methods)})
         asked = parse([start] if options is None else [options, start], given, program, description, file)
-        told = asked.origin.told
+        told = asked.origin.told_of
         *own, config = asked.configurations
         check_names(config)
         made = job(own[0] if own else name, config)
@@ -108,7 +108,7 @@ def _main(
     except BrokenPipeError:
         raise
     except (ValueError, OSError, devices.NotJoinedError, MissingExtraError) as error:
-        say(errors, "Error:", told(str(error)))
+        say(errors, "Error:", told(error))
         return 2
 
     def last_words(number: int) -> str:

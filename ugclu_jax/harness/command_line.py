@@ -6,6 +6,7 @@ heading, and every field of every group is an option and a line of `--help`: the
 
 import dataclasses
 import inspect
+import os
 import re
 import shutil
 import textwrap
@@ -44,6 +45,14 @@ class Origin:
         if place is not None and self.file is not None and self.file.path.parent != SETTINGS:
             return f"{place} (settings file {self.file.path})"
         return "--" + key.replace("_", "-")
+
+    def told_of(self, error: BaseException) -> str:
+        """The message of an error; of a file that a setting named, with that name."""
+        if not isinstance(error, OSError) or error.filename is None:
+            return self.told(str(error))
+        path = os.fsdecode(error.filename)
+        typed = [option for key, option in self.given.typed.items() if self.given.values[key] == path]
+        return f"{f'{typed[0]} is ' if typed else ''}{path}: {error.strerror}"
 
     def told(self, message: str) -> str:
         """A message that begins with the key of a setting, with the name that the user gave it."""

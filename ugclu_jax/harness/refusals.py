@@ -156,8 +156,8 @@ def check_machine(environment: Mapping[str, str]) -> None:
         )
     try:
         jax.local_devices()
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError) as error:  # the latter, without a word, where a plugin is missing
+        reason = str(error).partition(" (set JAX_PLATFORMS")[0].partition("\n")[0] or "its plugin is not installed"
         name = "JAX_PLATFORMS" if environment.get("JAX_PLATFORMS") else "JAX_PLATFORM_NAME"
         asked = environment.get(name)
         cure = f"{name} is {asked!r}: unset it, or set it to cpu" if asked else "set JAX_PLATFORMS=cpu to do without"

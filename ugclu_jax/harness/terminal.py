@@ -68,6 +68,8 @@ def ended(work: Callable[[], int]) -> int:
     Returns:
         The exit code of the work; 141 where nobody reads any more, 1 where the output cannot be written.
     """
+    if sys.stdout is None:  # closed by whoever started the program: its number must not go to a file of the run
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     code = 0
     try:
         try:
@@ -76,8 +78,7 @@ def ended(work: Callable[[], int]) -> int:
             if stop.code is not None and not isinstance(stop.code, int):
                 raise
             code = stop.code or 0
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:
         _to_nowhere()
         return 141  # as a process that SIGPIPE ends
