@@ -73,7 +73,7 @@ def test_everything_in_the_key_matters(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "FORMAT_VERSION", cache.FORMAT_VERSION + 1)
     paths.append(cache.entry_path(tmp_path, "toy", KEY))
     assert len(set(paths)) == len(paths)
-    assert cache.entry_path(None, "toy", KEY).parent == cache.DEFAULT_DIRECTORY
+    assert cache.entry_path(None, "toy", KEY).parent == cache.default_directory()
 
 
 def test_a_source_that_fails_leaves_nothing(tmp_path):

@@ -10,7 +10,8 @@ from ugclu_jax import devices
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
 from ugclu_jax.harness.run import start
-from ugclu_jax.harness.stream_run import Stop, run_streams
+from ugclu_jax.harness.signals import Stop
+from ugclu_jax.harness.stream_run import run_streams
 from ugclu_jax.report.metrics import from_json
 from ugclu_jax.report.tables import TABLE_WIDTH, request_table
 from ugclu_jax.streaming import reading

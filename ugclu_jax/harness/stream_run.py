@@ -1,7 +1,6 @@
 """One method and seed on its way through the stream: measured, saved, purged, resumed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ugclu_jax.harness.catalogue import split_name
 from ugclu_jax.harness.plan import Diverged, Plan, Step
 from ugclu_jax.harness.run import Run
 from ugclu_jax.harness.server import Served
+from ugclu_jax.harness.signals import Stop
 from ugclu_jax.learner import CLUState
 from ugclu_jax.types import Info
 
@@ -135,30 +135,6 @@ class StreamRun:
         checkpoints.purge(self.folder, step.index, self.like, without)
 
 
-class Stopped(Exception):
-    """The process was asked to end, by a signal."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-@dataclass
-class Stop:
-    """Whether a signal has asked for the end. A signal that raised by itself would do so in the middle of a save."""
-
-    number: int | None = None
-
-    def check(self) -> None:
-        """Between two requests.
-
-        Raises:
-            Stopped: a signal has come.
-        """
-        if self.number is not None:
-            raise Stopped(self.number)
-
-
 def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish, stop: Stop) -> list[Diverged]:
     """Serve the stream with one method and some seeds, each from its last good checkpoint on.
 
@@ -173,7 +149,7 @@ def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish,
             states = {seed: one.state for seed, one in going.items() if len(one.lines) == step.index}
             if not states:
                 continue
-            stop.check()
+            stop.check(f"request {step.index + 1} of {len(plan.steps)}")
             who = f"seed{'s' if len(states) > 1 else ''} {', '.join(map(str, states))}"
             with plan.progress.request(f"{method} {who}  {step.index + 1}/{len(plan.steps)} {step.request.name}"):
                 served = run.server.serve_all(method, step, states)
