@@ -34,7 +34,7 @@ from ugclu_jax.harness.config import ExperimentConfig, load_json, merge
 from ugclu_jax.harness.options import ScenarioName
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.run import Run, start
-from ugclu_jax.harness.run_folder import write
+from ugclu_jax.files import write
 from ugclu_jax.harness.stream_run import Stop
 from ugclu_jax.learner import CLUState
 from ugclu_jax.tuning import sobol

@@ -22,6 +22,8 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
         "metrics",
         "programs",
         "combination",
+        "files",
+        "version",
     },
     {"buffer", "requests", "prediction", "components", "loop", "models", "data"},
     {"batches", "optimizer", "saliency", "fast_slow", "membership", "at"},
@@ -35,7 +37,7 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
     {"living"},
 ]
 SIDES = {"models", "data"}  # no part of the method knows them, from api downward, nor do they know it
-OF_SIDES = {"types", "examples", "named", "extras"}
+OF_SIDES = {"types", "examples", "named", "extras", "files"}
 HARNESS = next(level for level, floor in enumerate(FLOORS) if "harness" in floor)
 WITH_JIT = {"learner", "oracle", "programs", "devices", "harness"}  # the last outside of requests
 Graph = dict[str, set[str]]

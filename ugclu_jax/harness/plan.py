@@ -12,7 +12,7 @@ from typing import IO, Any
 import jax
 from rich.console import Console
 
-from ugclu_jax import data, devices, named
+from ugclu_jax import data, devices, files, named
 from ugclu_jax.data.cuts import hold_out, subset
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.devices import Devices
@@ -66,7 +66,7 @@ class Plan:
     measured: list[Situation]  # their part that is evaluated
     settings: dict[str, Any]  # the configuration as the run's folder has it
     folder: RunFolder
-    lock: IO[str] | None  # of the first process
+    lock: IO[bytes] | None  # of the first process
     network: Network
     devices: Devices
     entries: dict[str, Entry]
@@ -167,7 +167,7 @@ def _sources(config: ExperimentConfig) -> dict[str, dict[str, str]]:
     return {"sources": own} if own else {}
 
 
-def open_folder(folder: RunFolder, settings: dict[str, Any], stream: str, oracles: Path) -> IO[str] | None:
+def open_folder(folder: RunFolder, settings: dict[str, Any], stream: str, oracles: Path) -> IO[bytes] | None:
     """Take the run's folder, in the first process; the others learn how that went.
 
     Returns:
@@ -181,8 +181,10 @@ def open_folder(folder: RunFolder, settings: dict[str, Any], stream: str, oracle
         try:
             check_writable(folder.path, "--run-dir")
             lock = folder.lock()
+            folder.sweep()
             folder.open(settings, stream)
             check_writable(oracles, "--cache-dir")
+            files.sweep(oracles)
         except (ValueError, OSError) as error:
             problem = error
             if lock is not None:

@@ -1,6 +1,6 @@
 """One method and seed on its way through the stream: measured, saved, purged, resumed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,15 @@ def check_finite(plan: Plan, method: str, seed: int, step: Step, info: Info) -> 
     )
 
 
-def last_good(plan: Plan, folder: Path, like: CLUState) -> checkpoints.Restored | None:
-    """The newest checkpoint that is whole; a damaged one is named and passed over."""
+Identity = Callable[[int], Mapping[str, Any]]
+"""What the checkpoint of a request says of itself."""
+
+
+def last_good(plan: Plan, folder: Path, like: CLUState, identity: Identity) -> checkpoints.Restored | None:
+    """The newest checkpoint that is whole and belongs here; another is named and passed over."""
     for request in reversed(checkpoints.requests(folder)):
         try:
-            return checkpoints.restore(folder, request, like)
+            return checkpoints.restore(folder, request, like, identity(request))
         except checkpoints.CorruptCheckpointError as error:
             message = escape(f"{error}; falling back to the one before.")
             plan.console.print(f"[yellow]Warning:[/] {message}", highlight=False, soft_wrap=True)
@@ -66,16 +70,23 @@ class StreamRun:
     def __init__(self, run: Run, method: str, seed: int, publish: Publish) -> None:
         self.run, self.method, self.seed, self.publish = run, method, seed, publish
         self.folder = run.plan.folder.checkpoints(method, seed)
+        self.whose = run.plan.folder.identity(method, seed, run.data.fingerprint)
         self.like = self.state = run.server.fresh_state(method, seed)
         self.lines: list[dict[str, Any]] = []
         self.saving: checkpoints.Saving | None = None
         with run.clock.spending("checkpoints"):
-            restored = last_good(run.plan, self.folder, self.like)
+            checkpoints.sweep(self.folder)
+            restored = last_good(run.plan, self.folder, self.like, self.identity)
             if restored is not None:
                 self.state, self.lines = restored.state, restored.metadata["lines"]
+                checkpoints.keep_newest(self.folder, run.plan.config.keep, restored.request)
                 for step in run.plan.steps[: restored.request + 1]:  # what a kill may have left undone
                     self.forget(step)
         publish(method, seed, self.lines)
+
+    def identity(self, request: int) -> dict[str, Any]:
+        """What the checkpoint of a request must say of itself to be one of this run."""
+        return {**self.whose, "request": request}
 
     def advance(self, step: Step, served: Served) -> None:
         """Measure what a request led to and begin its checkpoint.
@@ -94,7 +105,8 @@ class StreamRun:
         self.finish()
         self.state, self.lines = served.state, [*self.lines, line]
         # The checkpoint carries the lines: whatever else a kill cuts short is rebuilt from it.
-        metadata = {"configuration": run.plan.settings, "lines": self.lines}
+        identity = self.identity(step.index)
+        metadata = {"identity": identity, "configuration": run.plan.settings, "lines": self.lines}
         with run.clock.spending("checkpoints"):
             self.saving = checkpoints.begin(self.folder, step.index, self.state, metadata)
         if step.request.kind == "unlearn":
@@ -114,8 +126,9 @@ class StreamRun:
             self.saving.wait()
             unlearned = step.request.kind == "unlearn"
             if unlearned:
-                checkpoints.restore(self.folder, step.index, self.like)  # whole, before the others are touched
-            checkpoints.keep_newest(self.folder, self.run.plan.config.keep)
+                # Whole, before the others are touched.
+                checkpoints.restore(self.folder, step.index, self.like, self.identity(step.index))
+            checkpoints.keep_newest(self.folder, self.run.plan.config.keep, step.index)
             if unlearned:
                 self.forget(step)
         self.publish(self.method, self.seed, self.lines)
@@ -132,7 +145,7 @@ class StreamRun:
             # Compiled as one: step by step it would be a dozen programs.
             return CLUState(kept, jax.jit(buffer_lib.remove)(state.buffer, task.ids))
 
-        checkpoints.purge(self.folder, step.index, self.like, without)
+        checkpoints.purge(self.folder, step.index, self.like, without, self.identity)
 
 
 class Stopped(Exception):
