@@ -1,6 +1,7 @@
 """Checkpoints: exact, atomic, and a flipped byte never passes for the truth."""
 
 import gc
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -166,6 +167,31 @@ def test_links_are_removed_and_what_they_lead_to_stays(tmp_path):
     checkpoints.keep_newest(folder, 1, 1)
     assert sorted(path.name for path in folder.iterdir()) == ["1"]
     assert (tmp_path / "real" / "kept").read_text() == "kept"
+
+
+def test_the_pages_that_orbax_logs_stay_in_a_file(tmp_path, capfd):
+    log, folder = tmp_path / "orbax.log", tmp_path / "checkpoints"
+    with checkpoints.logged(log):
+        checkpoints.save(folder, 0, make_state(), {})
+        assert not log.exists(), "nothing to say"
+        for path in (folder / "0").rglob("manifest*"):
+            path.unlink()
+        with pytest.raises(checkpoints.CorruptCheckpointError, match=f"^checkpoint {folder}/0 cannot be read: [^\n]+$"):
+            checkpoints.restore(folder, 0, make_state())
+    assert "WARNING" in log.read_text()
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
+    before = log.read_text()
+    logging.getLogger("absl").warning("as before")
+    assert log.read_text() == before
+
+
+def test_a_link_in_the_logs_place_is_not_followed(tmp_path, capfd):
+    (tmp_path / "orbax.log").symlink_to(tmp_path / "target")
+    with checkpoints.logged(tmp_path / "orbax.log"):
+        logging.getLogger("absl").error("a page")
+    assert "a page" in (tmp_path / "orbax.log").read_text()
+    assert not (tmp_path / "target").exists() and capfd.readouterr().err == ""
 
 
 def test_half_written_checkpoints_do_not_count(tmp_path):

@@ -83,6 +83,42 @@ def test_a_read_only_folder_is_refused(tmp_path):
         tmp_path.chmod(0o700)
 
 
+@pytest.mark.parametrize("in_place", ["link", "link to nothing", "pipe", "folder", "another file"])
+def test_what_is_no_lock_file_is_refused_and_left_as_it_is(folder, tmp_path, in_place):
+    lock, target = folder.path / "lock", tmp_path / "target"
+    if in_place == "link":
+        target.write_text("precious")
+    if in_place.startswith("link"):
+        lock.symlink_to(target)
+    elif in_place == "pipe":
+        os.mkfifo(lock)
+    elif in_place == "folder":
+        lock.mkdir()
+    else:
+        os.link(folder.path / "config.json", lock)
+    before = {path: path.read_bytes() for path in (target, folder.path / "config.json") if path.exists()}
+    with pytest.raises(ValueError, match=f"{lock} is .*; delete it, or give another --run-dir"):
+        folder.lock()
+    assert {path: path.read_bytes() for path in before} == before and target.exists() == (in_place == "link")
+
+
+def test_a_lock_is_left_by_the_dead_and_held_by_the_living(folder):
+    (folder.path / "lock").write_text("4194303")
+    with folder.lock(), pytest.raises(ValueError, match=f"in use by process {os.getpid()};"):
+        folder.lock()
+    folder.lock().close()
+
+
+def test_what_a_kill_left_is_swept(folder):
+    folder.write_trace("ug_clu", 0, 0, {"task_losses": np.arange(3.0)})
+    traces = folder.trace("ug_clu", 0, 0).parent
+    left = [folder.path / ".partial-1", traces / ".partial-2"]
+    for path in left:
+        path.write_text("half")
+    assert folder.sweep() == left
+    assert [path.name for path in traces.iterdir()] == ["0.npz"]
+
+
 def test_differences_look_inside_and_both_ways():
     assert not list(differences(CONFIG, CONFIG))
     assert list(differences({"a": 1, "c": {"d": 0}}, {"b": None, "c": {"d": 0}})) == [

@@ -3,12 +3,14 @@
 import contextlib
 import errno
 import hashlib
+import io
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +46,47 @@ class Restored(NamedTuple):
 def _plain(leaf: Any) -> np.ndarray:
     is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+class _Log(logging.FileHandler):
+    """Made when there is something to write; a link in its place is replaced, not followed."""
+
+    def _open(self) -> TextIO:
+        if os.path.islink(self.baseFilename):
+            os.unlink(self.baseFilename)
+        file = files.open_plain(Path(self.baseFilename), os.O_RDWR | os.O_CREAT)
+        file.seek(0, os.SEEK_END)
+        return io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As ever, but that it cannot be opened is no reason to fail."""
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: what cannot be written here is told by the error that it was about, on a full disk least of all."""
+
+
+@contextlib.contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """Keep what Orbax logs in a file, not on the terminal: a failed save is pages long.
+
+    Args:
+        path: of the file, which grows; it is made where there is something to log.
+    """
+    loggers = [logging.getLogger(name) for name in ("absl", "orbax", "asyncio")]
+    before = [(logger.handlers[:], logger.propagate) for logger in loggers]
+    log = _Log(path, delay=True)
+    log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for logger in loggers:
+        logger.handlers[:], logger.propagate = [log], False
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers[:], logger.propagate = handlers, propagate
+        with contextlib.suppress(OSError):  # as in `handleError`
+            log.close()
 
 
 def digest(state: PyTree, metadata: dict[str, Any]) -> str:
@@ -252,7 +295,9 @@ def _check_identity(path: Path, there: Any, here: Mapping[str, Any] | None) -> N
     if here is None or there == here:
         return
     there = there if isinstance(there, Mapping) else {}
-    different = [f"{key} {there.get(key)!r} there, {value!r} here" for key, value in here.items() if there.get(key) != value]
+    different = [
+        f"{key} {there.get(key)!r} there, {value!r} here" for key, value in here.items() if there.get(key) != value
+    ]
     raise ForeignCheckpointError(f"checkpoint {path} belongs elsewhere ({'; '.join(different)})")
 
 

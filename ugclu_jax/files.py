@@ -16,6 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+
+class DamagedFileError(OSError):
+    """A file that does not hold what was written to it."""
+
+
 PARTIAL = ".partial-"
 """How the name of a file or folder begins that is not whole yet."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -72,8 +77,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(number)
             os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # the reason is the error in hand
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:  # a write does not say to which file
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     settle(path.parent)
 
@@ -163,10 +171,12 @@ def sweep(folder: Path) -> list[Path]:
     >>> sweep(Path("/nonexistent"))
     []
     """
-    if not folder.is_dir():
-        return []
-    swept = []
-    for path in sorted(path for path in folder.iterdir() if path.name.startswith(PARTIAL)):
+    swept: list[Path] = []
+    try:
+        left = sorted(path for path in folder.iterdir() if path.name.startswith(PARTIAL))
+    except OSError:  # not there, or not ours to look into
+        return swept
+    for path in left:
         with contextlib.suppress(OSError):
             if path.is_symlink():
                 path.unlink()

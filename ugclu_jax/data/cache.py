@@ -2,7 +2,7 @@
 
 An entry is a folder `<name>-<hash of its key>`; the key holds everything that determines the content. It is written
 under another name (`.partial-…`) and renamed when whole, so that a killed process leaves no entry, only a partial
-folder, which the next one to store an entry removes. Every file's SHA-256 is checked at each load (1.7 GB/s here); they
+folder, which the next one to ask for an entry removes. Every file's SHA-256 is checked at each load (1.7 GB/s here); they
 stand in the manifest, with the key that was asked for, and the manifest stands under a digest of its own.
 """
 
@@ -62,6 +62,7 @@ def cached(cache_dir: Path | None, name: str, key: Mapping[str, Any], build: Cal
         OSError: if the cache cannot be written.
     """
     entry = entry_path(cache_dir, name, key)
+    files.sweep(entry.parent)
     if not os.path.lexists(entry):
         _store(entry, name, key, build)
     return load(cache_dir, name, key)
@@ -86,7 +87,6 @@ def load(cache_dir: Path | None, name: str, key: Mapping[str, Any]) -> Dataset:
 
 
 def _store(entry: Path, name: str, key: Mapping[str, Any], build: Callable[[Path], Dataset]) -> None:
-    files.sweep(entry.parent)
     with files.partial_folder(entry.parent) as partial:
         dataset = build(partial)
         for field in _ARRAYS:

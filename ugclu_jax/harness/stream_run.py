@@ -1,6 +1,8 @@
 """One method and seed on its way through the stream: measured, saved, purged, resumed."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import errno
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from rich.markup import escape
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import checkpoints, devices
 from ugclu_jax.harness.catalogue import split_name
-from ugclu_jax.harness.plan import Diverged, Plan, Step
+from ugclu_jax.harness.plan import Diverged, Plan, RunFailed, Step
 from ugclu_jax.harness.run import Run
 from ugclu_jax.harness.server import Served
 from ugclu_jax.learner import CLUState
@@ -58,6 +60,28 @@ def last_good(plan: Plan, folder: Path, like: CLUState, identity: Identity) -> c
             message = escape(f"{error}; falling back to the one before.")
             plan.console.print(f"[yellow]Warning:[/] {message}", highlight=False, soft_wrap=True)
     return None
+
+
+@contextlib.contextmanager
+def resumable(plan: Plan) -> Iterator[None]:
+    """Tell what cannot be written as a run that goes on when it can.
+
+    Raises:
+        RunFailed: for an `OSError` of the block: which file, why, by which setting it lies there, and how to resume.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = "the disk is full" in str(error) or error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "the disk is full" if full else error.strerror
+        what = str(error) if error.filename is None else f"{error.filename!r} cannot be written: {why}"
+        cache = plan.config.cache_dir.absolute()
+        cached = error.filename is not None and Path(error.filename).absolute().is_relative_to(cache)
+        setting = "--cache-dir" if cached else "--run-dir"
+        raise RunFailed(
+            f"{what}. What was finished before is saved. {'Make room' if full else 'See to it'} in the folder of "
+            f"{setting} and resume with:\n  {plan.resume_command}"
+        ) from error
 
 
 Publish = Callable[[str, int, list[dict[str, Any]]], None]
@@ -119,11 +143,12 @@ class StreamRun:
             OSError: it could not be written.
             CorruptCheckpointError: it is not what was written.
         """
-        if self.saving is None:
+        saving, self.saving = self.saving, None  # one that fails is waited for once
+        if saving is None:
             return
         step = self.run.plan.steps[len(self.lines) - 1]
         with self.run.clock.spending("checkpoints"):
-            self.saving.wait()
+            saving.wait()
             unlearned = step.request.kind == "unlearn"
             if unlearned:
                 # Whole, before the others are touched.
@@ -132,7 +157,6 @@ class StreamRun:
             if unlearned:
                 self.forget(step)
         self.publish(self.method, self.seed, self.lines)
-        self.saving = None
 
     def forget(self, step: Step) -> None:
         """If a request unlearns, see that no checkpoint before its own holds an example of it."""
@@ -177,11 +201,21 @@ def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish,
 
     Returns:
         Why the seeds that did not reach the end diverged; the others go on without them.
+
+    Raises:
+        RunFailed: a file cannot be written.
     """
+    with checkpoints.logged(run.plan.folder.path / "orbax.log"), resumable(run.plan):
+        return _run_streams(run, method, seeds, publish, stop)
+
+
+def _run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish, stop: Stop) -> list[Diverged]:
     plan = run.plan
     going = {seed: StreamRun(run, method, seed, publish) for seed in seeds}
     diverged = []
-    try:
+    with contextlib.ExitStack() as always:
+        for one in going.values():  # whatever stops the run, what was computed is saved
+            always.callback(one.finish)
         for step in plan.steps:
             states = {seed: one.state for seed, one in going.items() if len(one.lines) == step.index}
             if not states:
@@ -196,7 +230,4 @@ def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish,
                 except Diverged as error:
                     diverged.append(error)
                     going.pop(seed).finish()
-    finally:  # whatever stops the run, what was computed is saved
-        for one in going.values():
-            one.finish()
     return diverged
