@@ -11,7 +11,7 @@ from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
 from ugclu_jax.harness.run import start
 from ugclu_jax.harness.signals import Stop
-from ugclu_jax.harness.stream_run import run_streams
+from ugclu_jax.harness.stream_run import resumable, run_streams
 from ugclu_jax.report.metrics import from_json
 from ugclu_jax.report.tables import TABLE_WIDTH, request_table
 from ugclu_jax.streaming import reading
@@ -46,7 +46,7 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
         if diverged:
             raise RunFailed("\n".join(diverged))
         return
-    with clock.spending("report"):
+    with resumable(plan), clock.spending("report"):
         report = page.write_html(plan.folder.path)
     # Never narrower than the table: squeezed, it would lose the names of the requests.
     wide = Console(file=plan.console.file, width=max(plan.console.width, TABLE_WIDTH))

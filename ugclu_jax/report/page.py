@@ -5,12 +5,12 @@ dark setting. What it says stands in `page.html`, how it looks in `style.css`; n
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from ugclu_jax import files
 from ugclu_jax.report.checks import KL_RATIO_LIMITS, UA_GAP_LIMIT, Check, scorecard, verdict, warnings
 from ugclu_jax.report.columns import KL_RETAINED, KL_TEST, KL_UNLEARNED, LA, UA
 from ugclu_jax.report.figures import over_requests
@@ -137,10 +137,5 @@ def write_html(run_dir: Path | str) -> Path:
     folder = Path(run_dir)
     text = _page(folder, _config(folder), read_metrics(folder))
     target = folder / "report.html"
-    temporary = folder / f".report-{os.getpid()}.html"
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.write(target, text)
     return target
