@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 
 from experiments.report import main
-from ugclu_jax.report.checks import kl_ratio, scorecard, verdict, warnings
+from ugclu_jax.report.checks import cheaper_retraining, kl_ratio, scorecard, verdict, warnings
 from ugclu_jax.report.columns import KL_TEST
 from ugclu_jax.report.format import count, number
 from ugclu_jax.report.metrics import Numbers, from_json, read_metrics
@@ -151,7 +151,7 @@ def typed(lines):
 
 
 def rendered(lines, width):
-    console = Console(width=width, record=True, file=io.StringIO())
+    console = Console(width=width, record=True, file=io.StringIO(), force_terminal=True)
     console.print(request_table(lines))
     return console.export_text()
 
@@ -290,16 +290,46 @@ def test_scorecard_by_hand():
     lines[0]["model"]["UA"] = 0.0  # gaps .01, .01, .01 on both sides of the oracle's .01: they must not cancel
     lines += [one_line(seed=seed, request=0) for seed in range(3)]
     lines = typed(lines)
-    ua, la, test, unlearned, cost = scorecard(lines, "ug_clu")
+    ua, mia, la, test, retained, unlearned, cost = scorecard(lines, "ug_clu")
     assert (ua.value, ua.passed) == (pytest.approx(0.01), True)
+    assert (mia.value, mia.passed) == (pytest.approx(0.02), True)
+    assert (retained.value, retained.passed) == (pytest.approx(0.06 / 0.03), True)
     assert (la.value, la.passed) == (pytest.approx((0.12 + 0.02 + 0.08) / 3), False)
     assert (test.value, test.passed) == (pytest.approx(0.09 / 0.04), True)
     assert (unlearned.value, unlearned.passed) == (pytest.approx(0.7 / 0.2), False)
     assert (cost.value, cost.passed) == (pytest.approx(900 / 7500), True)
     text = verdict(lines, "ug_clu")
     assert "UA is within 5 points of the oracle's (at worst 1 points away)" in text
-    assert "2.2× on test inputs and 3.5× on unlearned" in text and "12 % of the gradient" in text
+    assert "MIA is 2 points from the oracle's at worst" in text
+    assert "2.2× on test inputs, 2.0× on retained and 3.5× on unlearned" in text and "12 % of the gradient" in text
     assert text.endswith("Missed: LA gap to the oracle; KL / floor on unlearned.")
+
+
+def test_membership_and_retained_data_count_in_the_verdict():
+    lines = three_seeds(MIA=dict.fromkeys(FEATURES, 1.0), KL={"retained": 0.09, "test": 0.08, "unlearned": 0.4}, LA=0.92)
+    lines = typed(lines)
+    assert [check.title for check in scorecard(lines, "ug_clu") if check.passed is False] == [
+        "MIA gap to the oracle",
+        "KL / floor on retained",
+    ]
+    text = verdict(lines, "ug_clu")
+    assert "MIA is 52 points from the oracle's at worst." in text
+    assert text.endswith("Missed: MIA gap to the oracle; KL / floor on retained.")
+
+
+def test_where_retraining_is_cheaper_the_verdict_says_so():
+    def costing(request, spent, retraining):
+        line = one_line(request=request, name=f"learn {request}")
+        line["cost"] = {"gradient_evaluations": spent, "oracle_gradient_evaluations": retraining}
+        return line
+
+    dear = typed([costing(0, 616, 261)])
+    assert "retraining is cheaper here (616 against 261 gradient evaluations)." in verdict(dear, "ug_clu")
+    some = typed([costing(0, 376, 179), costing(1, 376, 359), costing(2, 376, 541), costing(3, 376, 200)])
+    assert cheaper_retraining(some, "ug_clu") == (
+        "retraining is cheaper at requests 1–2, 4 (1128 against 738 gradient evaluations)"
+    )
+    assert "cheaper" not in verdict(typed([costing(0, 100, 261)]), "ug_clu")
 
 
 def test_scorecard_leaves_a_request_learned_from_scratch_out_of_the_cost():
@@ -424,7 +454,7 @@ def test_html_marks_what_misses_its_target(tmp_path):
     bad = three_seeds(UA=0.2, KL={"retained": 9.0, "test": 0.11, "unlearned": 0.4})
     page = write_html(write_run(tmp_path / "run", bad, traces=False)).read_text(encoding="utf-8")
     off = re.findall(r"<td class=off>(\S+)", page)
-    assert off == [".200", ".110"]  # retained inputs have no target; .4 is twice its floor, within 3
+    assert off == [".200", "9.00", ".110"]  # .4 is twice its floor, within 3
 
 
 def test_html_survives_what_is_not_finite_missing_or_empty(tmp_path):
