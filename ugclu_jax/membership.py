@@ -93,9 +93,9 @@ def attack(
     quarter of each is held out for the AUC and the rest fits the attacker, on the standardised feature. The value is
     the share of *all* unlearned examples that he calls member.
 
-    What he cannot decide counts one half, never as forgotten: every example, where the feature is the same, to 1e-12, for
-    all he is fitted on (his AUC is 0.5 too) or where he finds no line between the two sides; an example on the line; and
-    an unlearned example whose logits are not finite.
+    What he cannot decide counts one half, never as forgotten: every example, where the feature is the same, to 1e-12,
+    for all he is fitted on (his AUC is 0.5 too) or where he finds no line between the two sides; an example on the
+    line; and an unlearned example whose logits are not finite.
 
     Args:
         retained_logits: `[N, C]` of retained training examples.

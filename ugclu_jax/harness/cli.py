@@ -21,7 +21,7 @@ from ugclu_jax.harness.command_line import defaults, first_words, parse
 from ugclu_jax.harness.config import ExperimentConfig, nearest
 from ugclu_jax.harness.execute import execute
 from ugclu_jax.harness.plan import Plan, RunFailed, load_dataset, prepare
-from ugclu_jax.harness.scenarios import SCENARIOS, shortened
+from ugclu_jax.harness.scenarios import SCENARIOS, Scenario, shortened
 from ugclu_jax.harness.stream_run import Stop, Stopped
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
@@ -35,6 +35,7 @@ class Job(NamedTuple):
     config: ExperimentConfig
     work: Callable[[Plan, Stop], None]
     study: bool = False  # of the stream up to its first unlearn request, in one process
+    check: Callable[[Scenario], None] | None = None  # of the stream, before work
 
 
 def experiment(name: str, config: ExperimentConfig) -> Job:
@@ -90,6 +91,8 @@ def main(
         built = scenario.build(config, load_dataset(config))
         if asked.study:
             built = built._replace(stream=shortened(built.stream))
+        if asked.check is not None:
+            asked.check(built)
         plan = prepare(asked.name, config, built, console, command)
     except (ValueError, OSError, devices.NotJoinedError, MissingExtraError) as error:
         errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

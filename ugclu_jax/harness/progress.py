@@ -17,7 +17,7 @@ from ugclu_jax.ugclu import StepInfo
 
 
 class Progress:
-    """Bars on a terminal, plain lines elsewhere. `on_step` goes into the compiled program, so it outlives each request."""
+    """Bars on a terminal, lines elsewhere. `on_step` goes into the compiled program, so it outlives each request."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,7 +1,7 @@
 """Whether a run reached its targets, and what a reader must not overlook."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from ugclu_jax.report.columns import KL_RETAINED, KL_TEST, KL_UNLEARNED, LA, MIA, UA, Column
@@ -13,6 +13,7 @@ from ugclu_jax.report.summaries import Statistic, mean, milestones, named, summa
 UA_GAP_LIMIT = 0.05  # |UA − the oracle's|
 LA_GAP_LIMIT = 0.04  # |LA − the oracle's|
 MIA_GAP_LIMIT = 0.1  # |MIA − the oracle's|: an attacker is fitted anew on each model, and swings more than an accuracy
+GUESS_AUC = 0.55  # an attacker below it on examples held out guesses, whatever share he calls members: he counts as .5
 KL_RATIO_LIMITS = {KL_TEST: 2.5, KL_RETAINED: 2.5, KL_UNLEARNED: 3.0}  # KL over its noise floor
 COST_LIMIT = 0.25  # gradient evaluations over those of retraining at every request
 DROP_LIMIT = 0.05  # fall of RA in one request, and rise of UA after the unlearning
@@ -52,7 +53,8 @@ def _worst(values: Iterable[float | None]) -> float | None:
 def scorecard(lines: list[Line], method: str) -> list[Check]:
     """Hold a method against the targets, at its worst over unlearn requests and the last one.
 
-    Gaps are absolute per seed, then averaged, so that seeds on both sides of the oracle do not cancel; a KL ratio is
+    Gaps are absolute per seed, then averaged, so that seeds on both sides of the oracle do not cancel; for that of MIA
+    see `mia_gap`; a KL ratio is
     mean KL over mean noise floor; the cost is that of all requests over that of retraining at all of them.
 
     Args:
@@ -62,11 +64,11 @@ def scorecard(lines: list[Line], method: str) -> list[Check]:
     own = [line for line in lines if line.method == method]
     groups = milestones(summarise(own))
 
-    def gap(column: Column) -> float | None:
+    def gap(between: Callable[[Numbers[float]], float | None]) -> float | None:
         worst = []
         for request in groups:
-            pairs = [(column.value(ln.numbers), column.reference(ln.numbers)) for ln in own if ln.request == request]
-            gaps = [abs(model - oracle) for model, oracle in pairs if model is not None and oracle is not None]
+            each = [between(line.numbers) for line in own if line.request == request]
+            gaps = [value for value in each if value is not None]
             worst.append(mean(gaps) if gaps else None)
         return _worst(worst)
 
@@ -75,14 +77,40 @@ def scorecard(lines: list[Line], method: str) -> list[Check]:
 
     spent, retraining = (sum(each) for each in zip(*_costs(own).values(), strict=True)) if _costs(own) else (0.0, 0.0)
     return [
-        Check("UA gap to the oracle", gap(UA), UA_GAP_LIMIT, "points"),
-        Check("MIA gap to the oracle", gap(MIA), MIA_GAP_LIMIT, "points"),
-        Check("LA gap to the oracle", gap(LA), LA_GAP_LIMIT, "points"),
+        Check("UA gap to the oracle", gap(lambda numbers: _apart(UA, numbers)), UA_GAP_LIMIT, "points"),
+        Check("MIA gap to the oracle", gap(mia_gap), MIA_GAP_LIMIT, "points"),
+        Check("LA gap to the oracle", gap(lambda numbers: _apart(LA, numbers)), LA_GAP_LIMIT, "points"),
         Check("KL / floor on test", ratio(KL_TEST), KL_RATIO_LIMITS[KL_TEST], "times"),
         Check("KL / floor on retained", ratio(KL_RETAINED), KL_RATIO_LIMITS[KL_RETAINED], "times"),
         Check("KL / floor on unlearned", ratio(KL_UNLEARNED), KL_RATIO_LIMITS[KL_UNLEARNED], "times"),
         Check("cost / retraining", spent / retraining if retraining else None, COST_LIMIT, "percent"),
     ]
+
+
+def _apart(column: Column, numbers: Numbers[float]) -> float | None:
+    model, oracle = column.value(numbers), column.reference(numbers)
+    return None if model is None or oracle is None else abs(model - oracle)
+
+
+def mia_gap(numbers: Numbers[float]) -> float | None:
+    """Return |MIA − the oracle's| of the attack through the loss; None where both attackers guess, or there is none.
+
+    One who guesses, of the two, counts as .5: what he calls members and what not says nothing.
+
+    >>> from ugclu_jax.report.metrics import ModelMetrics, OracleMetrics
+    >>> good, guess = ({"loss": 1.0}, {"loss": 0.9}), ({"loss": 0.0}, {"loss": 0.5})
+    >>> [mia_gap(Numbers(model=ModelMetrics(MIA=model[0], MIA_AUC=model[1]), oracle=OracleMetrics(MIA=guess[0],
+    ...  MIA_AUC=guess[1]))) for model in (good, guess)]
+    [0.5, None]
+    """
+    shares, guessing = (MIA.value(numbers), MIA.reference(numbers)), []
+    for measured in (numbers.model, numbers.oracle):
+        auc = measured.MIA_AUC.get("loss")
+        guessing.append(auc is not None and auc < GUESS_AUC)
+    if None in shares or all(guessing):
+        return None
+    model, oracle = (0.5 if guesses else share for share, guesses in zip(shares, guessing, strict=True))
+    return abs(model - oracle)
 
 
 def _costs(own: list[Line]) -> dict[int, tuple[float, float]]:
@@ -167,7 +195,7 @@ def verdict(lines: list[Line], method: str) -> str:
         within = "within" if ua.passed else "NOT within"
         opening = f"UA is {within} {ua.text(ua.limit)} of the oracle's (at worst {ua.text(ua.value)} away). "
         if mia.value is None:
-            opening += "MIA is undefined. "
+            opening += "MIA says nothing: there is no attacker, or none better than a guess. "
         else:
             opening += f"MIA is {mia.text(mia.value)} from the oracle's at worst. "
     cheaper = cheaper_retraining(lines, method)

@@ -14,11 +14,23 @@ from ugclu_jax.report.tables import LEGEND, request_table
 
 WARNINGS_SHOWN = 5
 """The page has them all."""
+NARROWEST = 24
+"""Columns below which text is not wrapped any narrower."""
 
 
 def say(console: Console, text: str, style: str = "") -> None:
     """Print a sentence: wrapped between words on a terminal, one line in a pipe."""
-    console.print(Text(printable(text), style), soft_wrap=not console.is_terminal)
+    if console.is_terminal:
+        for line in textwrap.wrap(printable(text), max(console.width, NARROWEST), subsequent_indent="  "):
+            console.print(Text(line, style), soft_wrap=True)
+    else:
+        console.out(printable(text), highlight=False)
+
+
+def space(console: Console) -> None:
+    """Print an empty line between two parts, on a terminal."""
+    if console.is_terminal:
+        console.print()
 
 
 def legend(width: int, entries: Sequence[str] = tuple(LEGEND)) -> list[str]:
@@ -33,16 +45,18 @@ def legend(width: int, entries: Sequence[str] = tuple(LEGEND)) -> list[str]:
     return [
         line
         for name in entries
-        for line in textwrap.wrap(f"{name:7}{LEGEND[name]}", max(width, 24), subsequent_indent=" " * 7)
+        for line in textwrap.wrap(f"{name:7}{LEGEND[name]}", max(width, NARROWEST), subsequent_indent=" " * 7)
     ]
 
 
 def say_requests(console: Console, lines: list[Line]) -> None:
     """Print the table of requests, and on a terminal how to read it."""
     console.print(request_table(lines), soft_wrap=True)
+    space(console)
     if console.is_terminal:
         for line in legend(console.width):
-            console.print(Text(line, "dim italic"))
+            console.print(Text(line, "dim"), soft_wrap=True)
+    space(console)
 
 
 def say_verdicts(console: Console, lines: list[Line]) -> None:
@@ -56,3 +70,4 @@ def say_verdicts(console: Console, lines: list[Line]) -> None:
         say(console, f"Look at: {sentence}", "yellow")
     if len(found) > WARNINGS_SHOWN:
         say(console, f"and at {len(found) - WARNINGS_SHOWN} more, which the report lists", "yellow")
+    space(console)

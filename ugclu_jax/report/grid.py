@@ -1,7 +1,7 @@
-"""A table that no width tears: whole on a wide terminal, in blocks one below the other on a narrow one, plain in a pipe.
+"""A table that no width tears: whole on a wide terminal, in blocks below each other on a narrow one, plain in a pipe.
 
-Rich wraps or cuts the cells of a table that does not fit. Here a column is whole or stands in a further block, under the
-names of the rows again; a name that would take more than its share of the width is cut and told in full under the table.
+Rich wraps or cuts the cells of a table that does not fit. Here a column is whole, or stands in a further block beside
+the names of the rows again; a name that would take more than its share of the width is cut, and told in full below.
 """
 
 from collections.abc import Iterator, Sequence
@@ -82,13 +82,14 @@ class Grid:
 
     def name_width(self, width: int) -> int:
         """Columns that the names take."""
-        longest = max(cell_len(name) for name in (self.name, *(row.name for row in self.rows)))
+        longest = max(cell_len(name) for name in (self.name, *(row.name for row in self.rows if row.cells)))
         return min(longest, max(SHORTEST_NAME, width // NAME_SHARE))
 
     def cut(self, width: int) -> list[str]:
         """The names that do not fit, in the order of their rows."""
         limit = self.name_width(width)
-        return list(dict.fromkeys(row.name for row in self.rows if row.cells and cell_len(row.name) > limit))
+        long = (row.name for row in self.rows if cell_len(row.name) > (limit if row.cells else width))
+        return list(dict.fromkeys(long))
 
     def _widths(self) -> list[int]:
         return [
@@ -111,14 +112,14 @@ class Grid:
                 yield _joined(_fitted(self.name if line == tall - 1 else "", names), words, "bold")
             yield Text("─" * (names + sum(GAP + widths[column] for column in columns)))
             for row in self.rows:
-                yield from self._row(row, columns, widths, names)
+                if row.cells:
+                    yield from self._row(row, columns, widths, names)
+                else:
+                    yield Text(_fitted(row.name, width).rstrip(), style=row.style)
         for name in self.cut(width):
             yield Text(f"{_fitted(name, names)} = {name}", style="dim")
 
     def _row(self, row: Row, columns: list[int], widths: list[int], names: int) -> Iterator[Text]:
-        if not row.cells:
-            yield Text(row.name, style=row.style)
-            return
         cells = [row.cells[column] for column in columns]
         sized = [
             self._placed(Text.assemble(cell.text, (cell.dim, "dim")), widths[column])

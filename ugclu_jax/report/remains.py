@@ -38,9 +38,9 @@ def purge_command(run_folder: Path) -> str:
 def remaining(remains: Sequence[Remain], run_folder: Path) -> list[str]:
     """Two lines for a terminal: what remains, and how to remove it; one where nothing does.
 
-    >>> left = [Remain("oracles", Path("a"), 2_000), Remain("oracles", Path("b"), 1_000), Remain("pixels", Path("c"), 9)]
+    >>> left = [Remain("oracles", Path("a"), 2_000), Remain("oracles", Path("b"), 900), Remain("pixels", Path("c"), 9)]
     >>> print(*remaining(left, Path("runs/x")), sep="\\n")
-    Remains of the unlearned: oracles (3.0 kB), pixels (9 bytes)
+    Remains of the unlearned: oracles (2.9 kB), pixels (9 bytes)
     To remove them:           python -m experiments.purge runs/x
     """
     if not remains:

@@ -33,7 +33,8 @@ LEGEND = {
     "KL": "KL(oracle ‖ model), nats | its noise floor, the KL between oracles of different seeds.",
     "RTE": "seconds of the request; compilation beside it, evaluation not counted.",
     "grad.": "gradient evaluations: passes over one batch | those of retraining.",
-    "a→b": "before an unlearn request → after it, on the same examples.    – undefined",
+    "a→b": "before an unlearn request → after it, on the same examples.",
+    "–": "undefined",
 }
 
 
