@@ -18,7 +18,7 @@ from ugclu_jax.harness.execute import execute
 from ugclu_jax.harness.plan import DryRun, Plan, RunFailed, load_dataset, path_of, prepare
 from ugclu_jax.harness.refusals import check_machine, check_names, check_needs
 from ugclu_jax.harness.run_data import take_up
-from ugclu_jax.harness.scenarios import SCENARIOS, shortened
+from ugclu_jax.harness.scenarios import SCENARIOS, Scenario, shortened
 from ugclu_jax.harness.signals import Stop, Stopped, stoppable
 from ugclu_jax.harness.terminal import consoles, ended, say
 from ugclu_jax.report.visible import copyable
@@ -31,6 +31,7 @@ class Job(NamedTuple):
     config: ExperimentConfig
     work: Callable[[Plan, Stop], None]
     study: bool = False  # of the stream up to its first unlearn request, in one process
+    check: Callable[[Scenario], None] | None = None  # of the stream, before work
 
 
 def experiment(name: str, config: ExperimentConfig) -> Job:
@@ -102,6 +103,8 @@ def _main(
         built = scenario.build(config, found.dataset, found.known)
         if made.study:
             built = built._replace(stream=shortened(built.stream))
+        if made.check is not None:
+            made.check(built)
         plan = prepare(made.name, config, built, found, console, command)
     except DryRun:
         return 0

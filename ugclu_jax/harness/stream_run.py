@@ -123,7 +123,8 @@ class StreamRun:
         """
         run, info = self.run, served.info
         check_finite(run.plan, self.method, self.seed, step, info)
-        line = run.evaluator.line(self.method, self.seed, step, served, self.lines)
+        line = run.evaluator.line(self.method, self.seed, step, served, self.state, self.lines)
+        run.plan.progress.measured(line, len(run.plan.steps))
         fields = ("task_losses", "remain_losses", "fast_norms", "clipped", "displacement_norms")
         traces = {name: np.asarray(getattr(info, name)) for name in fields}
         if devices.is_first():
