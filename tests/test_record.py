@@ -287,7 +287,7 @@ def test_a_dry_run_says_what_it_understood_and_leaves_nothing(program, tmp_path)
 
 
 def test_another_library_is_refused(program, tmp_path, monkeypatch):
-    monkeypatch.setattr("ugclu_jax.harness.plan.VERSION", "9.9")
+    monkeypatch.setattr("ugclu_jax.harness.plan.__version__", "9.9")
     code, said = program(TWO)
     assert code == 2 and 'made_of.version ("0.1.0" there, "9.9" here)' in said
 

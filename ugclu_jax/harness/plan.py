@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import IO, Any
 import jax
 from rich.console import Console
 
-from ugclu_jax import data, devices, named
+from ugclu_jax import data, devices, files, named
 from ugclu_jax.data.cuts import hold_out, subset
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.data.record import content_digest
@@ -26,10 +25,12 @@ from ugclu_jax.harness.progress import Progress
 from ugclu_jax.harness.run_data import RunData
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
 from ugclu_jax.harness.scenarios import Scenario, names_of
+from ugclu_jax.harness.terminal import say
 from ugclu_jax.harness.understood import lines_of_data, lines_of_stream
 from ugclu_jax.report.metrics import Line
+from ugclu_jax.report.visible import copyable
 from ugclu_jax.requests import Request, Situation, continued, drawn, situations, to_json, validate, without
-from ugclu_jax.version import VERSION
+from ugclu_jax.version import __version__
 
 VALIDATION_SEED = 20_250_515
 """Of the split of the training data under `--evaluate-on validation`."""
@@ -74,7 +75,7 @@ class Plan:
     measured: list[Situation]  # their part that is evaluated
     settings: dict[str, Any]  # the configuration, and what the run is made of, as its folder has them
     folder: RunFolder
-    lock: IO[str] | None  # of the first process
+    lock: IO[bytes] | None  # of the first process
     network: Network
     devices: Devices
     entries: dict[str, Entry]
@@ -176,7 +177,7 @@ def prepare(
     measured = after if limit is None else drawn(after, len(train_labels), len(test_labels), limit)
     examples = found.record.to_csv()
     made_of = {
-        "version": VERSION,
+        "version": __version__,
         "network": json.loads(network.description),
         "data": {**found.record.facts, "examples_csv": content_digest(examples)},
     }
@@ -184,7 +185,7 @@ def prepare(
     opening = functools.partial(folder.open, settings, examples, to_json(scenario.stream, names_of(dataset)))
     lock = None if config.dry_run else open_folder(folder, opening, config.cache_dir / "oracles")
     for line in (*lines_of_data(dataset), *found.notes, "Requests:", *lines_of_stream(scenario.stream, dataset)):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, "", line)
     if config.dry_run:
         raise DryRun
     return Plan(
@@ -201,7 +202,7 @@ def prepare(
         entries=entries,
         progress=progress,
         console=console,
-        resume_command=command if config.run_dir else f"{command} --run-dir {shlex.quote(str(path))}",
+        resume_command=command if config.run_dir else f"{command} {copyable(['--run-dir', str(path)])}",
     )
 
 
@@ -214,7 +215,7 @@ def _sources(config: ExperimentConfig) -> dict[str, dict[str, str]]:
     return {"sources": own} if own else {}
 
 
-def open_folder(folder: RunFolder, opening: Callable[[], None], oracles: Path) -> IO[str] | None:
+def open_folder(folder: RunFolder, opening: Callable[[], None], oracles: Path) -> IO[bytes] | None:
     """Take the run's folder, in the first process; the others learn how that went.
 
     Args:
@@ -233,8 +234,10 @@ def open_folder(folder: RunFolder, opening: Callable[[], None], oracles: Path) -
         try:
             check_writable(folder.path, "--run-dir")
             lock = folder.lock()
+            folder.sweep()
             opening()
             check_writable(oracles, "--cache-dir")
+            files.sweep(oracles)
         except (ValueError, OSError) as error:
             problem = error
             if lock is not None:

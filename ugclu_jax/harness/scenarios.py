@@ -11,7 +11,7 @@ from ugclu_jax import requests
 from ugclu_jax.data.cuts import with_label_noise
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.harness.config import ExperimentConfig
-from ugclu_jax.harness.options import Group
+from ugclu_jax.harness.options import Group, check_seeds
 from ugclu_jax.requests import Groups, Stream
 
 
@@ -58,7 +58,10 @@ def stream_of(
     """
     names = names_of(dataset)
     if config.stream is not None:
-        text = config.stream.read_bytes().decode("utf-8-sig")
+        try:
+            text = config.stream.read_bytes().decode("utf-8-sig")
+        except OSError as error:
+            raise OSError(f"--stream {config.stream} cannot be read ({error.strerror}): give a JSON file") from error
         try:
             return requests.from_json(text, names, folder=config.stream.parent, known=known)
         except ValueError as error:
@@ -142,6 +145,12 @@ class SampleOptions(Group):
     """Samples of a continual stream, of a jointly trained model, or learned with wrong labels."""
     sample_seed: int = 0
     """Decides which examples are unlearned."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction < 1:
+            raise ValueError(f"fraction must be in (0, 1), got {self.fraction:g}")
+        check_seeds("sample_seed", (self.sample_seed,))
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
