@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of lower floors, none of its own
-    {"types", "version", "decoding"},
+    {"types", "decoding"},
     {
         "streaming",
         "ranges",
