@@ -184,7 +184,7 @@ def prepare(
     settings = {**settings_of(name, config), "made_of": made_of}
     opening = functools.partial(folder.open, settings, examples, to_json(scenario.stream, names_of(dataset)))
     lock = None if config.dry_run else open_folder(folder, opening, config.cache_dir / "oracles")
-    for line in (*lines_of_data(dataset), *found.notes, "Requests:", *lines_of_stream(scenario.stream, dataset)):
+    for line in (*lines_of_data(dataset, found.notes), "Requests:", *lines_of_stream(scenario.stream, dataset)):
         say(console, "", line)
     if config.dry_run:
         raise DryRun
