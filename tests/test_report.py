@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tyro
 from rich.console import Console
 
-from experiments.report import main
+from experiments.report import run
 from ugclu_jax.report.checks import cheaper_retraining, kl_ratio, scorecard, verdict, warnings
 from ugclu_jax.report.columns import KL_TEST
 from ugclu_jax.report.ending import WARNINGS_SHOWN, say_requests, say_verdicts
@@ -557,15 +556,15 @@ def test_a_damaged_trace_is_named_and_the_old_report_stays(tmp_path):
 
 
 def test_command_line_makes_the_same_report_again(run_dir, capsys):
-    tyro.cli(main, args=[str(run_dir), "--markdown"])
+    assert run([str(run_dir), "--markdown"]) == 0
     assert capsys.readouterr().out.strip() == request_markdown(read_metrics(run_dir)).strip()
     before = (run_dir / "report.html").read_bytes()
     (run_dir / "report.html").unlink()
-    tyro.cli(main, args=[str(run_dir)])
+    assert run([str(run_dir)]) == 0
     assert capsys.readouterr().out.strip() == str(run_dir / "report.html")
     assert (run_dir / "report.html").read_bytes() == before
 
 
-def test_command_line_says_what_is_wrong(tmp_path):
-    with pytest.raises(SystemExit, match=r"Error: .* does not exist; give the folder of a run"):
-        main(tmp_path, markdown=True)
+def test_command_line_says_what_is_wrong(tmp_path, capsys):
+    assert run([str(tmp_path), "--markdown"]) == 2
+    assert re.match(r"Error: .* does not exist; give the folder of a run", capsys.readouterr().err)

@@ -47,6 +47,7 @@ from ugclu_jax.types import (
     UpdateFn,
 )
 from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
+from ugclu_jax.version import __version__
 from ugclu_jax.walk import Oracle, Step, run
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "UGCLUHyper",
     "UGCLUSettings",
     "UpdateFn",
+    "__version__",
     "adaptive",
     "apply_request",
     "batch_fisher",

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ugclu_jax.data.dataset import Dataset, from_arrays
-from ugclu_jax.data.draws import stratified_rows
+from ugclu_jax.data.keys import content_keys, rows_for_test
 
 TEST_SHARE = 0.2
-SPLIT_SEED = 0
 _WHOLE = ("x", "y")
 _SPLIT = ("x_train", "y_train", "x_test", "y_test")
 
@@ -18,8 +17,8 @@ _SPLIT = ("x_train", "y_train", "x_test", "y_test")
 def load(directory: Path | str | None) -> Dataset:
     """Load a file of `x_train, y_train, x_test, y_test`, or of `x, y`, 20 % of which become the test split.
 
-    That split is stratified and drawn with seed 0 (`draws.stratified_rows`). An optional array `class_names` of
-    strings names the classes.
+    That split is drawn by the hash of the keys (`keys.rows_for_test`); a key is the digest of an example's input and
+    label. An optional array `class_names` of strings names the classes.
 
     Args:
         directory: the file itself.
@@ -34,10 +33,10 @@ def load(directory: Path | str | None) -> Dataset:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     np.savez(f"{folder}/toy.npz", x=np.zeros((10, 4), np.uint8), y=np.arange(10) % 2)
+        ...     np.savez(f"{folder}/toy.npz", x=np.arange(40, dtype=np.uint8).reshape(10, 4), y=np.arange(10) % 2)
         ...     data = load(f"{folder}/toy.npz")
         >>> data.name, data.train_inputs.shape, data.test_inputs.shape
-        ('toy', (8, 4), (2, 4))
+        ('toy', (9, 4), (1, 4))
     """
     if directory is None:
         raise ValueError("directory is None: npz needs the file; give --data.directory FILE.npz")
@@ -56,11 +55,22 @@ def load(directory: Path | str | None) -> Dataset:
     try:
         if set(arrays) == set(_SPLIT):
             parts = [arrays[name] for name in _SPLIT]
+            keys = np.split(
+                _keys(np.concatenate([parts[0], parts[2]]), np.concatenate([parts[1], parts[3]])), [len(parts[0])]
+            )
         elif set(arrays) == set(_WHOLE):
-            parts = _split(*(arrays[name] for name in _WHOLE))
+            *parts, train_keys, test_keys = _split(*(arrays[name] for name in _WHOLE))
+            keys = [train_keys, test_keys]
         else:
             raise ValueError(f"it holds {', '.join(sorted(arrays)) or 'nothing'} and must hold {_rule()}: rename them")
-        return from_arrays(path.stem, *parts, class_names=None if class_names is None else class_names.tolist())
+        return from_arrays(
+            path.stem,
+            *parts,
+            class_names=None if class_names is None else class_names.tolist(),
+            train_keys=keys[0],
+            test_keys=keys[1],
+            keys_are="content",
+        )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -76,6 +86,11 @@ def _split(inputs: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
         raise ValueError(f"x has shape {inputs.shape} and y {labels.shape}: they must have equally many examples")
     if labels.max() >= labels.size:
         raise ValueError(f"y reaches {labels.max()} with {labels.size} examples: use class numbers 0..C-1")
-    test = stratified_rows(labels, max(1, round(TEST_SHARE * len(labels))), SPLIT_SEED)
+    keys = _keys(inputs, labels)
+    test = rows_for_test(keys, labels, TEST_SHARE)
     train = np.delete(np.arange(len(labels)), test)
-    return [inputs[train], labels[train], inputs[test], labels[test]]
+    return [inputs[train], labels[train], inputs[test], labels[test], keys[train], keys[test]]
+
+
+def _keys(inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return content_keys([x.tobytes() + f" {y}".encode() for x, y in zip(inputs, labels.tolist(), strict=True)])

@@ -70,13 +70,13 @@ def load(
             raise FileNotFoundError(_ways(name, prepared, f"{directory} lacks {', '.join(missing)}", official))
         return _from_prepared(name, prepared, cache_dir)
     if cache.entry_path(cache_dir, name, key).exists():
-        return cache.load(cache.entry_path(cache_dir, name, key))
+        return cache.load(cache_dir, name, key)
     prepared = builder_class()
     if prepared.is_prepared():
         return _from_prepared(name, prepared, cache_dir)
     if not download:
         raise FileNotFoundError(_ways(name, prepared, f"{name} was not found", official))
-    downloads = (cache_dir or cache.DEFAULT_DIRECTORY) / "downloads"
+    downloads = (cache_dir or cache.default_directory()) / "downloads"
     return cache.cached(
         cache_dir, name, key, lambda folder: _from_archives(name, builder_class, folder, None, downloads)
     )

@@ -8,7 +8,8 @@ from ugclu_jax import devices
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
 from ugclu_jax.harness.run import start
-from ugclu_jax.harness.stream_run import Stop, run_streams
+from ugclu_jax.harness.signals import Stop
+from ugclu_jax.harness.stream_run import resumable, run_streams
 from ugclu_jax.report.ending import say_requests, say_verdicts
 from ugclu_jax.report.metrics import from_json
 from ugclu_jax.streaming import reading
@@ -48,7 +49,7 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
         if diverged:
             raise RunFailed("\n".join(diverged))
         return
-    with clock.spending("report"):
+    with resumable(plan), clock.spending("report"):
         report = page.write_html(plan.folder.path)
     found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
     if found and conclude is not None:

@@ -5,13 +5,13 @@ dark setting. What it says stands in `page.html`, how it looks in `style.css`; n
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from ugclu_jax import files
 from ugclu_jax.report.checks import (
     GUESS_AUC,
     KL_RATIO_LIMITS,
@@ -168,10 +168,5 @@ def write_html(run_dir: Path | str, remains: Sequence[Remain] | None = None) -> 
     folder = Path(run_dir)
     text = _page(folder, _config(folder), read_metrics(folder), remains)
     target = folder / "report.html"
-    temporary = folder / f".report-{os.getpid()}.html"
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.write(target, text)
     return target
