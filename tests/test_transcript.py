@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import transcript
 
-PAGES = [Path(__file__).parent.parent / "docs" / "tasks" / "forget_a_person.md"]
+PAGES = [Path(__file__).parent.parent / "docs" / "forget_a_person.md"]
 
 
 @pytest.mark.slow
