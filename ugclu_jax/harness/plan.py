@@ -102,7 +102,10 @@ def load_dataset(config: ExperimentConfig) -> Dataset:
     """
     dataset = data.load(config.dataset, config.data)
     if config.evaluate_on == "validation":
-        dataset = hold_out(dataset, config.validation_examples, VALIDATION_SEED)
+        try:
+            dataset = hold_out(dataset, config.validation_examples, VALIDATION_SEED)
+        except ValueError as error:  # which calls them "examples"
+            raise ValueError(f"validation_{error}") from error
     return dataset if config.per_class is None else subset(dataset, config.per_class, seed=0)
 
 
