@@ -232,7 +232,7 @@ def test_nothing_but_text_is_piped(finished, cache):
         (["--sequence", "L1 X2"], "X2"),
         (["--seeds", "0", "0"], "seeds"),
         (["--per-class", "0"], "--per-class"),
-        (["--stream", '[{"learn": {"ids": [0, 0]}}]'], "ids train/0 (1 in all) more than once"),
+        (["--stream", '[{"learn": {"ids": [55, 55]}}]'], "ids train/55 (1 in all) more than once"),
         (["--stream", '[{"learn": {"ids": [99999]}}]'], "99999"),
         (["--stream", '[{"learn": {"ids": []}}]'], "has 0 ids"),
         (["--stream", "{"], "JSON"),
