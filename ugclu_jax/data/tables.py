@@ -66,7 +66,7 @@ def csv_rows(what: str, text: str, required: Sequence[str]) -> Iterator[Row]:
         [Row(line=2, values={'a': '1,\u2028\n', 'b': '2'})]
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    with _long_fields():
+    with long_fields():
         rows = _numbered(what, reader)
         names = next((fields for _, fields in rows), [])
         _check_names(what, names, required)
@@ -112,7 +112,7 @@ def _check_names(what: str, names: Sequence[str], required: Sequence[str]) -> No
 
 
 @contextlib.contextmanager
-def _long_fields() -> Iterator[None]:
+def long_fields() -> Iterator[None]:
     """Lift the csv module's limit of 131,072 characters a field, for as long as the block lasts."""
     limit = csv.field_size_limit(sys.maxsize)
     try:
