@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from ugclu_jax.files import write
 from ugclu_jax.harness.catalogue import METHODS, serves, split_name
 from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.harness.execute import execute
 from ugclu_jax.harness.options import ScenarioName
 from ugclu_jax.harness.plan import Plan
-from ugclu_jax.files import write
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.ranking import rank, ranking_markdown, ranking_picture, ranking_table
 

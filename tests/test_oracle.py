@@ -1,8 +1,8 @@
 """Oracles: the training against a NumPy loop, which examples it sees, one program for all of it, and the cache."""
 
 import dataclasses
-import os
 import functools
+import os
 import zipfile
 
 import jax
