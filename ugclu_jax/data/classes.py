@@ -73,7 +73,7 @@ def split_notes(names: Sequence[str], train_labels: np.ndarray, test_labels: np.
         (train == 0, ("class is not in the training split", "classes are not in the training split")),
     ):
         if chosen.any():
-            found = [names[number] for number in np.flatnonzero(chosen)]
+            found = [names[number] for number in np.flatnonzero(chosen).tolist()]
             notes.append(f"{counted(len(found), one, many)}: {listed(found)}")
     return notes
 
