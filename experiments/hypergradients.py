@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ugclu_jax.files import write
 from ugclu_jax.harness.catalogue import DECAY_RANGE, UG_CLU_RANGES, Range
 from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.clock import Clock
@@ -39,7 +40,6 @@ from ugclu_jax.harness.config import ExperimentConfig, nearest
 from ugclu_jax.harness.options import ScenarioName, check_seeds
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.run import Run, start
-from ugclu_jax.harness.run_folder import write
 from ugclu_jax.harness.signals import Stop
 from ugclu_jax.learner import CLUState
 from ugclu_jax.programs import ONE_DEVICE

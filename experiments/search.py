@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from ugclu_jax import metrics
+from ugclu_jax.files import write
 from ugclu_jax.harness.catalogue import METHODS, entry_of, ranges_of, searched, split_name
 from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.clock import Clock
@@ -34,7 +35,6 @@ from ugclu_jax.harness.config import ExperimentConfig, merge
 from ugclu_jax.harness.options import ScenarioName
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.run import Run, start
-from ugclu_jax.harness.run_folder import write
 from ugclu_jax.harness.settings_file import load_json
 from ugclu_jax.harness.signals import Stop
 from ugclu_jax.learner import CLUState

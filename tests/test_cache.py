@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,10 +112,11 @@ def test_what_a_killed_process_wrote_is_not_used(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": "."})
     assert run.returncode == -signal.SIGKILL, run.stderr
     (partial,) = tmp_path.iterdir()
-    assert partial.name.startswith(".partial-toy-") and len(list(partial.iterdir())) == 3
+    assert partial.name.startswith(".partial-") and len(list(partial.iterdir())) == 3
     source = Source()
     assert cache.cached(tmp_path, "toy", KEY, source).fingerprint() == dataset().fingerprint()
     assert source.calls == 1
+    assert list(tmp_path.iterdir()) == [cache.entry_path(tmp_path, "toy", KEY)], "and it was swept away"
 
 
 def test_the_second_of_two_writers_uses_what_the_first_wrote(tmp_path):
@@ -153,6 +155,24 @@ def without(path: Path, name: str) -> dict:
     return manifest
 
 
+def linked(path: Path) -> None:
+    path.rename(path.parent.parent / "elsewhere")
+    path.symlink_to(path.parent.parent / "elsewhere")
+
+
+def changed(path: Path) -> None:
+    """A name of a class, spelt with care as JSON."""
+    path.write_text(path.read_text().replace('"a"', '"z"', 1))
+
+
+DAMAGES |= {
+    "a link": ("train_inputs.npy", linked),
+    "the manifest a link": ("manifest.json", linked),
+    "another class name": ("manifest.json", changed),
+    "nested without end": ("manifest.json", lambda path: path.write_text("[" * 100_000)),
+}
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_entry_is_named_with_the_fix(tmp_path, damage):
     name, spoil = DAMAGES[damage]
@@ -162,6 +182,25 @@ def test_a_damaged_entry_is_named_with_the_fix(tmp_path, damage):
     with pytest.raises(ValueError, match="damaged") as error:
         cache.cached(tmp_path, "toy", KEY, refuse)
     assert str(entry / name) in str(error.value) and f"delete the folder {entry}" in str(error.value)
+
+
+def test_an_entry_under_the_name_of_another_is_refused(tmp_path):
+    for size in (8, 9):
+        cache.cached(tmp_path, "toy", KEY | {"size": size}, Source(dataset(size)))
+    one, other = (cache.entry_path(tmp_path, "toy", KEY | {"size": size}) for size in (8, 9))
+    shutil.rmtree(one)
+    other.rename(one)
+    with pytest.raises(ValueError, match=r"is of another entry: 'toy' by .*'size': 9"):
+        cache.cached(tmp_path, "toy", KEY, refuse)
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "日" * 85, "a b", "%", "[x]", "x\udcff"])
+def test_any_name_of_a_folder_names_an_entry(tmp_path, name):
+    source = Source()
+    for _ in range(2):
+        loaded = cache.cached(tmp_path, name, KEY, source)
+        assert loaded.name == name and np.array_equal(loaded.train_inputs, dataset().train_inputs)
+    assert source.calls == 1
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(tmp_path):

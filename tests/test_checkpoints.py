@@ -1,6 +1,9 @@
 """Checkpoints: exact, atomic, and a flipped byte never passes for the truth."""
 
 import gc
+import logging
+import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -103,6 +106,92 @@ def test_a_missing_file_is_named(tmp_path):
             path.unlink()
     with pytest.raises(checkpoints.CorruptCheckpointError, match=str(tmp_path / "0")):
         checkpoints.restore(tmp_path, 0, make_state())
+
+
+WHOSE = {"run": "a1", "method": "ug_clu", "seed": 0, "data": "d", "version": "1", "request": 1}
+
+
+@pytest.mark.parametrize("key", WHOSE)
+def test_a_checkpoint_that_belongs_elsewhere_is_named_with_what_differs(tmp_path, key):
+    checkpoints.save(tmp_path, 1, make_state(), {"identity": WHOSE})
+    other = {**WHOSE, key: "another"}
+    assert checkpoints.restore(tmp_path, 1, make_state(), WHOSE).metadata == {"identity": WHOSE}
+    expected = f"checkpoint {tmp_path}/1 belongs elsewhere ({key} {WHOSE[key]!r} there, 'another' here)"
+    with pytest.raises(checkpoints.ForeignCheckpointError, match=f"^{re.escape(expected)}$"):
+        checkpoints.restore(tmp_path, 1, make_state(), other)
+
+
+def test_another_structure_is_told_apart_from_another_run(tmp_path):
+    checkpoints.save(tmp_path, 1, {"other": jnp.zeros(3)}, {"identity": {**WHOSE, "method": "der"}})
+    with pytest.raises(checkpoints.ForeignCheckpointError, match="'der' there, 'ug_clu' here"):
+        checkpoints.restore(tmp_path, 1, make_state(), WHOSE)
+    with pytest.raises(checkpoints.CorruptCheckpointError, match="cannot be read"):
+        checkpoints.restore(tmp_path, 1, make_state())
+    checkpoints.save(tmp_path, 0, make_state(), {})  # of before there were identities
+    with pytest.raises(checkpoints.ForeignCheckpointError, match="run None there, 'a1' here"):
+        checkpoints.restore(tmp_path, 0, make_state(), WHOSE)
+
+
+def test_a_purge_deletes_what_belongs_elsewhere(tmp_path):
+    for request in range(3):
+        checkpoints.save(tmp_path, request, make_state(), {"identity": {**WHOSE, "request": request}})
+    shutil.copytree(tmp_path / "2", tmp_path / "0", dirs_exist_ok=True)
+    asked = lambda request: {**WHOSE, "request": request}  # noqa: E731 (one line)
+    checkpoints.purge(tmp_path, 2, make_state(), lambda state: make_state(0.0), asked)
+    assert checkpoints.requests(tmp_path) == [1, 2]
+    assert float(checkpoints.restore(tmp_path, 1, make_state(), asked(1)).state["params"]["kernel"][0, 0]) == 0.0
+
+
+def test_later_checkpoints_crowd_out_none_of_the_run(tmp_path):
+    for request in (0, 1, 2, 99):
+        checkpoints.save(tmp_path, request, make_state(), {})
+    checkpoints.keep_newest(tmp_path, 1, 2)
+    assert checkpoints.requests(tmp_path) == [2, 99]
+
+
+def test_only_numbers_as_they_are_written_are_requests(tmp_path):
+    for name in ("0", "10", "07", "²", "٣", "-1", "1.orbax-checkpoint-tmp", "9" * 30):
+        (tmp_path / name).mkdir()
+    (tmp_path / "3").write_text("a file")
+    assert checkpoints.requests(tmp_path) == [0, 10]
+
+
+def test_links_are_removed_and_what_they_lead_to_stays(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "kept").write_text("kept")
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name in ("0", "5.orbax-checkpoint-tmp"):
+        (folder / name).symlink_to(tmp_path / "real")
+    checkpoints.save(folder, 1, make_state(), {})
+    checkpoints.keep_newest(folder, 1, 1)
+    assert sorted(path.name for path in folder.iterdir()) == ["1"]
+    assert (tmp_path / "real" / "kept").read_text() == "kept"
+
+
+def test_the_pages_that_orbax_logs_stay_in_a_file(tmp_path, capfd):
+    log, folder = tmp_path / "orbax.log", tmp_path / "checkpoints"
+    with checkpoints.logged(log):
+        checkpoints.save(folder, 0, make_state(), {})
+        assert not log.exists(), "nothing to say"
+        for path in (folder / "0").rglob("manifest*"):
+            path.unlink()
+        with pytest.raises(checkpoints.CorruptCheckpointError, match=f"^checkpoint {folder}/0 cannot be read: [^\n]+$"):
+            checkpoints.restore(folder, 0, make_state())
+    assert "WARNING" in log.read_text()
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
+    before = log.read_text()
+    logging.getLogger("absl").warning("as before")
+    assert log.read_text() == before
+
+
+def test_a_link_in_the_logs_place_is_not_followed(tmp_path, capfd):
+    (tmp_path / "orbax.log").symlink_to(tmp_path / "target")
+    with checkpoints.logged(tmp_path / "orbax.log"):
+        logging.getLogger("absl").error("a page")
+    assert "a page" in (tmp_path / "orbax.log").read_text()
+    assert not (tmp_path / "target").exists() and capfd.readouterr().err == ""
 
 
 def test_half_written_checkpoints_do_not_count(tmp_path):

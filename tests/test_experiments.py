@@ -63,7 +63,7 @@ def test_the_folder_is_complete(finished):
     ]
     config = json.loads((finished / "config.json").read_text())
     assert config["learn"]["settings"]["outer_steps"] == 20 and config["sequence"] == "L1 L2 U1"
-    assert [r["name"] for r in json.loads((finished / "stream.json").read_text())["requests"]] == ["L1", "L2", "U1"]
+    assert [r["name"] for r in json.loads((finished / "stream.json").read_text())] == ["L1", "L2", "U1"]
     for line in found:
         model = line["model"]
         assert 0 <= model["LA"] <= 1 and model["KL"]["retained"] >= 0 and line["noise_floor"]["KL"]["test"] > 0
@@ -210,9 +210,6 @@ def test_nothing_but_text_is_piped(finished, cache):
     assert done.stderr == ""
 
 
-REQUESTS = '{"format": "ugclu-requests", "version": 1, "requests": [%s]}'
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -235,10 +232,10 @@ REQUESTS = '{"format": "ugclu-requests", "version": 1, "requests": [%s]}'
         (["--sequence", "L1 X2"], "X2"),
         (["--seeds", "0", "0"], "seeds"),
         (["--per-class", "0"], "--per-class"),
-        (["--stream", REQUESTS % '{"kind": "learn", "name": "a", "ids": [0, 0]}'], "0"),
-        (["--stream", REQUESTS % '{"kind": "learn", "name": "a", "ids": [99999]}'], "99999"),
-        (["--stream", REQUESTS % '{"kind": "learn", "name": "a", "ids": []}'], "has 0 ids"),
-        (["--stream", "{"], "JSON"),
+        (["--stream", '[{"learn": {"ids": [55, 55]}}]'], "ids train/55 (1 in all) more than once"),
+        (["--stream", '[{"learn": {"ids": [99999]}}]'], "99999"),
+        (["--stream", '[{"learn": {"ids": []}}]'], "has 0 ids"),
+        (["--stream", "{"], "the request stream, line 1, column 2"),
         (["--run-dir", "/dev/null/run"], "/dev/null"),
         (["--data.directory", "/nowhere"], "digits"),
         (["--settings", "/nowhere.json"], "/nowhere.json"),

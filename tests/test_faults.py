@@ -1,5 +1,6 @@
 """What befalls a long run: kills, signals, a full disk, another process; and that the unlearned leaves its folder."""
 
+import errno
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -18,7 +20,9 @@ from orbax.checkpoint import v1 as ocp
 from ugclu_jax import checkpoints, data
 from ugclu_jax.data.cuts import subset
 from ugclu_jax.harness.cli import main
+from ugclu_jax.harness.plan import RunFailed
 from ugclu_jax.harness.run_folder import RunFolder
+from ugclu_jax.harness.stream_run import resumable
 
 ROOT = Path(__file__).parent.parent
 pytestmark = [
@@ -191,13 +195,44 @@ def test_a_run_that_fills_the_disk_goes_on_when_there_is_room(small_disk, there,
 
     monkeypatch.setattr(checkpoints, "begin", fill_first)
     assert run(*arguments) == 1
-    message = re.sub(r"\s+", " ", capsys.readouterr().err)
-    assert "Run failed" in message and "checkpoints/1 cannot be written" in message and "Traceback" not in message
+    message = re.sub(r"\s+", " ", capsys.readouterr().err).strip()
+    assert re.fullmatch(
+        r"Run failed: checkpoint \S+/checkpoints/1 cannot be written: the disk is full. What was finished before is "
+        r"saved. Make room in the folder of --run-dir and resume with: python -m experiments.task_aware .*",
+        message,
+    ), message
     assert checkpoints.requests(RunFolder(place / "run").checkpoints("ug_clu", 0)) == [0]
     monkeypatch.setattr(checkpoints, "begin", begin)
     resize("100m")
     assert run(*arguments) == 0
     assert outcome(place / "run") == outcome(there / "finished")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/runs/a/metrics.jsonl"),
+            "'/runs/a/metrics.jsonl' cannot be written: the disk is full. What was finished before is saved. Make "
+            "room in the folder of --run-dir and resume with:\n  again",
+        ),
+        (
+            OSError(errno.EACCES, "Permission denied", "/cache/oracles/a.npz"),
+            "'/cache/oracles/a.npz' cannot be written: Permission denied. What was finished before is saved. See to "
+            "it in the folder of --cache-dir and resume with:\n  again",
+        ),
+        (
+            OSError("checkpoint /runs/a/1 cannot be written: the disk is full"),
+            "checkpoint /runs/a/1 cannot be written: the disk is full. What was finished before is saved. Make "
+            "room in the folder of --run-dir and resume with:\n  again",
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_told_with_file_reason_setting_and_command(error, said):
+    plan = SimpleNamespace(config=SimpleNamespace(cache_dir=Path("/cache")), resume_command="again")
+    with pytest.raises(RunFailed) as caught, resumable(plan):
+        raise error
+    assert str(caught.value) == said
 
 
 # What is unlearned, and other devices.

@@ -131,7 +131,11 @@ def document(**selector):
             "which is true of no training example; a request must have at least one",
         ),
         ("folder", {"where": "user == 17"}, "asks for 'user', which is no column; columns are key, class, split"),
-        ("folder", {"ids_file": "none.txt"}, "No such file"),
+        (
+            "folder",
+            {"ids_file": "none.txt"},
+            r"none.txt cannot be read .No such file or directory.: give a file of one id",
+        ),
         ("folder", {"ids_file": 3}, r"'ids_file' of request 1 .'a'. is 3; it must be the path of a file"),
         ("cut", {"ids": [5]}, "names 'train/5' .1 in all., which the data set does not have; it may be gone, or cut"),
         ("cut", {"id_ranges": [[0, 40]]}, "names 'train/"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import zipfile
 
 import jax
@@ -254,13 +255,45 @@ def test_another_network_is_refused_by_name(tmp_path, other):
         cached(path, TREE, unwanted)
 
 
+def test_an_oracle_is_believed_only_under_the_name_that_it_was_made_for(tmp_path):
+    one, other = tmp_path / "one.npz", tmp_path / "other.npz"
+    cached(one, TREE, lambda: TREE)
+    cached(other, TREE, lambda: jax.tree.map(lambda x: x + 1, TREE))
+    one.rename(tmp_path / "kept")
+    other.rename(one)
+    (tmp_path / "kept").rename(other)  # of the same network, and swapped
+    for path, made_for in ((one, "other"), (other, "one")):
+        with pytest.raises(DamagedCacheError, match=f"{path} was made for another oracle, {made_for}; delete it"):
+            cached(path, TREE, unwanted)
+
+
+def test_a_link_in_an_oracles_place_is_not_followed(tmp_path):
+    real, link, nowhere = tmp_path / "real.npz", tmp_path / "link.npz", tmp_path / "target"
+    cached(real, TREE, lambda: TREE)
+    link.symlink_to(real)
+    with pytest.raises(DamagedCacheError, match="symbolic link"):
+        cached(link, TREE, unwanted)
+    (tmp_path / "new.npz").symlink_to(nowhere)
+    cached(tmp_path / "new.npz", TREE, lambda: TREE)
+    assert not nowhere.exists() and not (tmp_path / "new.npz").is_symlink()
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(DamagedCacheError, match="not a plain file"):
+        cached(tmp_path / "pipe.npz", TREE, unwanted)
+
+
+def test_another_version_of_the_library_has_other_oracles(monkeypatch):
+    key = content_hash(**INGREDIENTS)
+    monkeypatch.setattr("ugclu_jax.oracle.__version__", "0.0.0")
+    assert content_hash(**INGREDIENTS) != key
+
+
 def test_what_is_cut_short_leaves_nothing(tmp_path, monkeypatch):
     path = tmp_path / "key.npz"
     with pytest.raises(KeyboardInterrupt):
         cached(path, TREE, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     assert not list(tmp_path.iterdir())
 
-    def half(file, *arrays):
+    def half(file, *arrays, **more):
         file.write(b"PK half of it")
         raise KeyboardInterrupt
 

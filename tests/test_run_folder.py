@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from ugclu_jax.harness import run_folder as folder_module
-from ugclu_jax.harness.run_folder import RunFolder, check_writable, differences, write
+from ugclu_jax import files
+from ugclu_jax.harness.run_folder import RunFolder, check_writable, differences
 
 CONFIG = {"dataset": "digits", "learn": {"hyper": {"clip_norm": 1.0}}, "seeds": [0]}
 
@@ -20,7 +20,8 @@ def folder(tmp_path):
 
 
 def test_a_new_folder_holds_configuration_and_stream(folder):
-    assert json.loads((folder.path / "config.json").read_text()) == CONFIG
+    there = json.loads((folder.path / "config.json").read_text())
+    assert there.pop("run") == folder.run_id() and there == CONFIG
     assert (folder.path / "stream.json").read_text() == "stream"
     assert sorted(path.name for path in folder.path.iterdir()) == ["config.json", "stream.json"]
 
@@ -40,7 +41,8 @@ def test_another_configuration_is_refused_with_every_differing_key(folder):
     assert 'dataset ("digits" there, "fashion_mnist" here)' in message
     assert "learn.hyper.clip_norm (1.0 there, 2.0 here)" in message
     assert 'model ("nothing" there, "cnn" here)' in message
-    assert json.loads((folder.path / "config.json").read_text()) == CONFIG
+    there = json.loads((folder.path / "config.json").read_text())
+    assert there.pop("run") == folder.run_id() and there == CONFIG
 
 
 def test_another_stream_is_refused(folder):
@@ -48,7 +50,7 @@ def test_another_stream_is_refused(folder):
         folder.open(CONFIG, "another")
 
 
-@pytest.mark.parametrize("text", ["", "{", "3", "null"])
+@pytest.mark.parametrize("text", ["", "{", "3", "null", "{}", '{"run": 3}', '{"run": "../other"}'])
 def test_a_damaged_configuration_is_named(folder, text):
     (folder.path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config.json is not a configuration .* give another --run-dir"):
@@ -81,6 +83,42 @@ def test_a_read_only_folder_is_refused(tmp_path):
         tmp_path.chmod(0o700)
 
 
+@pytest.mark.parametrize("in_place", ["link", "link to nothing", "pipe", "folder", "another file"])
+def test_what_is_no_lock_file_is_refused_and_left_as_it_is(folder, tmp_path, in_place):
+    lock, target = folder.path / "lock", tmp_path / "target"
+    if in_place == "link":
+        target.write_text("precious")
+    if in_place.startswith("link"):
+        lock.symlink_to(target)
+    elif in_place == "pipe":
+        os.mkfifo(lock)
+    elif in_place == "folder":
+        lock.mkdir()
+    else:
+        os.link(folder.path / "config.json", lock)
+    before = {path: path.read_bytes() for path in (target, folder.path / "config.json") if path.exists()}
+    with pytest.raises(ValueError, match=f"{lock} is .*; delete it, or give another --run-dir"):
+        folder.lock()
+    assert {path: path.read_bytes() for path in before} == before and target.exists() == (in_place == "link")
+
+
+def test_a_lock_is_left_by_the_dead_and_held_by_the_living(folder):
+    (folder.path / "lock").write_text("4194303")
+    with folder.lock(), pytest.raises(ValueError, match=f"in use by process {os.getpid()};"):
+        folder.lock()
+    folder.lock().close()
+
+
+def test_what_a_kill_left_is_swept(folder):
+    folder.write_trace("ug_clu", 0, 0, {"task_losses": np.arange(3.0)})
+    traces = folder.trace("ug_clu", 0, 0).parent
+    left = [folder.path / ".partial-1", traces / ".partial-2"]
+    for path in left:
+        path.write_text("half")
+    assert folder.sweep() == left
+    assert [path.name for path in traces.iterdir()] == ["0.npz"]
+
+
 def test_differences_look_inside_and_both_ways():
     assert not list(differences(CONFIG, CONFIG))
     assert list(differences({"a": 1, "c": {"d": 0}}, {"b": None, "c": {"d": 0}})) == [
@@ -88,22 +126,6 @@ def test_differences_look_inside_and_both_ways():
         'b ("nothing" there, null here)',
     ]
     assert list(differences({"a": {"b": 1}}, {"a": 2})) == ['a ({"b": 1} there, 2 here)']
-
-
-def test_a_text_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write(path, "old")
-
-    def stop(source, target):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(folder_module.os, "replace", stop)
-        with pytest.raises(KeyboardInterrupt):
-            write(path, "new and longer")
-    assert path.read_text() == "old"
-    write(path, "new")
-    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
 def test_metrics_and_traces_come_back(folder):
@@ -114,4 +136,4 @@ def test_metrics_and_traces_come_back(folder):
     with np.load(folder.trace("ug_clu", 3, 1)) as stored:
         np.testing.assert_array_equal(stored["task_losses"], np.arange(3.0))
     assert folder.trace("ug_clu", 3, 1).parent.parent == folder.checkpoints("ug_clu", 3).parent
-    assert not list(folder.path.rglob("*.partial"))
+    assert not list(folder.path.rglob(f"{files.PARTIAL}*"))

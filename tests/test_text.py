@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from ugclu_jax import data
-from ugclu_jax.data import cache, text
+from ugclu_jax.data import text
 
 TRAIN = [
     ("good film, très bon", "up"),
@@ -176,4 +176,4 @@ def test_a_cached_tokenizer_that_was_changed_is_refused(tmp_path):
     (entry,) = (tmp_path / "cache").iterdir()
     (entry / text.TOKENIZER_FILE).write_text("{}")
     with pytest.raises(ValueError, match=r"tokenizer\.json is damaged"):
-        cache.load(entry)
+        load(tmp_path / "films", tmp_path / "cache")

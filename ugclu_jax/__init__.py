@@ -47,7 +47,7 @@ from ugclu_jax.types import (
     UpdateFn,
 )
 from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
-from ugclu_jax.version import VERSION as __version__
+from ugclu_jax.version import __version__
 from ugclu_jax.walk import Oracle, Step, run
 
 __all__ = [

@@ -1,24 +1,39 @@
 """One Orbax checkpoint a request, with a digest of every leaf: Orbax alone misses most flipped bytes."""
 
 import contextlib
+import errno
 import hashlib
+import io
 import json
-import shutil
-from collections.abc import Callable, Iterator
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from ugclu_jax import files
 from ugclu_jax.extras import installed_by
 from ugclu_jax.types import PyTree
+
+LONGEST_REASON = 300
+"""Characters of an error of Orbax that are told; the whole of it is in the log."""
+_UNFINISHED = ".orbax-checkpoint-tmp"
+_NEW = ".new"  # ends the name of a checkpoint that is whole and replaces another
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")  # as `str` writes it: neither 07 nor ²
 
 
 class CorruptCheckpointError(RuntimeError):
     """A checkpoint whose content is not what was saved."""
+
+
+class ForeignCheckpointError(CorruptCheckpointError):
+    """A checkpoint that belongs elsewhere: it was copied from another run, method or seed, or renamed."""
 
 
 class Restored(NamedTuple):
@@ -32,6 +47,47 @@ class Restored(NamedTuple):
 def _plain(leaf: Any) -> np.ndarray:
     is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+class _Log(logging.FileHandler):
+    """Made when there is something to write; a link in its place is replaced, not followed."""
+
+    def _open(self) -> TextIO:
+        if os.path.islink(self.baseFilename):
+            os.unlink(self.baseFilename)
+        file = files.open_plain(Path(self.baseFilename), os.O_RDWR | os.O_CREAT)
+        file.seek(0, os.SEEK_END)
+        return io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As ever, but that it cannot be opened is no reason to fail."""
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: what cannot be written here is told by the error that it was about, on a full disk least of all."""
+
+
+@contextlib.contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """Keep what Orbax logs in a file, not on the terminal: a failed save is pages long.
+
+    Args:
+        path: of the file, which grows; it is made where there is something to log.
+    """
+    loggers = [logging.getLogger(name) for name in ("absl", "orbax", "asyncio")]
+    before = [(logger.handlers[:], logger.propagate) for logger in loggers]
+    log = _Log(path, delay=True)
+    log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for logger in loggers:
+        logger.handlers[:], logger.propagate = [log], False
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers[:], logger.propagate = handlers, propagate
+        with contextlib.suppress(OSError):  # as in `handleError`
+            log.close()
 
 
 def digest(state: PyTree, metadata: dict[str, Any]) -> str:
@@ -54,6 +110,8 @@ class Saving(NamedTuple):
 
     path: Path
     response: Any  # Orbax's
+    opened: contextlib.ExitStack  # what it writes through
+    replaces: bool  # a checkpoint that is there
 
     def wait(self) -> None:
         """Return when the checkpoint is complete.
@@ -61,8 +119,10 @@ class Saving(NamedTuple):
         Raises:
             OSError: it could not be written; what was there before is as it was.
         """
-        with _as_os_error(self.path):
+        with self.opened, _as_os_error(self.path):
             self.response.result()
+            if self.replaces:
+                sweep(self.path.parent)
 
 
 @contextlib.contextmanager
@@ -71,8 +131,41 @@ def _as_os_error(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+        causes = _causes(error)
+        number = next((cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno), None)
+        said = " ".join(map(str, causes))
+        full = number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in said or "quota exceeded" in said
+        reason = "the disk is full" if full else os.strerror(number) if number else _told(causes[-1], path.parent)
         raise OSError(f"checkpoint {path} cannot be written: {reason}") from error
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and what led to it, which comes last."""
+    found = [error]
+    while found[-1].__cause__ is not None and found[-1].__cause__ not in found:
+        found.append(found[-1].__cause__)
+    return found
+
+
+def _told(error: BaseException, directory: Path) -> str:
+    """What an error of Orbax says, on one line, with the folder's own name in place of the one that Orbax had."""
+    text = re.sub(r"/proc/self/fd/\d+", lambda _: str(directory), " ".join(str(error).split()))
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
+
+
+@contextlib.contextmanager
+def _plain_name(folder: Path) -> Iterator[Path]:
+    """A name of a folder that is there, without any character that Orbax or TensorStore read as more than a name.
+
+    They take `gs:/` for a bucket and `[x]` for a pattern, drop `\\`, and know nothing but UTF-8. Where there is no
+    `/proc`, the name as it is.
+    """
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        opened = Path(f"/proc/self/fd/{number}")
+        yield opened if opened.is_dir() else folder
+    finally:
+        os.close(number)
 
 
 def begin(directory: Path, request: int, state: PyTree, metadata: dict[str, Any]) -> Saving:
@@ -81,11 +174,16 @@ def begin(directory: Path, request: int, state: PyTree, metadata: dict[str, Any]
         from orbax.checkpoint import v1 as ocp  # half a second that `--help` need not wait for
 
     # One call a checkpoint, not Orbax's `Checkpointer`: that one reads all the others, and fails where one is damaged.
-    _delete(*directory.glob("*.orbax-checkpoint-tmp"))
+    sweep(directory)
     stored = {"digest": digest(state, metadata), "content": metadata}
     path = directory / str(request)
-    with _as_os_error(path):
-        return Saving(path, ocp.save_async(path, _shared(state), overwrite=True, custom_metadata=stored))
+    with _as_os_error(path), contextlib.ExitStack() as opened:
+        directory.mkdir(parents=True, exist_ok=True)
+        # Beside the one that it replaces: Orbax would delete that first, and a kill would leave neither.
+        replaces = os.path.lexists(path)
+        plain = opened.enter_context(_plain_name(directory)) / f"{request}{_NEW if replaces else ''}"
+        response = ocp.save_async(plain, _shared(state), custom_metadata=stored)
+        return Saving(path, response, opened.pop_all(), replaces)
 
 
 def save(directory: Path, request: int, state: PyTree, metadata: dict[str, Any]) -> None:
@@ -103,41 +201,74 @@ def save(directory: Path, request: int, state: PyTree, metadata: dict[str, Any])
     begin(directory, request, state, metadata).wait()
 
 
-def _delete(*folders: Path) -> None:
-    """By one process; none goes on before it is done."""
+def _by_one_process(work: Callable[[], None]) -> None:
+    """None goes on before it is done."""
     if jax.process_index() == 0:
-        for folder in folders:
-            shutil.rmtree(folder)
+        work()
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("deleted")
+        multihost_utils.sync_global_devices("done")
 
 
-def keep_newest(directory: Path, number: int) -> None:
-    """Delete all but the `number` newest checkpoints.
+def _delete(*paths: Path) -> None:
+    def remove() -> None:
+        for path in paths:
+            files.remove(path)
 
-    >>> keep_newest(Path("/nonexistent"), 2)
+    _by_one_process(remove)
+
+
+def sweep(directory: Path) -> None:
+    """Delete what a killed process left of a checkpoint that it was writing; put one that is whole in its place.
+
+    >>> sweep(Path("/nonexistent"))
     """
-    _delete(*(directory / str(request) for request in requests(directory)[:-number]))
+    _by_one_process(lambda: _sweep(directory))
 
 
-def purge(directory: Path, before: int, like: PyTree, forget: Callable[[PyTree], PyTree]) -> None:
+def _sweep(directory: Path) -> None:
+    for path in sorted(directory.iterdir()) if directory.is_dir() else []:
+        place = path.with_name(path.name.removesuffix(_NEW))
+        if _UNFINISHED in path.name:
+            files.remove(path)
+        elif path.name.endswith(_NEW) and _NUMBER.fullmatch(place.name):
+            files.remove(place)
+            path.rename(place)
+
+
+def keep_newest(directory: Path, number: int, newest: int) -> None:
+    """Delete all but the `number` newest checkpoints, counted from `newest` back; what is later stays, uncounted.
+
+    >>> keep_newest(Path("/nonexistent"), 2, 7)
+    """
+    _delete(*(directory / str(request) for request in [r for r in requests(directory) if r <= newest][:-number]))
+
+
+def purge(
+    directory: Path,
+    before: int,
+    like: PyTree,
+    forget: Callable[[PyTree], PyTree],
+    identity: Callable[[int], Mapping[str, Any]] | None = None,
+) -> None:
     """Rewrite every checkpoint earlier than request `before`, which unlearns, without what is unlearned.
 
-    Call it once the checkpoint of `before` has been read back whole. A checkpoint that cannot be read, and so not be
-    rewritten, is deleted. One that was rewritten says so in its metadata, and is left alone when this is called again.
+    Call it once the checkpoint of `before` has been read back whole. A checkpoint that cannot be read or that belongs
+    elsewhere, and so cannot be rewritten, is deleted. One that was rewritten says so in its metadata, and is left alone
+    when this is called again.
 
     Args:
         directory: absolute folder of the checkpoints.
         before: index of the unlearn request.
         like: a concrete state of the same structure.
         forget: from a state to one that holds nothing of the unlearned examples.
+        identity: what the checkpoint of a request must say of itself, see `restore`; None: it is not asked.
 
     Raises:
         OSError: the folder cannot be written.
     """
     for request in [request for request in requests(directory) if request < before]:
         try:
-            restored = restore(directory, request, like)
+            restored = restore(directory, request, like, identity(request) if identity else None)
         except CorruptCheckpointError:
             _delete(directory / str(request))
             continue
@@ -147,7 +278,7 @@ def purge(directory: Path, before: int, like: PyTree, forget: Callable[[PyTree],
             save(directory, request, forget(restored.state), metadata)
 
 
-def restore(directory: Path, request: int, like: PyTree) -> Restored:
+def restore(directory: Path, request: int, like: PyTree, identity: Mapping[str, Any] | None = None) -> Restored:
     """Read the checkpoint of a request and check it against its digest.
 
     Args:
@@ -155,8 +286,11 @@ def restore(directory: Path, request: int, like: PyTree) -> Restored:
         request: index of the request.
         like: a concrete state of the same structure, e.g. a freshly initialised one. What is not committed to a device
             there is not in the result either: a resumed run is the same compiled program.
+        identity: what its metadata must have under "identity": the run, method, seed and request that it belongs to.
+            None: it is not asked.
 
     Raises:
+        ForeignCheckpointError: it belongs elsewhere; says what differs.
         CorruptCheckpointError: unreadable, of another structure, or not what was saved; names the checkpoint.
     """
     with installed_by("run"):
@@ -164,14 +298,28 @@ def restore(directory: Path, request: int, like: PyTree) -> Restored:
 
     path = directory / str(request)
     try:
-        stored = ocp.metadata(path).custom_metadata
-        state = ocp.load(path, _shared(like))
-        expected, metadata = stored["digest"], stored["content"]
+        with _plain_name(directory) as plain:
+            stored = ocp.metadata(plain / str(request)).custom_metadata
+            expected, metadata = str(stored["digest"]), dict(stored["content"])
+            # Before the state, whose structure may be another's: the reason is told, not its effect.
+            _check_identity(path, metadata.get("identity"), identity)
+            state = ocp.load(plain / str(request), _shared(like))
+    except ForeignCheckpointError:
+        raise
     except Exception as error:  # Orbax raises many kinds here, some of them wrapping the one that matters
-        raise CorruptCheckpointError(f"checkpoint {path} cannot be read: {error.__cause__ or error}") from error
+        reason = _told(_causes(error)[-1], directory)
+        raise CorruptCheckpointError(f"checkpoint {path} cannot be read: {reason}") from error
     if digest(state, metadata) != expected:
         raise CorruptCheckpointError(f"checkpoint {path} is damaged: its digest does not match")
     return Restored(request, jax.tree.map(_uncommitted, state, like), metadata)
+
+
+def _check_identity(path: Path, there: Any, here: Mapping[str, Any] | None) -> None:
+    said = there if isinstance(there, Mapping) else {}
+    differing = [(key, value) for key, value in (here or {}).items() if said.get(key) != value]
+    different = [f"{key} {said.get(key)!r} there, {value!r} here" for key, value in differing]
+    if different:
+        raise ForeignCheckpointError(f"checkpoint {path} belongs elsewhere ({'; '.join(different)})")
 
 
 def _shared(state: PyTree) -> PyTree:
@@ -196,4 +344,4 @@ def requests(directory: Path) -> list[int]:
     """
     if not directory.is_dir():
         return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.is_dir() and path.name.isdigit())
+    return sorted(int(path.name) for path in directory.iterdir() if path.is_dir() and _NUMBER.fullmatch(path.name))

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,10 +14,12 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
+from ugclu_jax import files
 from ugclu_jax.components import preserving_gradient
 from ugclu_jax.optimizer import OptimizerKind
 from ugclu_jax.streaming import chunk_of, read_ahead, take
 from ugclu_jax.types import EVALUATION_EXAMPLES, ApplyFn, Array, Batch, Examples, InitFn, ModelState, Params, PyTree
+from ugclu_jax.version import __version__
 
 
 class DamagedCacheError(RuntimeError):
@@ -196,7 +196,8 @@ def content_hash(*, data: str, ids: np.ndarray, model: str, settings: OracleSett
         seeds: one a network.
 
     Returns:
-        64 hexadecimal digits. The versions of JAX and optax and the platform count too: they decide the rounding.
+        64 hexadecimal digits. The versions of this library, JAX and optax and the platform count too: they decide the
+        rounding.
 
     >>> import numpy as np
     >>> key = lambda ids: content_hash(data="d", ids=np.array(ids), model="mlp",
@@ -205,7 +206,8 @@ def content_hash(*, data: str, ids: np.ndarray, model: str, settings: OracleSett
     (True, False)
     """
     description = {
-        "format": 2,
+        "format": 3,
+        "version": __version__,
         "data": data,
         "model": model,
         "settings": asdict(settings),
@@ -224,7 +226,9 @@ def cached(
 ) -> tuple[PyTree, bool]:
     """The tree stored at `path`, or `compute()` stored there first.
 
-    The file appears whole or not at all, so a process killed while writing leaves nothing half-done.
+    The file appears whole or not at all, so a process killed while writing leaves nothing half-done. It holds the name
+    that it was made for and a digest of its content, and is believed only where both are right: neither a flipped byte
+    nor another oracle's file under its name passes for the oracle.
 
     Args:
         path: an `.npz` file named by `content_hash`.
@@ -237,7 +241,9 @@ def cached(
         `(tree of NumPy arrays, whether it came from the cache)`.
 
     Raises:
-        DamagedCacheError: the file is damaged or holds another tree; it names the file to delete.
+        DamagedCacheError: the file is damaged, was made for another name or holds another tree; it names the file to
+            delete.
+        OSError: it cannot be written.
     """
     leaves, structure = jax.tree.flatten(like)
     if path.exists() if there is None else there:
@@ -249,29 +255,37 @@ def cached(
 
 
 def _store(path: Path, tree: PyTree) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, *jax.tree.leaves(tree))
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    leaves = jax.tree.leaves(tree)
+    with files.replacing(path) as file:
+        np.savez(file, *leaves, made_for=np.array(path.stem), digest=np.array(_digest(path.stem, leaves)))
+
+
+def _digest(made_for: str, leaves: list[np.ndarray]) -> str:
+    sha = hashlib.sha256(made_for.encode())
+    for leaf in leaves:
+        sha.update(f" {leaf.dtype} {leaf.shape} ".encode())
+        sha.update(np.ascontiguousarray(leaf).tobytes())
+    return sha.hexdigest()
 
 
 def _read(path: Path, leaves: list[Any]) -> list[np.ndarray]:
+    def damaged(why: object) -> DamagedCacheError:
+        return DamagedCacheError(f"oracle cache file {path} {why}; delete it to train the oracle anew")
+
     try:
-        # The zip format carries a CRC of every array. Opened here, because NumPy leaves a damaged file open.
-        with path.open("rb") as file, np.load(file) as stored:
-            arrays = [stored[name] for name in stored.files]
+        # Opened here, because NumPy leaves a damaged file open.
+        with files.open_plain(path) as file, np.load(file, allow_pickle=False) as stored:
+            made_for, digest = str(stored["made_for"]), str(stored["digest"])
+            arrays = [stored[name] for name in stored.files if name not in ("made_for", "digest")]
     except Exception as error:  # zipfile, zlib, OSError and ValueError all mean the same here
-        raise DamagedCacheError(
-            f"oracle cache file {path} is damaged ({error}); delete it to train the oracle anew"
-        ) from error
+        raise damaged(f"is damaged ({error})") from error
+    if made_for != path.stem:
+        raise damaged(f"was made for another oracle, {made_for}")
+    if digest != _digest(made_for, arrays):
+        raise damaged("is damaged (its digest does not match)")
     same = len(arrays) == len(leaves) and all(
         a.shape == b.shape and a.dtype == b.dtype for a, b in zip(arrays, leaves, strict=True)
     )
     if not same:
-        raise DamagedCacheError(f"oracle cache file {path} holds another network; delete it to train the oracle anew")
+        raise damaged("holds another network")
     return arrays

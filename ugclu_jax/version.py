@@ -1,3 +1,3 @@
-"""The version of this library: a run, each of its checkpoints and each oracle on file know which one made them."""
+"""The library's version: a part of what a checkpoint, an oracle and a run know of themselves."""
 
-VERSION = "0.1.0"
+__version__ = "0.1.0"

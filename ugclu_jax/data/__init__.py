@@ -55,7 +55,7 @@ DATASETS: dict[str, Source] = {
         name: Source("tfds_images", _ARCHIVES, (name,))
         for name in ("mnist", "cifar10", "cifar100", "svhn_cropped", "tiny_imagenet")
     },
-    "image_folder": Source("image_folder", ("directory", "cache_dir", "image_size")),
+    "image_folder": Source("image_folder", ("directory", "cache_dir", "image_size", "follow_links")),
     "npz": Source("npz", ("directory",)),
     "text": Source("text", ("directory", "cache_dir", "text_length", "vocabulary_size")),
 }

@@ -2,24 +2,26 @@
 
 An entry is a folder `<name>-<hash of its key>`; the key holds everything that determines the content. It is written
 under another name (`.partial-…`) and renamed when whole, so that a killed process leaves no entry, only a partial
-folder that may be deleted. Every file's SHA-256 is checked at each load (1.7 GB/s here).
+folder, which the next one to ask for an entry removes. Every file's SHA-256 is checked at each load (1.7 GB/s here);
+they stand in the manifest, with the key that was asked for, and the manifest stands under a digest of its own.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ugclu_jax import files
 from ugclu_jax.data.dataset import Dataset, validate
 
 FORMAT_VERSION = 2
+LONGEST_NAME = 40
+"""Characters of a data set's name that the folder of an entry has: in UTF-8 one has up to 4 bytes, of 255."""
 _MANIFEST = "manifest.json"
 _ARRAYS = tuple(field.name for field in dataclasses.fields(Dataset) if field.type is np.ndarray)
 _TUPLES = ("class_names", "mean", "std")
@@ -51,7 +53,8 @@ def entry_path(cache_dir: Path | None, name: str, key: Mapping[str, Any]) -> Pat
         False
     """
     text = json.dumps({"format": FORMAT_VERSION, **key}, sort_keys=True)
-    return (cache_dir or default_directory()) / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return (cache_dir or default_directory()) / f"{name[:LONGEST_NAME]}-{digest}"
 
 
 def cached(cache_dir: Path | None, name: str, key: Mapping[str, Any], build: Callable[[Path], Dataset]) -> Dataset:
@@ -71,32 +74,32 @@ def cached(cache_dir: Path | None, name: str, key: Mapping[str, Any], build: Cal
         OSError: if the cache cannot be written.
     """
     entry = entry_path(cache_dir, name, key)
-    if not entry.exists():
+    files.sweep(entry.parent)
+    if not os.path.lexists(entry):
         _store(entry, name, key, build)
-    return load(entry)
+    return load(cache_dir, name, key)
 
 
-def load(entry: Path) -> Dataset:
-    """Read an entry that is there.
+def load(cache_dir: Path | None, name: str, key: Mapping[str, Any]) -> Dataset:
+    """Read an entry that is there. Arguments as `cached`.
 
     Raises:
         ValueError: as `cached`.
     """
-    manifest = _read_manifest(entry)
+    entry = entry_path(cache_dir, name, key)
+    manifest = _read_manifest(entry, name, key)
     for file_name, expected in manifest["files"].items():
         path = entry / file_name
-        found = _describe(path) if path.is_file() else None
+        found = _describe(path) if path.is_file() and not path.is_symlink() else None
         if found != expected:
             raise ValueError(f"{path} is damaged: the manifest says {expected}, there is {found}; {_fix(entry)}")
-    arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
-    fields = {name: manifest[name] for name in _FIELDS} | {name: tuple(manifest[name]) for name in _TUPLES}
-    return validate(Dataset(name=manifest["name"], **arrays, **fields))
+    arrays = {array: np.load(entry / f"{array}.npy", mmap_mode="r", allow_pickle=False) for array in _ARRAYS}
+    fields = {field: manifest[field] for field in _FIELDS} | {field: tuple(manifest[field]) for field in _TUPLES}
+    return validate(Dataset(name=name, **arrays, **fields))
 
 
 def _store(entry: Path, name: str, key: Mapping[str, Any], build: Callable[[Path], Dataset]) -> None:
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".partial-{entry.name}-", dir=entry.parent))
-    try:
+    with files.partial_folder(entry.parent) as partial:
         dataset = build(partial)
         for field in _ARRAYS:
             np.save(partial / f"{field}.npy", getattr(dataset, field), allow_pickle=False)
@@ -107,32 +110,37 @@ def _store(entry: Path, name: str, key: Mapping[str, Any], build: Callable[[Path
             **{field: getattr(dataset, field) for field in _FIELDS},
             "files": {path.name: _describe(path) for path in sorted(partial.iterdir())},
         }
-        with (partial / _MANIFEST).open("w") as file:
-            json.dump(manifest, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
+        for path in partial.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        files.write(partial / _MANIFEST, json.dumps({**manifest, "digest": _digest(manifest)}, indent=1))
         try:
             partial.rename(entry)
         except OSError:
             if not entry.exists():  # else another process was first, with the same content
                 raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)  # gone already where all went well
+    files.settle(entry.parent)
 
 
-def _read_manifest(entry: Path) -> dict[str, Any]:
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """Of all that a manifest says."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _read_manifest(entry: Path, name: str, key: Mapping[str, Any]) -> dict[str, Any]:
     path = entry / _MANIFEST
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise ValueError(f"{path} is missing: the cache entry is damaged; {_fix(entry)}")
     try:
-        manifest = json.loads(path.read_text())
-        complete = set(manifest) >= {"name", "files", *_FIELDS} and set(manifest["files"]) >= {
-            f"{name}.npy" for name in _ARRAYS
-        }
-    except (ValueError, TypeError, KeyError) as error:
+        with files.open_plain(path) as file:
+            manifest = dict(json.loads(file.read()))
+        said = manifest.pop("digest", None)
+    except (ValueError, TypeError, RecursionError, OSError) as error:
         raise ValueError(f"{path} is damaged ({error}); {_fix(entry)}") from error
-    if not complete:
-        raise ValueError(f"{path} is damaged (entries are missing); {_fix(entry)}")
+    if said != _digest(manifest):
+        raise ValueError(f"{path} is damaged (its digest does not match); {_fix(entry)}")
+    if manifest["name"] != name or manifest["key"] != json.loads(json.dumps(key)):
+        raise ValueError(f"{path} is of another entry: {manifest['name']!r} by {manifest['key']}; {_fix(entry)}")
     return manifest
 
 

@@ -41,6 +41,7 @@ class Dataset:
         vocabulary_size: None, or V where inputs are tokens in [0, V).
         metadata: columns by key, or None.
         notes: what somebody who starts a program on these data should read first: files passed over, and the like.
+        sizes: of each class's pictures in their files, such as "32×32 to 640×480"; none where the source does not say.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Dataset:
     vocabulary_size: int | None = None
     metadata: Metadata | None = None
     notes: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -125,7 +127,7 @@ class Dataset:
                     digest.update("\0".join(value.tolist()).encode(errors="surrogatepass"))
                 elif field.name not in ("train_inputs", "test_inputs"):
                     digest.update(np.ascontiguousarray(value).data)
-            elif field.name not in ("metadata", "notes"):
+            elif field.name not in ("metadata", "notes", "sizes"):
                 digest.update(f"{field.name}:{value!r};".encode())
         return digest.hexdigest()
 

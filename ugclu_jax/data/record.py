@@ -38,7 +38,7 @@ class Record(NamedTuple):
     def to_csv(self) -> str:
         """Rows `split,key,class,content`, the last in hexadecimal; the examples of each split in their order."""
         text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
+        rows = csv.writer(text)  # lines end as RFC 4180 has it: a lone end of line within a key is then quoted
         rows.writerow(_COLUMNS)
         splits = np.where(self.is_test, "test", "train").tolist()
         contents = (digest.tobytes().hex() for digest in self.digests)
@@ -71,9 +71,8 @@ def record(dataset: Dataset, digests: np.ndarray) -> Record:
         >>> from ugclu_jax.data.dataset import from_arrays
         >>> rows = np.eye(4, dtype=np.uint8)
         >>> data = from_arrays("toy", rows[:3], [0, 1, 1], rows[3:], [0], class_names=["cat", "dog"])
-        >>> print(record(data, data.digests()).to_csv()[:46])
-        split,key,class,content
-        train,train/0,cat,67ab
+        >>> [row[:21] for row in record(data, data.digests()).to_csv().splitlines()[:2]]
+        ['split,key,class,conte', 'train,train/0,cat,67a']
     """
     names = np.array(dataset.class_names, np.str_)
     return Record(
@@ -183,13 +182,13 @@ def _arranged(dataset: Dataset, digests: np.ndarray, before: Record, places: np.
     total = len(gone["train"]) + len(gone["test"])
     if total:
         keys = np.concatenate([arrays["train_keys"][gone["train"]], arrays["test_keys"][gone["test"]]])
-        notes.append(f"{total} examples of the run are gone from the data, and were unlearned before: {_some(keys)}")
+        notes.append(f"gone since the run's start, and unlearned before: {_some(keys)}")
     if came.size:
         keys = np.concatenate([dataset.train_keys, dataset.test_keys])[came]
-        notes.append(f"{came.size} examples came to the data since the run's start: {_some(keys)}")
+        notes.append(f"came since the run's start: {_some(keys)}")
     kept = places[places >= 0]
     if (np.diff(kept) < 0).any():
-        notes.append("the data lie in another order than at the run's start; examples are taken by their keys")
+        notes.append("in another order than at the run's start; examples are taken by their keys")
     facts = before.facts
     made = dataclasses.replace(
         dataset,

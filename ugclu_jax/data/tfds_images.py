@@ -70,7 +70,7 @@ def load(
             raise FileNotFoundError(_ways(name, prepared, f"{directory} lacks {', '.join(missing)}", official))
         return _from_prepared(name, prepared, cache_dir)
     if cache.entry_path(cache_dir, name, key).exists():
-        return cache.load(cache.entry_path(cache_dir, name, key))
+        return cache.load(cache_dir, name, key)
     prepared = builder_class()
     if prepared.is_prepared():
         return _from_prepared(name, prepared, cache_dir)

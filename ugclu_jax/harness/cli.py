@@ -16,10 +16,10 @@ from ugclu_jax.harness import estimate
 from ugclu_jax.harness.command_line import defaults, first_words, parse
 from ugclu_jax.harness.config import ExperimentConfig, nearest
 from ugclu_jax.harness.execute import execute
-from ugclu_jax.harness.plan import DryRun, Plan, RunFailed, folder_of, load_dataset, prepare
+from ugclu_jax.harness.plan import DryRun, Plan, RunFailed, load_dataset, path_of, prepare
 from ugclu_jax.harness.refusals import check_machine, check_names, check_needs
 from ugclu_jax.harness.run_data import take_up
-from ugclu_jax.harness.scenarios import SCENARIOS, shortened
+from ugclu_jax.harness.scenarios import SCENARIOS, Scenario, shortened
 from ugclu_jax.harness.signals import Stop, Stopped, stoppable
 from ugclu_jax.harness.terminal import consoles, ended, say
 from ugclu_jax.report.visible import copyable
@@ -32,6 +32,7 @@ class Job(NamedTuple):
     config: ExperimentConfig
     work: Callable[[Plan, Stop], None]
     study: bool = False  # of the stream up to its first unlearn request, in one process
+    check: Callable[[Scenario], None] | None = None  # of the stream, before work
 
 
 def experiment(name: str, config: ExperimentConfig) -> Job:
@@ -100,10 +101,12 @@ def _main(
         estimate.check_counts(config)
         if not devices.is_first():
             console = Console(quiet=True)
-        found = take_up(folder_of(made.name, config), load_dataset(config), config)
+        found = take_up(path_of(made.name, config), load_dataset(config), config)
         built = scenario.build(config, found.dataset, found.known)
         if made.study:
             built = built._replace(stream=shortened(built.stream))
+        if made.check is not None:
+            made.check(built)
         estimate.check(config, built.dataset, built.stream)
         plan = prepare(made.name, config, built, found, console, command)
     except DryRun:

@@ -4,21 +4,36 @@ import itertools
 import time
 from typing import Any
 
-from rich.console import Console
-
-from ugclu_jax import devices
+from ugclu_jax import checkpoints, devices
 from ugclu_jax.harness.clock import Clock
+from ugclu_jax.harness.finished import finished_lines
 from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
 from ugclu_jax.harness.run import start
 from ugclu_jax.harness.signals import Stop
-from ugclu_jax.harness.stream_run import run_streams
+from ugclu_jax.harness.stream_run import Publish, resumable, run_streams
+from ugclu_jax.report.ending import say_requests, say_verdicts
 from ugclu_jax.report.metrics import from_json
-from ugclu_jax.report.tables import TABLE_WIDTH, request_table
 from ugclu_jax.streaming import reading
 
 
+def serve(plan: Plan, clock: Clock, publish: Publish, stop: Stop) -> list[str]:
+    """Take every method and seed to the end of the stream; return why some did not get there."""
+    diverged: list[str] = []
+    with reading((run := start(plan, clock)).data.train_inputs):
+        at_once = plan.devices.count if plan.config.over == "seeds" else 1
+        seeds = plan.config.seeds
+        for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
+            diverged += map(str, run_streams(run, method, seeds[first : first + at_once], publish, stop))
+    return diverged
+
+
 def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = None) -> None:
-    """Run every method and seed of a plan, then write the report, and print the table or what `conclude` prints.
+    """Run every method and seed of a plan, then write the report, and print the table and the verdict.
+
+    Args:
+        plan: what is run.
+        conclude: prints in place of the table of requests, from the plan and all lines.
+        stop: asks for an end between two requests.
 
     Raises:
         RunFailed: a run cannot go on; where one of them diverged, after the others and the report.
@@ -34,27 +49,26 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
             plan.folder.write_metrics(list(itertools.chain.from_iterable(lines.values())))
 
     begin, clock = time.perf_counter(), Clock()
-    with clock, plan.progress, reading((run := start(plan, clock)).data.train_inputs):
-        at_once = plan.devices.count if plan.config.over == "seeds" else 1
-        seeds = plan.config.seeds
-        for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
-            diverged += [
-                str(error)
-                for error in run_streams(run, method, seeds[first : first + at_once], publish, stop or Stop())
-            ]
+    with clock, plan.progress:
+        with checkpoints.logged(plan.folder.path / "orbax.log"), clock.spending("checkpoints"):
+            finished = finished_lines(plan)
+        if finished is None:
+            diverged += serve(plan, clock, publish, stop or Stop())
+        for (method, seed), found in (finished or {}).items():
+            publish(method, seed, found)
     if not devices.is_first():
         if diverged:
             raise RunFailed("\n".join(diverged))
         return
-    with clock.spending("report"):
+    with resumable(plan), clock.spending("report"):
         report = page.write_html(plan.folder.path)
-    # Never narrower than the table: squeezed, it would lose the names of the requests.
-    wide = Console(file=plan.console.file, width=max(plan.console.width, TABLE_WIDTH))
     found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
     if found and conclude is not None:
+        say_verdicts(plan.console, found)  # first: a table of methods is what is read
         conclude(plan, found)
     elif found:
-        wide.print(request_table(found))
+        say_requests(plan.console, found)
+        say_verdicts(plan.console, found)
     whole = time.perf_counter() - begin
     clock.spent["the rest"] = whole - sum(clock.spent.values())
     spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in clock.spent.items())

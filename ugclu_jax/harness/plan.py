@@ -11,9 +11,10 @@ from typing import IO, Any
 import jax
 from rich.console import Console
 
-from ugclu_jax import data, devices, named
+from ugclu_jax import data, devices, files, named
 from ugclu_jax.data.cuts import hold_out, subset
 from ugclu_jax.data.dataset import Dataset
+from ugclu_jax.data.record import content_digest
 from ugclu_jax.devices import Devices
 from ugclu_jax.examples import bucket_size
 from ugclu_jax.harness.budget import Entry, build
@@ -29,7 +30,7 @@ from ugclu_jax.harness.understood import lines_of_data, lines_of_stream
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.visible import copyable
 from ugclu_jax.requests import Request, Situation, continued, drawn, situations, to_json, validate, without
-from ugclu_jax.version import VERSION
+from ugclu_jax.version import __version__
 
 VALIDATION_SEED = 20_250_515
 """Of the split of the training data under `--evaluate-on validation`."""
@@ -72,9 +73,9 @@ class Plan:
     scenario: Scenario
     situations: list[Situation]
     measured: list[Situation]  # their part that is evaluated
-    settings: dict[str, Any]  # the configuration as the run's folder has it
+    settings: dict[str, Any]  # the configuration, and what the run is made of, as its folder has them
     folder: RunFolder
-    lock: IO[str] | None  # of the first process
+    lock: IO[bytes] | None  # of the first process
     network: Network
     devices: Devices
     entries: dict[str, Entry]
@@ -115,10 +116,10 @@ def settings_of(name: str, config: ExperimentConfig) -> dict[str, Any]:
     return {"experiment": name, **settings, **_sources(config)}
 
 
-def folder_of(name: str, config: ExperimentConfig) -> RunFolder:
-    """The run's folder: the one that is asked for, or one named by the configuration."""
+def path_of(name: str, config: ExperimentConfig) -> Path:
+    """Of the run's folder: the one that is asked for, or one named by the configuration."""
     digest = hashlib.sha256(json.dumps(settings_of(name, config), sort_keys=True).encode()).hexdigest()[:8]
-    return RunFolder((config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}").absolute())
+    return config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
 
 
 def prepare(
@@ -138,9 +139,13 @@ def prepare(
         ValueError, OSError: with a message for the user.
         DryRun: all is well, and `config.dry_run` asks for no more.
     """
-    folder = folder_of(name, config)
+    path = path_of(name, config)
+    folder = RunFolder(path.absolute())
     try:
-        scenario = scenario._replace(stream=continued(found.known, scenario.stream))
+        # Without a file of requests, settings decide them, and the same settings gave those that are known: what came
+        # to the data since is in none of them.
+        stream = continued(found.known, scenario.stream) if config.stream is not None else found.known
+        scenario = scenario._replace(stream=stream or scenario.stream)
     except ValueError as error:
         raise ValueError(
             f"run folder {folder.path} holds another request stream: {error}; give another --run-dir"
@@ -176,22 +181,26 @@ def prepare(
     after = [without(each, found.gone_train, found.gone_test) for each in after]
     # Before the folder is made: it may refuse.
     measured = after if limit is None else drawn(after, len(train_labels), len(test_labels), limit)
-    made_of = {"version": VERSION, "network": json.loads(network.description)}
-    opening = functools.partial(
-        folder.open, settings_of(name, config), made_of, found.record, to_json(scenario.stream, names_of(dataset))
-    )
-    for line in (*lines_of_data(dataset), *found.notes, "Requests:", *lines_of_stream(scenario.stream, dataset)):
+    examples = found.record.to_csv()
+    made_of = {
+        "version": __version__,
+        "network": json.loads(network.description),
+        "data": {**found.record.facts, "examples_csv": content_digest(examples)},
+    }
+    settings = {**settings_of(name, config), "made_of": made_of}
+    opening = functools.partial(folder.open, settings, examples, to_json(scenario.stream, names_of(dataset)))
+    lock = None if config.dry_run else open_folder(folder, opening, config.cache_dir / "oracles")
+    for line in (*lines_of_data(dataset, found.notes), "Requests:", *lines_of_stream(scenario.stream, dataset)):
         say(console, "", line)
     if config.dry_run:
         raise DryRun
-    lock = open_folder(folder, opening, config.cache_dir / "oracles")
     return Plan(
         name=name,
         config=config,
         scenario=scenario,
         situations=after,
         measured=measured,
-        settings=settings_of(name, config),
+        settings=settings,
         folder=folder,
         lock=lock,
         network=network,
@@ -199,7 +208,7 @@ def prepare(
         entries=entries,
         progress=progress,
         console=console,
-        resume_command=command if config.run_dir else f"{command} {copyable(['--run-dir', str(folder.path)])}",
+        resume_command=command if config.run_dir else f"{command} {copyable(['--run-dir', str(path)])}",
     )
 
 
@@ -212,7 +221,7 @@ def _sources(config: ExperimentConfig) -> dict[str, dict[str, str]]:
     return {"sources": own} if own else {}
 
 
-def open_folder(folder: RunFolder, opening: Callable[[], None], oracles: Path) -> IO[str] | None:
+def open_folder(folder: RunFolder, opening: Callable[[], None], oracles: Path) -> IO[bytes] | None:
     """Take the run's folder, in the first process; the others learn how that went.
 
     Args:
@@ -231,8 +240,10 @@ def open_folder(folder: RunFolder, opening: Callable[[], None], oracles: Path) -
         try:
             check_writable(folder.path, "--run-dir")
             lock = folder.lock()
+            folder.sweep()
             opening()
             check_writable(oracles, "--cache-dir")
+            files.sweep(oracles)
         except (ValueError, OSError) as error:
             problem = error
             if lock is not None:

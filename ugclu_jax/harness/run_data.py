@@ -1,5 +1,6 @@
 """A run takes up its data: in the rows of its first start, whatever has come, gone or moved since; or it refuses."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -33,13 +34,13 @@ class RunData(NamedTuple):
     notes: tuple[str, ...]
 
 
-def take_up(folder: RunFolder, dataset: Dataset, config: ExperimentConfig) -> RunData:
+def take_up(path: Path, dataset: Dataset, config: ExperimentConfig) -> RunData:
     """The data of a run, and the requests that it knows.
 
     What is gone from the data must have been unlearned, by every method and seed, and never be asked for again.
 
     Args:
-        folder: of the run, which need not exist.
+        path: of the run's folder, which need not exist.
         dataset: as loaded and cut.
         config: says which methods and seeds the run has.
 
@@ -47,27 +48,53 @@ def take_up(folder: RunFolder, dataset: Dataset, config: ExperimentConfig) -> Ru
         ValueError: the run's record is damaged, or the data are not those of the run; what differs is named.
         OSError: the folder cannot be read.
     """
+    folder = RunFolder(path.absolute())
     # Several processes each read a share.
     digests = devices.sum_over_processes(dataset.digests(jax.process_index(), jax.process_count()))
     before = folder.read_record()
     none = np.zeros(0, np.int64)
     if before is None:
         return RunData(dataset, record(dataset, digests), (), none, none, ())
+    if before.facts["fingerprint"] == dataset.fingerprint(digests):
+        return RunData(dataset, before, known_requests(folder, dataset), none, none, ())
     try:
         found = aligned(dataset, digests, before)
-        known = from_json(folder.stream.read_text(), names_of(found.dataset))
-        served = min(
-            max(checkpoints.requests(folder.checkpoints(method, seed)), default=-1) + 1
-            for method in config.methods
-            for seed in config.seeds
-        )
+    except ValueError as error:
+        raise other_data(folder, error) from error
+    known = known_requests(folder, found.dataset)
+    served = min(
+        max(checkpoints.requests(folder.checkpoints(method, seed)), default=-1) + 1
+        for method in config.methods
+        for seed in config.seeds
+    )
+    try:
         check_gone(found.dataset, found.gone_train, found.gone_test, known, served)
     except ValueError as error:
-        raise ValueError(
-            f"run folder {folder.path} was made with other data: {error}. Put them back as they were to resume, or "
-            "give another --run-dir to start anew"
-        ) from error
+        raise other_data(folder, error) from error
     return RunData(found.dataset, before, known, found.gone_train, found.gone_test, found.notes)
+
+
+def other_data(folder: RunFolder, reason: ValueError) -> ValueError:
+    """The refusal of data that are not those of a run."""
+    return ValueError(
+        f"run folder {folder.path} was made with other data: {reason}. Put them back as they were to resume, or give "
+        "another --run-dir to start anew"
+    )
+
+
+def known_requests(folder: RunFolder, dataset: Dataset) -> Stream:
+    """The requests that a run's folder has, on data in the run's rows.
+
+    Raises:
+        ValueError: their file is damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        return from_json(folder.stream.read_text(), names_of(dataset))
+    except ValueError as error:
+        raise ValueError(
+            f"{folder.stream} is damaged ({error}); put it back, or give another --run-dir to start anew"
+        ) from error
 
 
 def check_gone(dataset: Dataset, gone_train: np.ndarray, gone_test: np.ndarray, known: Stream, served: int) -> None:

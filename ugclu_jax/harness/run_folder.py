@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import re
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +13,15 @@ from typing import IO, Any
 
 import numpy as np
 
+from ugclu_jax import files
 from ugclu_jax.data.record import Record, content_digest
+from ugclu_jax.version import __version__
+
+RUN_ID_DIGITS = 32
+RUN_ID = re.compile(f"[0-9a-f]{{{RUN_ID_DIGITS}}}")
+PROCESS_ID = re.compile("[0-9]{1,10}")
+LONGEST_INSIDE = 400
+"""Bytes that a path within a folder may have, of the 4095 that the system takes."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,9 @@ class RunFolder:
         if not self.config.exists():
             return None
         try:
-            return dict(json.loads(self.config.read_text()))
+            config = dict(json.loads(self.config.read_text()))
+            check_run_id(config.get("run"))
+            return config
         except (ValueError, TypeError) as error:
             raise ValueError(f"{self.config} is not a configuration ({error}); give another --run-dir") from error
 
@@ -76,13 +88,12 @@ class RunFolder:
                 f"{self.examples} is damaged ({error}); put it back, or give another --run-dir to start anew"
             ) from error
 
-    def open(self, settings: Mapping[str, Any], made_of: Mapping[str, Any], record: Record, stream: str) -> None:
+    def open(self, config: Mapping[str, Any], examples: str, stream: str) -> None:
         """Make the folder, or take up the one that the same configuration made.
 
         Args:
-            settings: the configuration.
-            made_of: what else must be the same at each start: the library's version, the network.
-            record: of the data; where the run is taken up, its own, which `take_up` has compared.
+            config: the configuration, and what else must be the same at each start: library, network, data.
+            examples: the record of the data, as a CSV.
             stream: the requests, which go on from those that are there.
 
         Raises:
@@ -91,57 +102,104 @@ class RunFolder:
             OSError: it cannot be written.
         """
         check_writable(self.path, "--run-dir")
-        text = record.to_csv()
-        facts = {**record.facts, "examples_csv": content_digest(text)}
-        config = {**settings, "made_of": {**made_of, "data": facts}}
         there = self.read_config()
         if there is None:
-            write(self.examples, text)
-            write(self.stream, stream)
-            write(self.config, json.dumps(config, indent=2) + "\n")  # last: a folder with it is complete
+            files.write(self.examples, examples)
+            files.write(self.stream, stream)
+            marked = {"run": secrets.token_hex(RUN_ID_DIGITS // 2), **config}
+            files.write(self.config, json.dumps(marked, indent=2) + "\n")  # last: a folder with it is complete
             return
-        different = sorted(differences(there, config))
+        different = sorted(differences({key: value for key, value in there.items() if key != "run"}, config))
         if different:
             raise ValueError(
                 f"run folder {self.path} was made with another configuration; differing: "
                 f"{'; '.join(different)}. Give another --run-dir, or the same settings to resume"
             )
         if self.stream.read_text() != stream:
-            write(self.stream, stream)
+            files.write(self.stream, stream)
 
-    def lock(self) -> IO[str]:
+    def run_id(self) -> str:
+        """The id that the run got when its folder was made.
+
+        Raises:
+            ValueError: the folder names none.
+            OSError: it cannot be read.
+        """
+        return check_run_id(json.loads((self.path / "config.json").read_text()).get("run"))
+
+    def identity(self, method: str, seed: int, data: str) -> dict[str, Any]:
+        """What all checkpoints of a method and seed say of themselves: whose they are, and which library wrote them.
+
+        Args:
+            method, seed: that they belong to.
+            data: fingerprint of the data.
+
+        Raises:
+            ValueError, OSError: as `run_id`.
+        """
+        return {"run": self.run_id(), "method": method, "seed": seed, "data": data, "version": __version__}
+
+    def lock(self) -> IO[bytes]:
         """Take the folder for this process, as long as the file that is returned stays open.
 
         Raises:
-            ValueError: another process has it; its number is given.
+            ValueError: another process has it; its number is given. Or `lock` is no lock file, but a link, say.
         """
-        file = (self.path / "lock").open("a+")
+        path = self.path / "lock"
         try:
+            file = files.open_plain(path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise ValueError(f"{path} is {error.strerror}; delete it, or give another --run-dir") from error
+        try:
+            content = file.read(100).decode(errors="replace").strip()
+            if content and not PROCESS_ID.fullmatch(content):
+                raise ValueError(f"{path} is not a lock of this library; delete it, or give another --run-dir")
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            file.seek(0)
-            process = file.read().strip()
             file.close()
             raise ValueError(
-                f"run folder {self.path} is in use by process {process}; wait for it, or give another --run-dir"
+                f"run folder {self.path} is in use by process {content}; wait for it, or give another --run-dir"
             ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
+        except ValueError:
+            file.close()
+            raise
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()).encode())
         file.flush()
         return file
 
+    def sweep(self) -> list[Path]:
+        """Remove what a kill left half-written in the folder, and return it; checkpoints see to their own."""
+        folders = [self.path, *self.path.glob("runs/*/*/traces")]
+        return [path for folder in folders for path in files.sweep(folder)]
+
     def write_trace(self, method: str, seed: int, request: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Store the traces of one request, whole or not at all."""
-        path = self.trace(method, seed, request)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with files.replacing(self.trace(method, seed, request)) as file:
             np.savez(file, allow_pickle=False, **arrays)
-        os.replace(partial, path)
 
     def write_metrics(self, lines: list[Mapping[str, Any]]) -> None:
         """Replace metrics.jsonl, whole or not at all: one JSON line a method, seed and request."""
-        write(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        files.write(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def check_run_id(value: Any) -> str:
+    """The id of a run, as its folder has it.
+
+    Raises:
+        ValueError: it is none.
+
+    >>> check_run_id("0123456789abcdef0123456789abcdef")
+    '0123456789abcdef0123456789abcdef'
+    >>> check_run_id(None)
+    Traceback (most recent call last):
+    ...
+    ValueError: run must be 32 hexadecimal digits, got None
+    """
+    if not isinstance(value, str) or not RUN_ID.fullmatch(value):
+        raise ValueError(f"run must be {RUN_ID_DIGITS} hexadecimal digits, got {value!r}")
+    return value
 
 
 def check_writable(path: Path, setting: str) -> None:
@@ -150,6 +208,9 @@ def check_writable(path: Path, setting: str) -> None:
     Raises:
         OSError: naming the folder and the setting to change.
     """
+    longest = os.pathconf("/", "PC_PATH_MAX") - LONGEST_INSIDE
+    if len(os.fsencode(path.absolute())) > longest:
+        raise OSError(f"folder {path} has a path longer than {longest} bytes; give another {setting}")
     try:
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
@@ -169,10 +230,3 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
             yield from differences(there, here, f"{prefix}{key}.")
         elif there != here:
             yield f"{prefix}{key} ({json.dumps(there)} there, {json.dumps(here)} here)"
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(text.encode(errors="surrogatepass"))
-    os.replace(partial, path)

@@ -1,5 +1,6 @@
 """Which examples a request is about, from the way it names them."""
 
+import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,6 +98,8 @@ def read_keys(path: Path) -> list[str]:
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise OSError(f"{path} cannot be read ({error.strerror}): give a file of one id a line") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): write one id a line") from error
     keys = [line.strip("\r") for line in text.split("\n") if line.strip()]
@@ -177,10 +180,9 @@ def class_number(where: str, given: str | int, class_names: Sequence[str]) -> in
         return int(given)
     shown = ", ".join(f"{label} = {name}" for label, name in enumerate(class_names[:20]))
     more = ", …" if len(class_names) > 20 else ""
-    close = nearest(str(given), class_names)
-    raise ValueError(
-        f"{where} names class {given!r}, which is not there; did you mean {close!r}? Classes: {shown}{more}"
-    )
+    close = difflib.get_close_matches(str(given), class_names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    raise ValueError(f"{where} names class {given!r}, which is not there{hint} Classes: {shown}{more}")
 
 
 def _condition(where: str, value: Any, names: Names) -> Selected:
