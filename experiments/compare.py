@@ -22,8 +22,13 @@ from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.harness.execute import execute
 from ugclu_jax.harness.options import ScenarioName
 from ugclu_jax.harness.plan import Plan
+from ugclu_jax.harness.scenarios import Scenario
+from ugclu_jax.report.ending import say
 from ugclu_jax.report.metrics import Line
-from ugclu_jax.report.ranking import rank, ranking_markdown, ranking_picture, ranking_table
+from ugclu_jax.report.picture import ranking_picture
+from ugclu_jax.report.ranking import NothingToRankError, rank, ranking_markdown, ranking_table, reservations
+from ugclu_jax.report.summaries import methods_of
+from ugclu_jax.requests import situations
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,39 @@ class CompareOptions:
 
 def conclude(plan: Plan, lines: list[Line]) -> None:
     """Print the ranking, and write it and its picture into the run's folder."""
-    rows = rank(lines)
-    wide = Console(file=plan.console.file, width=max(plan.console.width, 150))
-    wide.print(ranking_table(rows))
-    write(plan.folder.path / "comparison.md", ranking_markdown(rows) + "\n")
-    ranking_picture(rows, plan.folder.path / "comparison.png")
-    plan.console.print(f"Comparison: {plan.folder.path / 'comparison.md'}", highlight=False, soft_wrap=True)
+    try:
+        rows = rank(lines)
+    except NothingToRankError:  # the stream has requests to rank by: see `comparable`
+        say(plan.console, "Nothing to rank: no method got as far as an unlearn request.", "yellow")
+        return
+    notes = reservations(plan.settings, methods_of(lines))
+    plan.console.print(ranking_table(rows), soft_wrap=True)
+    for note in notes:
+        say(plan.console, note, "yellow")
+    write(plan.folder.path / "comparison.md", ranking_markdown(rows, notes) + "\n")
+    ranking_picture(rows, notes, plan.folder.path / "comparison.png")
+    say(plan.console, f"Comparison: {plan.folder.path / 'comparison.md'}")
+
+
+def comparable(scenario: Scenario) -> None:
+    """Refuse a stream after which there is nothing to rank methods by.
+
+    Raises:
+        ValueError: it unlearns nothing, or nothing of what it retains then has a test example.
+    """
+    dataset, stream = scenario.dataset, scenario.stream
+    if all(request.kind == "learn" for request in stream):
+        raise ValueError(
+            "the stream unlearns nothing, so there is nothing to rank methods by: give one with an unlearn request, or "
+            "use the program of the scenario"
+        )
+    after = situations(stream, dataset.train_labels, dataset.test_labels, dataset.num_classes, scenario.groups)
+    ends = [each for i, each in enumerate(after) if stream[i].kind == "unlearn" or i == len(stream) - 1]
+    if not any(len(each.test) and each.unlearned is not None for each in ends):
+        raise ValueError(
+            "after no unlearn request of the stream is there a test example of what is retained: there is nothing to "
+            "rank methods by; retain classes that have test examples"
+        )
 
 
 def list_methods(console: Console) -> None:
@@ -58,7 +90,7 @@ def job(options: CompareOptions, config: ExperimentConfig) -> Job | None:
     if options.list:
         list_methods(Console())
         return None
-    return Job(options.scenario, config, lambda plan, stop: execute(plan, conclude, stop))
+    return Job(options.scenario, config, lambda plan, stop: execute(plan, conclude, stop), check=comparable)
 
 
 def run(arguments: list[str]) -> int:

@@ -40,7 +40,7 @@ from ugclu_jax.harness.config import ExperimentConfig, nearest
 from ugclu_jax.harness.options import ScenarioName
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.run import Run, start
-from ugclu_jax.harness.stream_run import Stop
+from ugclu_jax.harness.signals import Stop
 from ugclu_jax.learner import CLUState
 from ugclu_jax.programs import ONE_DEVICE
 from ugclu_jax.report.format import markdown_table

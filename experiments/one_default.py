@@ -17,11 +17,13 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ugclu_jax.harness.command_line import parse
+from ugclu_jax.harness.config import shown
+from ugclu_jax.harness.terminal import consoles, ended, say
+from ugclu_jax.report.visible import visible
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,17 @@ class OneDefaultOptions:
     """A method that all searches had."""
     searches: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
     """Run folders of `experiments.search`."""
+
+
+def quotient(own: float, best: float) -> float:
+    """A distance over the best of its search, which may be 0.
+
+    >>> quotient(3.0, 2.0), quotient(0.0, 0.0), quotient(1.0, 0.0)
+    (1.5, 1.0, inf)
+    """
+    if best > 0:
+        return own / best
+    return 1.0 if own == best else math.inf
 
 
 class Common(NamedTuple):
@@ -45,20 +58,31 @@ class Common(NamedTuple):
     @property
     def quotients(self) -> list[float]:
         """Distance over the best of each search, at least 1."""
-        return [own / best for own, best in zip(self.distances, self.best, strict=True)]
+        return [quotient(own, best) for own, best in zip(self.distances, self.best, strict=True)]
 
 
 def read_trials(folder: Path, method: str) -> list[dict[str, Any]]:
     """The trials of a method in the order of their numbers.
 
     Raises:
-        ValueError: the search has none.
-        OSError: the folder has no trials.jsonl.
+        ValueError: the search has none, or the folder has no trials.jsonl, or what is in it is no trial.
+        OSError: it cannot be read.
     """
-    entries = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    path, entries = folder / "trials.jsonl", []
+    if not path.is_file():
+        raise ValueError(f"search {folder} has no trials.jsonl; give the run folder of a search")
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            # What is compared and divided: anything else in the place of a number ends here.
+            point = {str(name): float(value) for name, value in dict(entry["point"]).items()}
+            numbers = {"trial": int(entry["trial"]), "distance": float(entry["distance"]), "point": point}
+            entries.append({**entry, **numbers, "method": str(entry["method"])})
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ValueError(f"{path} line {number} is {shown(line)}, which is no trial; delete the line") from error
     own = sorted((entry for entry in entries if entry["method"] == method), key=lambda entry: entry["trial"])
     if not own:
-        there = ", ".join(dict.fromkeys(entry["method"] for entry in entries))
+        there = ", ".join(dict.fromkeys(entry["method"] for entry in entries)) or "none at all"
         raise ValueError(f"search {folder} has no trial of {method}; it has {there}")
     return own
 
@@ -74,12 +98,14 @@ def common_default(searches: list[list[dict[str, Any]]]) -> Common:
     >>> found.trial, [round(quotient, 3) for quotient in found.quotients]
     (1, [1.2, 1.2])
     """
+    if not searches:
+        raise ValueError("searches must be one or more folders of searches, got none")
     points = [[(entry["trial"], entry["point"]) for entry in trials] for trials in searches]
     if any(other != points[0] for other in points):
         raise ValueError("the searches drew different points; run them with the same --trials and --extras")
     best = [min(entry["distance"] for entry in trials) for trials in searches]
     table = [[trials[i]["distance"] for trials in searches] for i in range(len(points[0]))]
-    worst = [max(own / least for own, least in zip(row, best, strict=True)) for row in table]
+    worst = [max(quotient(own, least) for own, least in zip(row, best, strict=True)) for row in table]
     chosen = min(range(len(worst)), key=worst.__getitem__)
     if not math.isfinite(worst[chosen]):
         raise ValueError("every trial diverged in one of the searches: no setting serves them all")
@@ -89,23 +115,29 @@ def common_default(searches: list[list[dict[str, Any]]]) -> Common:
 
 def run(arguments: list[str]) -> int:
     """Command line; returns the exit code."""
-    nothing = OneDefaultOptions(tyro.MISSING, tyro.MISSING)
-    (config,) = parse([nothing], arguments, "one_default", __doc__ or "")
-    console = Console()
+    return ended(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    console, errors = consoles()
     try:
+        (config,) = parse([OneDefaultOptions], arguments, "one_default", __doc__ or "").configurations
         found = common_default([read_trials(folder, config.method) for folder in config.searches])
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        say(errors, "Error:", str(error))
         return 2
-    table = Table(box=box.SIMPLE_HEAD, title=f"{config.method}: one default for {len(config.searches)} searches")
-    for title in ("search", "one default", "tuned", "quotient"):
-        table.add_column(title, justify="left" if title == "search" else "right", no_wrap=True)
+    title = Text(f"{visible(config.method)}: one default for {len(config.searches)} searches")
+    table = Table(box=box.SIMPLE_HEAD, title=title)
+    for column in ("search", "one default", "tuned", "quotient"):
+        table.add_column(column, justify="left" if column == "search" else "right", no_wrap=True)
     rows = zip(config.searches, found.distances, found.best, found.quotients, strict=True)
     for folder, own, best, quotient in rows:
-        table.add_row(folder.name, f"{own:.3f}", f"{best:.3f}", f"{quotient:.2f}")
+        table.add_row(Text(visible(folder.name)), f"{own:.3f}", f"{best:.3f}", f"{quotient:.2f}")
     console.print(table)
     values = ", ".join(f"{name} {value:.4g}" for name, value in found.point.items()) or "as given"
-    console.print(f"Trial {found.trial}: {values}", highlight=False, soft_wrap=True)
+    say(console, "", f"Trial {found.trial}: {values}")
     return 0
 
 

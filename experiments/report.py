@@ -7,13 +7,21 @@ No training: a run that has not finished is reported as far as it got.
 """
 
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
 
+from ugclu_jax.harness.config import path_of
+from ugclu_jax.harness.terminal import consoles, ended, say
 
-def main(run_dir: Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")], /, markdown: bool = False) -> None:
+
+def run(arguments: Sequence[str]) -> int:
+    """Command line; returns the exit code."""
+    return ended(lambda: tyro.cli(main, args=list(arguments), prog="python -m experiments.report"))
+
+
+def main(run_dir: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")], /, markdown: bool = False) -> int:
     """Rebuild a run's HTML report, or print its comparison table.
 
     Args:
@@ -25,11 +33,16 @@ def main(run_dir: Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")], /, markdown
     from ugclu_jax.report.page import write_html
     from ugclu_jax.report.tables import request_markdown
 
+    console, errors = consoles()
     try:
-        print(request_markdown(read_metrics(run_dir)) if markdown else write_html(run_dir))
+        folder = path_of(run_dir, "RUN_DIR")
+        text = request_markdown(read_metrics(folder)) if markdown else str(write_html(folder))
     except (ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
+        say(errors, "Error:", str(error))
+        return 2
+    say(console, "", text)
+    return 0
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(run(sys.argv[1:]))

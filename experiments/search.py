@@ -31,11 +31,12 @@ from ugclu_jax.files import write
 from ugclu_jax.harness.catalogue import METHODS, entry_of, ranges_of, searched, split_name
 from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.clock import Clock
-from ugclu_jax.harness.config import ExperimentConfig, load_json, merge
+from ugclu_jax.harness.config import ExperimentConfig, merge
 from ugclu_jax.harness.options import ScenarioName
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.run import Run, start
-from ugclu_jax.harness.stream_run import Stop
+from ugclu_jax.harness.settings_file import load_json
+from ugclu_jax.harness.signals import Stop
 from ugclu_jax.learner import CLUState
 from ugclu_jax.tuning import sobol
 from ugclu_jax.types import PyTree, RequestKind

@@ -1,7 +1,7 @@
 """Twelve examples of three classes, and the requests and buffers of given ids that the methods are tested on.
 
-Inputs are float64: tests that use them take the fixture `x64`. Where task and buffer hold one example each, every draw
-is known, and a request is a loop that NumPy can walk.
+Inputs are float64: tests of numbers that use them take the fixture `x64`. Where task and buffer hold one example each,
+every draw is known, and a request is a loop that NumPy can walk.
 """
 
 import jax
@@ -23,7 +23,9 @@ def examples(ids, inputs=INPUTS, size=5):
 
 
 def buffer_of(ids, inputs=INPUTS):
-    empty = reservoir.init(CAPACITY, inputs.shape[1:], jnp.asarray(inputs).dtype, jax.random.key(0))
+    # Not the type of `jnp.asarray(inputs)`: without x64 that was once still float64, of whoever enabled it before.
+    dtype = jax.dtypes.canonicalize_dtype(np.asarray(inputs).dtype)
+    empty = reservoir.init(CAPACITY, inputs.shape[1:], dtype, jax.random.key(0))
     return insert(empty, examples(ids, inputs))
 
 

@@ -16,6 +16,7 @@ from ugclu_jax.methods.gradient_ascent import gradient_ascent
 from ugclu_jax.methods.l1_sparse import l1_sparse
 from ugclu_jax.methods.salun import SalUnHyper, salun
 from ugclu_jax.models.adapters import linen_apply_fn
+from ugclu_jax.streaming import HostArray
 
 INPUTS = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
 LABELS = np.arange(40) % 3
@@ -30,6 +31,7 @@ def linear(params, model_state, inputs, *, train, rng_key):
 
 METHOD = clu.ug_clu(linear, SMALL, SMALL, num_classes=3)
 DATA = clu.Data(INPUTS, LABELS)
+NAMED = clu.Data(INPUTS, LABELS, [f"k{row}" for row in range(40)])
 FULL = clu.init(jax.random.key(0), METHOD, PARAMS, DATA, capacity=10, remember=range(40))
 EMPTY = clu.init(jax.random.key(0), METHOD, PARAMS, DATA, capacity=10)
 
@@ -50,6 +52,18 @@ def test_it_is_what_its_parts_are():
     np.testing.assert_array_equal(state.buffer.ids, expected.buffer.ids)
     buffer = buffer_lib.insert(buffer_lib.init(10, (5,), jnp.float32, jax.random.key(0)), DATA[:])
     jax.tree.map(np.testing.assert_array_equal, FULL.buffer, buffer)
+
+
+def test_an_example_is_forgotten_by_its_key_whatever_its_row_today():
+    order = np.random.default_rng(1).permutation(40)
+    today = clu.Data(INPUTS[order], LABELS[order], NAMED.keys[order])
+    for data in (NAMED, today.aligned(NAMED.keys)):
+        state, _ = unlearn(task=data[["k7", "k30"]], state=FULL)
+        expected, _ = unlearn(task=DATA[[7, 30]])
+        jax.tree.map(np.testing.assert_array_equal, state.buffer, expected.buffer)
+        np.testing.assert_array_equal(state.method.params, expected.method.params)
+    streamed = clu.Data(HostArray(INPUTS[order]), LABELS[order], NAMED.keys[order]).aligned(NAMED.keys)
+    np.testing.assert_array_equal(streamed.inputs.array, INPUTS)
 
 
 def test_rows_by_number_slice_and_mask_are_the_same_examples():
@@ -118,7 +132,13 @@ FAULTS = {
     ),
     "a list for a task": (lambda: unlearn(task=[1, 2]), r"task must be examples of the data, data\[ids\], got list"),
     "a mask of another length": (lambda: DATA[np.ones(7, bool)], r"must have shape \(40,\), got \(7,\)"),
-    "ids that are no numbers": (lambda: DATA[["a"]], "ids must be one flat list of integers"),
+    "ids that are no numbers": (lambda: DATA[[0.5]], "ids must be one flat list of integers"),
+    "keys where there are none": (lambda: DATA[["a"]], "a is a key, and these data have none: give Data the keys"),
+    "a key that is gone": (lambda: NAMED[["k3", "x", "y"]], r"x, y \(2 in all\) are no key of the data"),
+    "a key twice": (lambda: clu.Data(INPUTS, LABELS, ["a"] * 40), "key 'a' stands more than once"),
+    "keys too few": (lambda: clu.Data(INPUTS, LABELS, ["a"]), "keys must be 40 strings, one an example"),
+    "keys that are numbers": (lambda: clu.Data(INPUTS, LABELS, range(40)), "keys must be 40 strings"),
+    "a key of before that is gone": (lambda: NAMED.aligned(["k3", "x"]), r"x \(1 in all\) is no key of the data"),
     "labels out of range": (
         lambda: clu.init(KEY, METHOD, PARAMS, clu.Data(INPUTS, LABELS + 5), capacity=10),
         "labels go up to 7, and the model gives logits of 3 classes",

@@ -74,7 +74,7 @@ def test_everything_in_the_key_matters(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "FORMAT_VERSION", cache.FORMAT_VERSION + 1)
     paths.append(cache.entry_path(tmp_path, "toy", KEY))
     assert len(set(paths)) == len(paths)
-    assert cache.entry_path(None, "toy", KEY).parent == cache.DEFAULT_DIRECTORY
+    assert cache.entry_path(None, "toy", KEY).parent == cache.default_directory()
 
 
 def test_a_source_that_fails_leaves_nothing(tmp_path):
@@ -137,12 +137,15 @@ def flip(path: Path) -> None:
 DAMAGES = {
     "truncated": ("train_inputs.npy", lambda path: os.truncate(path, path.stat().st_size - 1)),
     "flipped": ("test_labels.npy", flip),
-    "gone": ("train_ids.npy", Path.unlink),
+    "gone": ("train_keys.npy", Path.unlink),
     "extra file changed": ("extra.txt", lambda path: path.write_text("x")),
     "no manifest": ("manifest.json", Path.unlink),
     "manifest cut": ("manifest.json", lambda path: os.truncate(path, 50)),
     "manifest a list": ("manifest.json", lambda path: path.write_text("[]")),
-    "manifest lacks a file": ("manifest.json", lambda path: path.write_text(json.dumps(without(path, "test_ids.npy")))),
+    "manifest lacks a file": (
+        "manifest.json",
+        lambda path: path.write_text(json.dumps(without(path, "test_keys.npy"))),
+    ),
 }
 
 

@@ -1,16 +1,24 @@
 """Methods against each other: the ranking from made-up lines, and the command on embedded digits."""
 
+import io
+import itertools
 import json
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
+from rich.console import Console
 
 from experiments import compare as command
+from ugclu_jax.evaluation import as_dict
 from ugclu_jax.harness.catalogue import METHODS
-from ugclu_jax.report.metrics import from_json
-from ugclu_jax.report.ranking import rank, ranking_markdown, ranking_table
+from ugclu_jax.report.metrics import HEAD, from_json
+from ugclu_jax.report.page import write_html
+from ugclu_jax.report.picture import ranking_figure
+from ugclu_jax.report.ranking import rank, ranking_markdown, ranking_table, reservations
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Sharding info not provided"),
@@ -68,7 +76,7 @@ def test_the_tables_name_every_method_and_the_floor():
     assert body[4].startswith("| *oracle · noise floor* | .750 | .250 | .500 | .050 | – | .750 |")
     assert all(line.count("|") == head.count("|") for line in body[:5])
     assert "over 2 seeds" in text
-    assert ranking_table(rows).row_count == 5
+    assert len(ranking_table(rows).rows) == 5
 
 
 def test_nothing_to_compare_with_is_refused():
@@ -121,6 +129,101 @@ def test_a_method_that_diverges_costs_the_others_nothing(tmp_path, capsys):
     lines = [json.loads(text) for text in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["method"] for line in lines] == ["ug_clu"] * 2 + ["do_nothing"] * 3
     assert "ug_clu (1 of 1 seeds failed)" in (tmp_path / "run" / "comparison.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sequence", "L1 L2"], "the stream unlearns nothing, so there is nothing to rank methods by"),
+        (["--sequence", "L1 U1"], "after no unlearn request of the stream is there a test example"),
+    ],
+)
+def test_a_stream_with_nothing_to_rank_by_is_refused_before_work(tmp_path, capsys, arguments, said):
+    places = ["--run-dir", str(tmp_path / "run"), "--cache-dir", str(tmp_path / "cache")]
+    assert command.run(["--scenario", "task_aware", "--smoke", *places, *arguments]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err and captured.err.startswith("Error: ") and captured.err.count("\n") == 1
+    assert captured.out == "" and not any(tmp_path.iterdir())
+
+
+def test_where_no_method_came_as_far_as_an_unlearn_request_there_is_a_sentence(tmp_path):
+    class Plan(NamedTuple):
+        console: Console
+
+    console = Console(file=io.StringIO())
+    command.conclude(Plan(console), [line("a", 0, 0, 1.0, 1.0, kind="learn", noise_floor=None)])
+    assert console.file.getvalue() == "Nothing to rank: no method got as far as an unlearn request.\n"
+
+
+def drawn_marks(rows):
+    figure = ranking_figure(rows)
+    points = [one for one in figure.axes[0].lines if one.get_linestyle() == "None" and len(one.get_xdata())]
+    names = [text.get_text() for text in figure.axes[0].texts]
+    listed = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert all(label in figure.axes[0].get_xlabel() for label in (row.label for row in rows if row.unfinished))
+    return [(point.get_marker(), point.get_fillstyle()) for point in points], names, listed
+
+
+def test_the_picture_tells_methods_apart_without_colour():
+    rows = rank(LINES)
+    marks, names, listed = drawn_marks(rows)
+    assert len(set(marks)) == len(marks) == 3  # two methods and the floor
+    assert names == ["1  near", "2  far", "noise floor"] and listed == []
+    assert "Not in the picture: broken (1 of 2 seeds failed), nan" in ranking_figure(rows).axes[0].get_xlabel()
+    many = [line(f"m{i}", 0, 1, 1.0 + i, 2.0) for i in range(34)]
+    marks, names, listed = drawn_marks(rank(many))
+    assert len(set(marks)) == 35
+    assert sorted(names) == sorted([*map(str, range(1, 35)), "noise floor"]) and len(listed) == 34
+
+
+def test_the_names_in_the_picture_do_not_overlap():
+    close = [line(f"method {i}", 0, 1, 1.0 + 0.001 * i, 2.0 + 0.001 * i) for i in range(8)]
+    figure = ranking_figure(rank(close))
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]  # without the line to the point
+    assert not [1 for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
+
+
+def test_a_distance_of_nothing_and_methods_that_all_failed_are_drawn():
+    rows = rank([line("exact", 0, 1, 0.0, 0.0), line("other", 0, 1, 1.0, 1.0)])
+    assert len(drawn_marks(rows)[0]) == 3
+    assert drawn_marks(rank([line("nan", 0, 1, math.nan, 1.0)]))[1] == ["noise floor"]
+
+
+def test_the_picture_and_its_reservations_are_in_the_report(tmp_path):
+    notes = reservations({"smoke": True, "references": {"near": {}}}, ["near", "far+retrain", "do_nothing", "ug_clu"])
+    assert [note.split()[0] for note in notes] == ["The", "Nobody"]
+    assert "settings of far for these data" in notes[1]
+    assert reservations({"smoke": False}, ["ug_clu", "ug_clu_bounded", "retrain"]) == []
+    assert ranking_markdown(rank(LINES), notes).endswith("\n\n".join(notes))
+    (tmp_path / "config.json").write_text(json.dumps({"experiment": "compare", "smoke": True}))
+    lines = [json.dumps(as_line(each)) for each in LINES[:8]]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    page = write_html(tmp_path).read_text()
+    assert 'aria-label="comparison"' in page and "1  near" in page
+    assert "that of a smoke test" in page and "settings of far, near for these data" in page
+
+
+def as_line(read):
+    """A line as the file has it."""
+    numbers = as_dict(read.numbers)
+    return (
+        {name: getattr(read, name) for name in HEAD}
+        | {"model": {"KL": numbers["model"]["KL"]}}
+        | {"noise_floor": {"KL": numbers["noise_floor"]["KL"]}}
+    )
+
+
+@pytest.mark.parametrize("width", [60, 80, 132, 200])
+def test_no_row_of_the_ranking_is_torn(width):
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    rows = rank(LINES)
+    console.print(ranking_table(rows), soft_wrap=True)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    blocks = len(ranking_table(rows).blocks(width))
+    assert text.count("near ") == text.count("oracle, noise") == blocks
+    assert "8.50 ±.707" in text and ".500 ±.000" in text
 
 
 def test_names_are_listed_and_wrong_ones_refused(capsys):

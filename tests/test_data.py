@@ -21,6 +21,7 @@ from sklearn.datasets import load_digits
 import ugclu_jax.data as data
 from ugclu_jax.data import fashion_mnist
 from ugclu_jax.data.draws import stratified_rows
+from ugclu_jax.data.keys import position_keys
 
 FILES = (
     "train-images-idx3-ubyte.gz",
@@ -81,11 +82,11 @@ def changed(**fields):
         ({"mean": (0.1, 0.2)}, r"mean is \(0.1, 0.2\).*tuple of 1 finite numbers"),
         ({"mean": (float("inf"),)}, "mean is .inf.*finite"),
         ({"std": (0.0,)}, "std is .*must be > 0; use 1.0"),
-        ({"train_ids": np.arange(29)}, r"train_ids is int64\[29\]: it must be an int64 array of shape \(30,\)"),
-        ({"train_ids": np.arange(30, dtype=np.int32)}, "train_ids is int32"),
-        ({"train_ids": np.arange(30) // 2}, "train_ids holds 0 more than once"),
-        ({"test_ids": np.arange(5)}, "test_ids holds 0, which train_ids has too"),
-        ({"test_ids": np.arange(-1, 4)}, r"test_ids holds -1: ids lie in 0\.\.2\*\*41 - 1"),
+        ({"train_keys": position_keys("train", 29)}, r"train_keys is <U8\[29\]: it must be an array of 30 strings"),
+        ({"train_keys": np.arange(30)}, r"train_keys is int64\[30\]"),
+        ({"train_keys": (np.arange(30) // 2).astype(str)}, "train_keys holds '0' more than once"),
+        ({"test_keys": position_keys("train", 5)}, "test_keys holds 'train/0', which train_keys has too"),
+        ({"test_keys": np.array(["a", "b", "", "c", "d"])}, r"test_keys\[2\] is empty"),
         ({"vocabulary_size": 9}, "train_inputs has type uint8: with a vocabulary_size it must hold int32 tokens"),
     ],
 )
@@ -154,8 +155,10 @@ def test_fingerprint_sees_every_field():
         changed(class_names=("0", "1", "zwei")),
         changed(mean=(0.0,)),
         changed(scale=256.0),
-        changed(train_ids=base.train_ids + 1),
-        changed(test_ids=base.test_ids + 1),
+        changed(train_keys=position_keys("tra1n", 30)),
+        changed(train_keys=base.train_keys[::-1].copy()),
+        changed(test_keys=position_keys("other", 5)),
+        changed(keys_are="content"),
         changed(vocabulary_size=256),
     ]
     prints = [variant.fingerprint() for variant in variants]
@@ -163,8 +166,7 @@ def test_fingerprint_sees_every_field():
     assert toy().fingerprint() == prints[0] and len(prints[0]) == 64
 
 
-def test_several_processes_read_the_fingerprint_together(monkeypatch):
-    monkeypatch.setattr("ugclu_jax.data.dataset._DIGEST_ROWS", 7)
+def test_several_processes_read_the_fingerprint_together():
     base = toy()
     whole = base.digests()
     assert len(whole) > 4 and np.all(whole.any(axis=1))
@@ -189,7 +191,7 @@ def tokens(**fields):
 def test_tokens_are_inputs_without_statistics():
     built = tokens()
     assert (built.vocabulary_size, built.mean, built.std, built.scale) == (5, (), (), 1.0)
-    assert built.train_inputs.dtype == np.int32 and built.train_ids.tolist() == [0, 1]
+    assert built.train_inputs.dtype == np.int32 and built.train_keys.tolist() == ["train/0", "train/1"]
     part = data.subset(built, 1, seed=0)
     assert part.vocabulary_size == 5 and part.fingerprint() == built.fingerprint()
     assert tokens(vocabulary_size=6).fingerprint() != built.fingerprint()
@@ -230,9 +232,9 @@ def test_stratified_rows_follow_the_shares(counts, fraction, seed):
     examples = max(1, round(fraction * room))
     if room == 0:
         with pytest.raises(ValueError, match=r"examples is 1: it must lie in 1\.\.0"):
-            stratified_rows(labels, 1, seed)
+            stratified_rows(labels, 1, np.random.default_rng(seed).random(len(labels)))
         return
-    rows = stratified_rows(labels, examples, seed)
+    rows = stratified_rows(labels, examples, np.random.default_rng(seed).random(len(labels)))
     taken = np.bincount(labels[rows], minlength=len(counts))
     assert len(np.unique(rows)) == examples and np.all(np.diff(rows) > 0)
     assert np.all(taken < counts)
@@ -248,8 +250,8 @@ def test_hold_out_splits_the_training_rows_and_drops_the_test_split():
     assert rows_of(part.train_inputs) == sorted(rows_of(part.train_inputs)) and len(part.test_labels) == 9
     np.testing.assert_array_equal(part.test_labels, base.train_labels[rows_of(part.test_inputs)])
     np.testing.assert_array_equal(part.train_labels, base.train_labels[rows_of(part.train_inputs)])
-    assert part.train_ids.tolist() == rows_of(part.train_inputs)
-    assert part.test_ids.tolist() == rows_of(part.test_inputs)
+    assert part.train_keys.tolist() == [f"train/{row}" for row in rows_of(part.train_inputs)]
+    assert part.test_keys.tolist() == [f"train/{row}" for row in rows_of(part.test_inputs)]
     assert (part.mean, part.std) == (base.mean, base.std)
     assert part.fingerprint() == data.hold_out(base, 9, seed=4).fingerprint()
     assert part.fingerprint() != data.hold_out(base, 9, seed=5).fingerprint()
@@ -268,9 +270,10 @@ def test_subset_takes_at_most_so_many_of_each_class_and_is_nested():
     np.testing.assert_array_equal(np.bincount(larger.train_labels), np.minimum(counts, 6))
     assert set(rows_of(smaller.train_inputs)) < set(rows_of(larger.train_inputs))
     np.testing.assert_array_equal(larger.train_labels, base.train_labels[rows_of(larger.train_inputs)])
-    assert larger.train_ids.tolist() == rows_of(larger.train_inputs) and larger.test_ids is base.test_ids
+    assert larger.train_keys.tolist() == [f"train/{row}" for row in rows_of(larger.train_inputs)]
+    assert larger.test_keys is base.test_keys
     nested = data.hold_out(larger, 4, seed=2)
-    assert nested.test_ids.tolist() == rows_of(nested.test_inputs)
+    assert nested.test_keys.tolist() == [f"train/{row}" for row in rows_of(nested.test_inputs)]
     assert whole.fingerprint() == base.fingerprint()
     with pytest.raises(ValueError, match="per_class is 0: it must be at least 1"):
         data.subset(base, 0, seed=0)

@@ -63,7 +63,7 @@ def test_the_folder_is_complete(finished):
     ]
     config = json.loads((finished / "config.json").read_text())
     assert config["learn"]["settings"]["outer_steps"] == 20 and config["sequence"] == "L1 L2 U1"
-    assert [r["name"] for r in json.loads((finished / "stream.json").read_text())["requests"]] == ["L1", "L2", "U1"]
+    assert [r["name"] for r in json.loads((finished / "stream.json").read_text())] == ["L1", "L2", "U1"]
     for line in found:
         model = line["model"]
         assert 0 <= model["LA"] <= 1 and model["KL"]["retained"] >= 0 and line["noise_floor"]["KL"]["test"] > 0
@@ -210,9 +210,6 @@ def test_nothing_but_text_is_piped(finished, cache):
     assert done.stderr == ""
 
 
-REQUESTS = '{"format": "ugclu-requests", "version": 1, "requests": [%s]}'
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -220,24 +217,24 @@ REQUESTS = '{"format": "ugclu-requests", "version": 1, "requests": [%s]}'
         (["--model", "mpl"], "mlp"),
         (["--methods", "ugclu"], "did you mean ug_clu"),
         (["--capacty", "5"], "--capacity"),
-        (["--capacity", "0"], "capacity must be at least 1"),
+        (["--capacity", "0"], "--capacity must be at least 1"),
         (["--tasks", "3"], "3"),
-        (["--oracle-seeds", "1"], "oracle_seeds must be at least 2"),
-        (["--learn.settings.outer-steps", "0"], "outer_steps must be at least 1"),
+        (["--oracle-seeds", "1"], "--oracle-seeds must be at least 2"),
+        (["--learn.settings.outer-steps", "0"], "--learn.settings.outer-steps must be at least 1"),
         (["--unlearn.settings.inner-data", "mixed"], "rehearse"),
-        (["--learn.hyper.slow-step-size", "1.5"], "slow_step_size must be in [0, 1]"),
-        (["--unlearn.hyper.fast-learning-rate", "-1"], "fast_learning_rate"),
-        (["--unlearn.hyper.loss-exponent", "nan"], "loss_exponent"),
+        (["--learn.hyper.slow-step-size", "1.5"], "--learn.hyper.slow-step-size must be in [0, 1]"),
+        (["--unlearn.hyper.fast-learning-rate", "-1"], "--unlearn.hyper.fast-learning-rate"),
+        (["--unlearn.hyper.loss-exponent", "nan"], "--unlearn.hyper.loss-exponent"),
         (["--sequence", "L1 U2"], "2"),
         (["--sequence", "L1 U1 U1"], "U1"),
         (["--sequence", "L1 L1"], "L1"),
         (["--sequence", ""], "the stream has 0 requests"),
         (["--sequence", "L1 X2"], "X2"),
         (["--seeds", "0", "0"], "seeds"),
-        (["--per-class", "0"], "per_class"),
-        (["--stream", REQUESTS % '{"kind": "learn", "name": "a", "ids": [0, 0]}'], "0"),
-        (["--stream", REQUESTS % '{"kind": "learn", "name": "a", "ids": [99999]}'], "99999"),
-        (["--stream", REQUESTS % '{"kind": "learn", "name": "a", "ids": []}'], "has 0 ids"),
+        (["--per-class", "0"], "--per-class"),
+        (["--stream", '[{"learn": {"ids": [55, 55]}}]'], "ids train/55 (1 in all) more than once"),
+        (["--stream", '[{"learn": {"ids": [99999]}}]'], "99999"),
+        (["--stream", '[{"learn": {"ids": []}}]'], "has 0 ids"),
         (["--stream", "{"], "JSON"),
         (["--run-dir", "/dev/null/run"], "/dev/null"),
         (["--data.directory", "/nowhere"], "digits"),

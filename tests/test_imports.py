@@ -9,12 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of lower floors, none of its own
-    {"types"},
+    {"types", "version", "decoding"},
     {
         "streaming",
         "ranges",
         "named",
         "extras",
+        "strict_json",
         "examples",
         "trees",
         "losses",
@@ -23,7 +24,6 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
         "programs",
         "combination",
         "files",
-        "version",
     },
     {"buffer", "requests", "prediction", "components", "loop", "models", "data"},
     {"batches", "optimizer", "saliency", "fast_slow", "membership", "at"},
@@ -37,7 +37,7 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
     {"living"},
 ]
 SIDES = {"models", "data"}  # no part of the method knows them, from api downward, nor do they know it
-OF_SIDES = {"types", "examples", "named", "extras", "files"}
+OF_SIDES = {"types", "examples", "named", "extras", "decoding", "strict_json", "files"}
 HARNESS = next(level for level, floor in enumerate(FLOORS) if "harness" in floor)
 WITH_JIT = {"learner", "oracle", "programs", "devices", "harness"}  # the last outside of requests
 Graph = dict[str, set[str]]

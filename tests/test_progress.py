@@ -1,4 +1,4 @@
-"""Bars on a terminal, and not a byte elsewhere."""
+"""Bars on a terminal, and elsewhere a plain line for each request, as it happens."""
 
 import io
 
@@ -34,8 +34,44 @@ def test_a_terminal_shows_how_far_the_request_is_and_its_loss():
         assert text in shown, text
 
 
-def test_a_pipe_gets_nothing():
+MEASURED = {
+    "method": "ug_clu",
+    "seed": 3,
+    "request": 1,
+    "kind": "unlearn",
+    "name": "user [red]7[/]\x1b[2J",  # what looks like markup, and what would clear the screen
+    "before": {"UA": 0.75},
+    "model": {"LA": 0.5, "UA": 0.25, "KL": {"test": 2.0}},
+    "oracle": {"LA": 1.0, "UA": 0.125},
+    "noise_floor": {"KL": {"test": 0.5}},
+    "timing": {"RTE": 1.25},
+}
+
+
+def test_a_pipe_gets_no_byte_of_a_bar():
     assert drive(Console(file=io.StringIO(), force_terminal=False)) == ""
+
+
+def test_a_pipe_gets_a_plain_line_for_each_request_at_once():
+    flushed = []
+
+    class Pipe(io.StringIO):
+        def flush(self):
+            flushed.append(self.getvalue())
+
+    progress = Progress(Console(file=Pipe(), force_terminal=False, width=40))
+    with progress, progress.request("anything"):
+        progress.measured(MEASURED, requests=7)
+        assert flushed[-1] == (
+            "ug_clu  seed 3  request 2/7  unlearn user [red]7[/]\\x1b[2J  LA .500|1.00  UA .750→.250|.125  "
+            "KL test 2.00|.500  1.25 s\n"
+        )
+
+
+def test_a_terminal_gets_no_line_beside_its_bar():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    Progress(console).measured(MEASURED, requests=7)
+    assert console.file.getvalue() == ""
 
 
 def test_the_bar_of_a_request_that_fails_is_closed():

@@ -7,18 +7,20 @@ import re
 import statistics
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
-import tyro
 from rich.console import Console
 
-from experiments.report import main
-from ugclu_jax.report.checks import kl_ratio, scorecard, verdict, warnings
+from experiments.report import run
+from ugclu_jax.report.checks import cheaper_retraining, kl_ratio, scorecard, verdict, warnings
 from ugclu_jax.report.columns import KL_TEST
+from ugclu_jax.report.ending import WARNINGS_SHOWN, say_requests, say_verdicts
 from ugclu_jax.report.format import count, number
 from ugclu_jax.report.metrics import Numbers, from_json, read_metrics
 from ugclu_jax.report.page import write_html
+from ugclu_jax.report.remains import Remain, remaining
 from ugclu_jax.report.summaries import summarise
 from ugclu_jax.report.tables import request_markdown, request_table
 
@@ -151,7 +153,7 @@ def typed(lines):
 
 
 def rendered(lines, width):
-    console = Console(width=width, record=True, file=io.StringIO())
+    console = Console(width=width, record=True, file=io.StringIO(), force_terminal=True)
     console.print(request_table(lines))
     return console.export_text()
 
@@ -241,7 +243,7 @@ def test_terminal_table_prints_dashes_and_deviations():
     assert ".900|.920" in lines[row] and "±.100" in lines[row + 1]
 
 
-@pytest.mark.parametrize("width", [100, 120])
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 132, 200])
 def test_terminal_table_fits(run_dir, width):
     for lines in (read_metrics(run_dir), [line for line in read_metrics(run_dir) if line.method == "ug_clu"]):
         text = rendered(lines, width)
@@ -250,6 +252,71 @@ def test_terminal_table_fits(run_dir, width):
         last = summarise(lines)[-1].statistics
         assert f"{number(last.model.LA.mean)}|{number(last.oracle.LA.mean)}" in text
         assert f"155|{count(last.cost.oracle_gradient_evaluations.mean)}" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 132, 200])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_what_was_before_stands_beside_what_is(width, seeds):
+    lines = three_seeds()[:seeds]
+    for line in lines:
+        line["before"] = {"UA": 0.97, "MIA": {"loss": 0.8}, "KL": {"unlearned": 5.25, "test": None}}
+    text = rendered(typed(lines), width)
+    for cell in (".970→.020|.010", ".800→.500|.480", "5.25→.400|.200"):
+        assert cell in text
+    assert max(map(len, text.splitlines())) <= width and "…" not in text
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal():
+    lines = typed([one_line(method="er\x1b[31m", name="learn \x1b[2J\r\x07cat")])
+    for console in (Console(width=200, file=io.StringIO(), force_terminal=force) for force in (True, False)):
+        say_requests(console, lines)
+        say_verdicts(console, lines)
+        found = re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())  # rich's own colours
+        assert not {"\x1b", "\r", "\x07"} & set(found)
+        assert r"learn \x1b[2J\r\x07cat" in found
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_verdict_of_the_report_stands_in_the_terminal(run_dir, terminal):
+    lines = read_metrics(run_dir)
+    lines += typed([one_line(f"m{i}", 0, 3, "unlearn", "U", UA=0.5) for i in range(7)])
+    found = warnings(lines)
+    assert len(found) > WARNINGS_SHOWN
+    console = Console(width=80, file=io.StringIO(), force_terminal=terminal, color_system=None)
+    say_verdicts(console, lines)
+    text = console.file.getvalue()
+    for method in ("ug_clu", "finetune_on_buffer"):
+        assert f"{method}: {verdict(lines, method)}" in " ".join(text.split())
+    assert f"and at {len(found) - WARNINGS_SHOWN} more, which the report lists" in " ".join(text.split())
+    if terminal:
+        assert max(map(len, text.splitlines())) <= 80
+    else:
+        assert len(text.splitlines()) == 2 + 7 + WARNINGS_SHOWN + 1
+
+
+def test_what_is_undefined_is_said_in_the_terminal_and_on_the_page(tmp_path):
+    lines = three_seeds()
+    for line in lines:
+        line["undefined"] = ["no test example of <cat>: LA, FM and TA leave it out"]
+    console = Console(width=200, file=io.StringIO(), force_terminal=False)
+    say_verdicts(console, typed(lines))
+    sentence = "Undefined: no test example of <cat>: LA, FM and TA leave it out (request 4)"
+    assert console.file.getvalue().count(sentence) == 1
+    page = write_html(write_run(tmp_path / "run", lines, traces=False)).read_text(encoding="utf-8")
+    assert sentence.replace("<cat>", "&lt;cat&gt;") in page
+    with pytest.raises(TypeError, match="not a list of sentences"):
+        from_json(one_line() | {"undefined": "no test example"})
+
+
+def test_what_remains_of_the_unlearned_is_a_section_of_the_page(tmp_path):
+    folder = write_run(tmp_path / "a run", three_seeds(), traces=False)
+    assert "remains of the unlearned" not in write_html(folder).read_text(encoding="utf-8")
+    assert "Nothing that is known of" in write_html(folder, []).read_text(encoding="utf-8")
+    left = [Remain("oracle cache", Path("/c/<oracles>/a.npz"), 2_500_000), Remain("pixel cache", Path("/c/p.npy"), 12)]
+    page = html_text(write_html(folder, left).read_text(encoding="utf-8"))
+    assert f"python -m experiments.purge &#39;{folder}&#39;" in page
+    assert "oracle cache 2.5 MB /c/&lt;oracles&gt;/a.npz" in page and "pixel cache 12 bytes /c/p.npy" in page
+    assert remaining([], folder) == ["Remains of the unlearned: none"]
 
 
 def test_terminal_table_of_a_diverged_run_keeps_its_names():
@@ -290,16 +357,48 @@ def test_scorecard_by_hand():
     lines[0]["model"]["UA"] = 0.0  # gaps .01, .01, .01 on both sides of the oracle's .01: they must not cancel
     lines += [one_line(seed=seed, request=0) for seed in range(3)]
     lines = typed(lines)
-    ua, la, test, unlearned, cost = scorecard(lines, "ug_clu")
+    ua, mia, la, test, retained, unlearned, cost = scorecard(lines, "ug_clu")
     assert (ua.value, ua.passed) == (pytest.approx(0.01), True)
+    assert (mia.value, mia.passed) == (None, None)  # AUC .52 and .5: both attackers guess
+    assert (retained.value, retained.passed) == (pytest.approx(0.06 / 0.03), True)
     assert (la.value, la.passed) == (pytest.approx((0.12 + 0.02 + 0.08) / 3), False)
     assert (test.value, test.passed) == (pytest.approx(0.09 / 0.04), True)
     assert (unlearned.value, unlearned.passed) == (pytest.approx(0.7 / 0.2), False)
     assert (cost.value, cost.passed) == (pytest.approx(900 / 7500), True)
     text = verdict(lines, "ug_clu")
     assert "UA is within 5 points of the oracle's (at worst 1 points away)" in text
-    assert "2.2× on test inputs and 3.5× on unlearned" in text and "12 % of the gradient" in text
+    assert "MIA says nothing: there is no attacker, or none better than a guess." in text
+    assert "2.2× on test inputs, 2.0× on retained and 3.5× on unlearned" in text and "12 % of the gradient" in text
     assert text.endswith("Missed: LA gap to the oracle; KL / floor on unlearned.")
+
+
+def test_membership_and_retained_data_count_in_the_verdict():
+    attacked = {"MIA": dict.fromkeys(FEATURES, 1.0), "MIA_AUC": dict.fromkeys(FEATURES, 0.9)}
+    lines = three_seeds(**attacked, KL={"retained": 0.09, "test": 0.08, "unlearned": 0.4}, LA=0.92)
+    lines[0]["oracle"]["MIA_AUC"] = dict.fromkeys(FEATURES, 0.6)  # .48 where he does not guess, .5 where he does
+    lines = typed(lines)
+    assert [check.title for check in scorecard(lines, "ug_clu") if check.passed is False] == [
+        "MIA gap to the oracle",
+        "KL / floor on retained",
+    ]
+    text = verdict(lines, "ug_clu")
+    assert "MIA is 50.7 points from the oracle's at worst." in text
+    assert text.endswith("Missed: MIA gap to the oracle; KL / floor on retained.")
+
+
+def test_where_retraining_is_cheaper_the_verdict_says_so():
+    def costing(request, spent, retraining):
+        line = one_line(request=request, name=f"learn {request}")
+        line["cost"] = {"gradient_evaluations": spent, "oracle_gradient_evaluations": retraining}
+        return line
+
+    dear = typed([costing(0, 616, 261)])
+    assert "retraining is cheaper here (616 against 261 gradient evaluations)." in verdict(dear, "ug_clu")
+    some = typed([costing(0, 376, 179), costing(1, 376, 359), costing(2, 376, 541), costing(3, 376, 200)])
+    assert cheaper_retraining(some, "ug_clu") == (
+        "retraining is cheaper at requests 1–2, 4 (1128 against 738 gradient evaluations)"
+    )
+    assert "cheaper" not in verdict(typed([costing(0, 100, 261)]), "ug_clu")
 
 
 def test_scorecard_leaves_a_request_learned_from_scratch_out_of_the_cost():
@@ -393,7 +492,7 @@ def test_html_loads_nothing(run_dir):
 def test_html_figures_are_well_formed_and_their_ids_unique(run_dir):
     page = (run_dir / "report.html").read_text(encoding="utf-8")
     figures = re.findall(r"<svg .*?</svg>", page, flags=re.DOTALL)
-    assert len(figures) == 4  # accuracy, KL, and the traces of two methods
+    assert len(figures) == 5  # the comparison, accuracy, KL, and the traces of two methods
     for figure in figures:
         ElementTree.fromstring(figure.replace("<svg ", '<svg xmlns:xlink="x" ', 1))
     ids = Counter(re.findall(r' id="([^"]+)"', page))
@@ -424,7 +523,7 @@ def test_html_marks_what_misses_its_target(tmp_path):
     bad = three_seeds(UA=0.2, KL={"retained": 9.0, "test": 0.11, "unlearned": 0.4})
     page = write_html(write_run(tmp_path / "run", bad, traces=False)).read_text(encoding="utf-8")
     off = re.findall(r"<td class=off>(\S+)", page)
-    assert off == [".200", ".110"]  # retained inputs have no target; .4 is twice its floor, within 3
+    assert off == [".200", "9.00", ".110"]  # .4 is twice its floor, within 3
 
 
 def test_html_survives_what_is_not_finite_missing_or_empty(tmp_path):
@@ -457,15 +556,15 @@ def test_a_damaged_trace_is_named_and_the_old_report_stays(tmp_path):
 
 
 def test_command_line_makes_the_same_report_again(run_dir, capsys):
-    tyro.cli(main, args=[str(run_dir), "--markdown"])
+    assert run([str(run_dir), "--markdown"]) == 0
     assert capsys.readouterr().out.strip() == request_markdown(read_metrics(run_dir)).strip()
     before = (run_dir / "report.html").read_bytes()
     (run_dir / "report.html").unlink()
-    tyro.cli(main, args=[str(run_dir)])
+    assert run([str(run_dir)]) == 0
     assert capsys.readouterr().out.strip() == str(run_dir / "report.html")
     assert (run_dir / "report.html").read_bytes() == before
 
 
-def test_command_line_says_what_is_wrong(tmp_path):
-    with pytest.raises(SystemExit, match=r"Error: .* does not exist; give the folder of a run"):
-        main(tmp_path, markdown=True)
+def test_command_line_says_what_is_wrong(tmp_path, capsys):
+    assert run([str(tmp_path), "--markdown"]) == 2
+    assert re.match(r"Error: .* does not exist; give the folder of a run", capsys.readouterr().err)

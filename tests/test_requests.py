@@ -128,23 +128,21 @@ def test_random_sample_draws_every_example_equally_often():
 
 def test_json_selectors():
     text = json.dumps(
-        {
-            "format": "ugclu-requests",
-            "version": 1,
-            "requests": [
-                {"kind": "learn", "name": "a", "classes": [0, 1]},
-                {"kind": "learn", "name": "b", "id_ranges": [[2, 4], [8, 9]]},
-                {"kind": "unlearn", "name": "c", "ids": [0, 2]},
-                {"kind": "unlearn", "name": "d", "classes": [0, 2]},
-                {"kind": "unlearn", "name": "e", "fraction": 0.5, "seed": 1},
-            ],
-        }
+        [
+            {"learn": {"classes": [0, 1]}},
+            {"learn": {"id_ranges": [[2, 4], [8, 9]]}, "name": "b"},
+            {"unlearn": {"ids": [0, 2]}, "name": "c"},
+            {"unlearn": {"classes": [0, "2"]}},
+            {"unlearn": {"fraction": 0.5, "seed": 1}},
+        ]
     )
     stream = requests.from_json(text, LABELS.tolist())
     assert stream[0].ids.tolist() == ids_of(0, 1)
     assert stream[1].ids.tolist() == [2, 3, 8]
     assert stream[3].ids.tolist() == [6, 8, 12, 18, 24]  # of classes 0 and 2, what is retained by then
     assert len(stream[4].ids) == 3 and set(stream[4].ids) <= {1, 3, 7, 13, 19, 25}
+    assert [request.name for request in stream] == ["L 0,1", "b", "c", "U 0,2", "U 0.5"]
+    assert [bool(request.asked) for request in stream] == [True, False, False, True, True]
     assert stream == requests.from_json(text, LABELS)
     assert stream == requests.from_json(requests.to_json(stream), LABELS)
 
@@ -183,41 +181,57 @@ def test_validate_names_request_ids_rule_and_fix(case):
         assert fragment in str(error.value)
 
 
-def document(*entries, **changes):
-    return json.dumps({"format": "ugclu-requests", "version": 1, "requests": entries} | changes)
+def document(*entries):
+    return json.dumps(entries)
 
 
-A = {"kind": "learn", "name": "a", "ids": [0, 1]}
+A = {"learn": {"ids": [0, 1]}, "name": "a"}
+
+
+def unlearning(**selector):
+    return {"unlearn": selector, "name": "b"}
+
+
 MALFORMED = {
-    "not JSON": ('{"format": "ugclu-requests",\n "version" 1}', ["line 2", "column 12"]),
-    "not an object": ("[1]", ["the document", "[1]", "JSON object"]),
-    "format": (document(A, format="other"), ["'format'", "'other'", "'ugclu-requests'"]),
-    "version": (document(A, version=2), ["'version'", "is 2", "must be 1"]),
-    "version true": (document(A, version=True), ["'version'", "is True"]),
-    "lacks requests": ('{"format": "ugclu-requests", "version": 1}', ["lacks ['requests']"]),
-    "no requests": (document(), ["'requests'", "at least one request"]),
-    "unknown document field": (document(A, request=[]), ["'request'", "did you mean 'requests'"]),
-    "request no object": (document(A, 3), ["request 2", "is 3", "JSON object"]),
-    "lacks kind": (document({"name": "a", "ids": [1]}), ["request 1", "lacks ['kind']"]),
-    "unknown field": (document(A | {"clases": [1]}), ["request 1", "'clases'", "did you mean 'classes'"]),
+    "not JSON": ('[{"learn":\n {"ids" [1]}}]', ["line 2", "column 9"]),
+    "not a list": (json.dumps(A), ["the request stream", "a list of at least one request"]),
+    "no requests": (document(), ["the request stream", "at least one request"]),
+    "nested": ("[" * 100_000, ["nested too deeply"]),
+    "request no object": (document(A, 3), ["request 2", "is 3", "an object such as"]),
+    "lacks kind": (document({"name": "a"}), ["request 1", "none of ['learn', 'unlearn']", "exactly one"]),
+    "two kinds": (document(A | {"unlearn": {"ids": [0]}}), ["request 1", "['learn', 'unlearn']", "exactly one"]),
+    "unknown kind": (document({"lern": {"ids": [1]}}), ["request 1", "'lern'", "did you mean 'learn'"]),
+    "unknown field": (document({"learn": {"clases": [1]}}), ["request 1", "'clases'", "did you mean 'classes'"]),
     "name": (document(A | {"name": 1}), ["request 1", "'name'", "a string"]),
-    "kind": (document(A | {"kind": "lern"}), ["request 1 ('a')", "'lern'", "did you mean 'learn'"]),
-    "no selector": (document({"kind": "learn", "name": "a"}), ["request 1 ('a')", "none of", "exactly one"]),
-    "two selectors": (document(A | {"classes": [0]}), ["['ids', 'classes']", "exactly one"]),
-    "ids": (document(A | {"ids": [0, 1.5]}), ["'ids'", "[0, 1.5]", "a list of integers"]),
-    "ids true": (document(A | {"ids": [True]}), ["'ids'", "[True]", "a list of integers"]),
-    "ids huge": (document(A | {"ids": [2**40, 2**70]}), ["'a'", "32-bit integers"]),
-    "range": (document({"kind": "learn", "name": "a", "id_ranges": [[4, 4]]}), ["'id_ranges'", "start < stop ≤ 30"]),
-    "range end": (document({"kind": "learn", "name": "a", "id_ranges": [[0, 10**12]]}), ["'id_ranges'", "≤ 30"]),
-    "no ranges": (document({"kind": "learn", "name": "a", "id_ranges": []}), ["request 1 ('a')", "0 ids"]),
-    "class": (document({"kind": "learn", "name": "a", "classes": [0, 9]}), ["request 1 ('a')", "[9]", "[0, 1, 2"]),
-    "seedless": (document(A, {"kind": "unlearn", "name": "b", "fraction": 0.5}), ["request 2 ('b')", "'seed'"]),
-    "seed": (document(A, {"kind": "unlearn", "name": "b", "fraction": 0.5, "seed": -1}), ["'seed'", "is -1"]),
-    "stray seed": (document(A | {"seed": 1}), ["request 1 ('a')", "'fraction' and 'seed'"]),
-    "fraction": (document(A, {"kind": "unlearn", "name": "b", "fraction": "x", "seed": 0}), ["'fraction'", "'x'"]),
-    "fraction range": (document(A, {"kind": "unlearn", "name": "b", "fraction": 1.5, "seed": 0}), ["('b')", "1.5"]),
-    "fraction of learn": (document({"kind": "learn", "name": "b", "fraction": 0.5, "seed": 0}), ["only unlearn"]),
-    "stream": (document(A, A | {"name": "b"}), ["request 2 ('b')", "retained already"]),
+    "empty name": (document(A | {"name": ""}), ["request 1", "'name'", "not empty"]),
+    "no object": (document({"learn": [0, 1]}), ["request 1", "[0, 1]", "an object with one of"]),
+    "no selector": (document({"learn": {}}), ["request 1", "none of", "exactly one"]),
+    "two selectors": (document({"learn": {"ids": [1], "classes": [0]}}), ["['ids', 'classes']", "exactly one"]),
+    "ids": (document({"learn": {"ids": [0, 1.5]}}), ["'ids'", "[0, 1.5]", "a list of ids"]),
+    "ids true": (document({"learn": {"ids": [True]}}), ["'ids'", "[True]", "a list of ids"]),
+    "ids huge": (document({"learn": {"ids": [2**70]}}), ["'train/1180591620717411303424'", "does not have"]),
+    "ids beyond": (document({"learn": {"ids": [30]}, "name": "a"}), ["request 1 ('a')", "'train/30' (1 in all)"]),
+    "ids negative": (document({"learn": {"ids": [-1]}}), ["'-1' (1 in all)", "does not have"]),
+    "range": (document({"learn": {"id_ranges": [[4, 4]]}}), ["'id_ranges'", "0 ≤ start < stop"]),
+    "range end": (document({"learn": {"id_ranges": [[0, 10**12]]}}), ["'train/30', 'train/31'", "does not have"]),
+    "range absurd": (document({"learn": {"id_ranges": [[0, 10**30]]}}), ["'id_ranges'", "0 ≤ start < stop"]),
+    "no ranges": (document({"learn": {"id_ranges": []}}), ["request 1", "0 ids"]),
+    "class": (document({"learn": {"classes": [0, 9]}}), ["request 1", "class 9", "Classes: 0 = 0, 1 = 1"]),
+    "class null": (document({"learn": {"classes": None}}), ["'classes'", "None", "by name or number"]),
+    "no classes": (document({"learn": {"classes": []}}), ["'classes'", "[]", "by name or number"]),
+    "where": (document({"learn": {"where": 3}}), ["'where'", "a condition, such as"]),
+    "where without columns": (document({"learn": {"where": "user == 17"}}), ["no columns to ask"]),
+    "class of none left": (document(A, unlearning(classes=[5])), ["request 2 ('b')", "none of which is retained"]),
+    "seedless": (document(A, unlearning(fraction=0.5)), ["request 2", "'seed'"]),
+    "seed": (document(A, unlearning(fraction=0.5, seed=-1)), ["'seed'", "is -1"]),
+    "stray seed": (document({"learn": {"ids": [1], "seed": 1}}), ["request 1", "'fraction' and 'seed'"]),
+    "fraction": (document(A, unlearning(fraction="x", seed=0)), ["'fraction'", "'x'"]),
+    "fraction range": (document(A, unlearning(fraction=1.5, seed=0)), ["('b')", "1.5"]),
+    "fraction of learn": (document({"learn": {"fraction": 0.5, "seed": 0}}), ["only unlearn"]),
+    "asked": (document(A | {"asked": {"ids": [1]}}), ["'asked'", "classes, where, fraction"]),
+    "held out": (document(A | {"held_out": ["train/3"]}), ["'train/3' in 'held_out'", "no test example"]),
+    "stream": (document(A, A | {"name": "b"}), ["request 2 ('b')", "retained already", "train/0, train/1"]),
+    "format of before": (json.dumps({"format": "ugclu-requests", "version": 1, "requests": []}), ["a list of"]),
 }
 
 

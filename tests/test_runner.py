@@ -17,6 +17,7 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 from rich.console import Console
 
+import ugclu_jax
 from ugclu_jax import checkpoints, data, requests
 from ugclu_jax.data import fashion_mnist
 from ugclu_jax.harness import clock, oracles, plan, predictions, scenarios, server, stream_run
@@ -25,6 +26,7 @@ from ugclu_jax.harness.catalogue import METHODS, Setup
 from ugclu_jax.harness.cli import main
 from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.harness.run import start
+from ugclu_jax.harness.run_data import take_up
 from ugclu_jax.harness.run_folder import RunFolder
 from ugclu_jax.types import Info
 
@@ -79,7 +81,7 @@ def test_a_line_has_every_metric_and_none_where_nothing_is_retained(finished):
     for line in (first, empty, again):
         assert set(line) == {
             "method", "seed", "request", "kind", "name", "examples", "retained", "buffer", "model", "oracle",
-            "noise_floor", "cost", "mask_density", "timing",
+            "noise_floor", "cost", "mask_density", "timing", "before", "undefined",
         }  # fmt: skip
         own = {"LA", "RA", "TA", "UA", "UA_test", "MIA", "MIA_AUC", "group_accuracy", "past_UA"}
         assert set(line["oracle"]) == own
@@ -97,7 +99,16 @@ def test_a_checkpoint_carries_the_configuration_and_the_lines_so_far(finished):
     folder = RunFolder(finished).checkpoints("ug_clu", 0)
     for number in (1, 2):
         content = ocp.metadata(folder / str(number)).custom_metadata["content"]
-        assert content["configuration"] == json.loads((finished / "config.json").read_text())
+        configuration = json.loads((finished / "config.json").read_text())
+        assert content["identity"] == {
+            "run": configuration.pop("run"),
+            "method": "ug_clu",
+            "seed": 0,
+            "request": number,
+            "version": ugclu_jax.__version__,
+            "data": configuration["made_of"]["data"]["fingerprint"],
+        }
+        assert content["configuration"] == configuration
         assert content["lines"] == lines_of(finished)[: number + 1]
 
 
@@ -119,12 +130,17 @@ def test_an_evaluation_of_drawn_examples_measures_those_and_changes_nothing_else
     assert float(50 * part[0]["model"]["RA"]).is_integer()
 
 
+def prepared_plan(config, scenario):
+    found = take_up(plan.path_of("task_aware", config), scenario.dataset, config)
+    return plan.prepare("task_aware", config, scenario, found, Console(quiet=True), "the command")
+
+
 def test_an_evaluation_passes_over_what_it_reads_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(predictions, "BATCHES_GATHERED", 2)
     monkeypatch.setattr(predictions, "prediction_batch", lambda shape: 4)  # 40 rows: five chunks of 8
     dataset = data.subset(data.load("digits"), 20, seed=0)
     scenario = scenarios.task_aware(config := scenarios.TaskAwareConfig(run_dir=tmp_path, sequence="L1 L3"), dataset)
-    prepared = plan.prepare("task_aware", config, scenario, Console(quiet=True), "the command")
+    prepared = prepared_plan(config, scenario)
     run = start(prepared, clock.Clock())
     network = run.server.fresh_state("ug_clu", 0).method[:2]
     passed, own = [], run.predictions
@@ -297,7 +313,7 @@ def test_the_stream_file_names_examples_of_the_whole_data_set(finished):
     """The run kept 30 training examples a class; its file is read with the uncut data set."""
     digits = data.load("digits")
     text = (finished / "stream.json").read_text()
-    learn = requests.from_json(text, digits.train_labels, digits.train_ids)[0].ids
+    learn = requests.from_json(text, scenarios.names_of(digits))[0].ids
     kept = data.subset(digits, 30, seed=0)
     wanted = kept.train_inputs[np.isin(kept.train_labels, (0, 1))]
     assert len(learn) == 60 and learn.max() > len(kept.train_labels)
@@ -311,7 +327,7 @@ def test_where_data_are_cached_is_no_part_of_a_run_and_where_they_come_from_is(t
 
     def prepare(**options):
         config = ExperimentConfig(data=data.DataOptions(**options), run_dir=tmp_path / "run", cache_dir=tmp_path)
-        plan.prepare("task_aware", config, scenario, Console(quiet=True), "the command").lock.close()
+        prepared_plan(config, scenario).lock.close()
 
     prepare(directory=Path("a"))
     prepare(directory=Path("a"), cache_dir=tmp_path / "other", download=True)

@@ -83,7 +83,7 @@ def test_archives_in_a_directory(name, places, monkeypatch):
     same(built, train, test)
     assert built.class_names == tuple(CLASS_NAMES[name])
     assert built.name == name and built.scale == 255.0 and built.train_inputs.dtype == np.uint8
-    assert built.train_ids.tolist() == list(range(len(train[1]))) and built.test_ids[0] == 2**40
+    assert built.train_keys.tolist() == [f"train/{i}" for i in range(len(train[1]))] and built.test_keys[0] == "test/0"
     assert isinstance(built.train_inputs, np.memmap)
     assert [path.name for path in (places / "cache").iterdir()] == [_entry(name, places).name]
 

@@ -311,7 +311,7 @@ def test_a_sweep_is_a_loop(x64, at_once):
     assert len(found.table().splitlines()) == 2 + len(POINTS)
 
 
-def test_a_second_sweep_of_as_many_runs_compiles_nothing():
+def test_a_second_sweep_of_as_many_runs_compiles_nothing(x64):
     traces = []
 
     def objective(state, reference):
@@ -327,14 +327,14 @@ def test_a_second_sweep_of_as_many_runs_compiles_nothing():
     assert len(traces) == 2, "another number of runs is another program"
 
 
-def test_a_sweep_over_devices():
+def test_a_sweep_over_devices(x64):
     if jax.local_device_count() < 2:
         pytest.skip("needs two devices: JAX_NUM_CPU_DEVICES=2")
     arguments = (kl_to_oracle(mlp_apply), method_of(), ["unlearn"], [mlp_problem()], {"unlearn": HYPER}, POINTS[:5])
     np.testing.assert_allclose(sweep(*arguments, number_of_devices=2).values, sweep(*arguments).values, rtol=1e-5)
 
 
-def test_a_point_that_diverged_is_the_worst():
+def test_a_point_that_diverged_is_the_worst(x64):
     points = [{"unlearn.fast_learning_rate": np.inf}, {"unlearn.fast_learning_rate": 0.1}]
     free = {"unlearn": dataclasses.replace(HYPER, clip_norm=np.inf)}
     found = sweep(kl_to_oracle(mlp_apply), method_of(), ["unlearn"], [mlp_problem()], free, points)
@@ -342,7 +342,7 @@ def test_a_point_that_diverged_is_the_worst():
     assert found.rows()[1]["mean"] == np.inf
 
 
-def test_what_a_sweep_refuses():
+def test_what_a_sweep_refuses(x64):
     arguments = (kl_to_oracle(mlp_apply), method_of(), ["unlearn"])
     one, hyper = mlp_problem(), {"unlearn": HYPER}
     with pytest.raises(ValueError, match="points is empty"):

@@ -46,20 +46,25 @@ class Data:
     Args:
         inputs: `[N, ...]` as stored, e.g. uint8 images; a `streaming.HostArray` stays in host memory.
         labels: `[N]` integers, 0 or more.
+        keys: N different strings, by which examples are known whatever row they have, such as paths or the ids of a
+            database; None = by row alone, which is right for arrays that never change.
 
     Raises:
-        ValueError: no examples, another number of labels than of inputs, or labels that are no class numbers.
+        ValueError: no examples, another number of labels or keys than of inputs, labels that are no class numbers, or a
+            key that stands twice.
 
-    >>> data = Data(np.zeros((5, 8, 8, 1), np.uint8), np.array([0, 1, 2, 1, 0]))
+    >>> data = Data(np.zeros((5, 8, 8, 1), np.uint8), np.array([0, 1, 2, 1, 0]), keys=["a", "b", "c", "d", "e"])
     >>> len(data), int(data[data.labels == 1].count), data[[4, 0]].ids[:3].tolist()
     (5, 2, [0, 4, -1])
+    >>> data[["e", "b"]].ids[:3].tolist(), data.keys[[1, 4]].tolist()
+    ([1, 4, -1], ['b', 'e'])
     >>> data[[7]]
     Traceback (most recent call last):
         ...
     ValueError: ids [7] are not rows of the data, which are 0 … 4
     """
 
-    def __init__(self, inputs: Any, labels: Any) -> None:
+    def __init__(self, inputs: Any, labels: Any, keys: Sequence[str] | np.ndarray | None = None) -> None:
         self.inputs: Rows = inputs if isinstance(inputs, HostArray) else jnp.asarray(inputs)
         found = np.asarray(labels)
         if self.inputs.ndim < 1 or found.shape != self.inputs.shape[:1] or not len(found):
@@ -74,15 +79,16 @@ class Data:
         self.num_classes = int(found.max()) + 1
         """Of the labels; the model may have more."""
         self._device_labels = jnp.asarray(self.labels)
+        self.keys = None if keys is None else _checked_keys(keys, len(self.labels))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, ids: Any) -> Examples:
-        """The examples of some rows: integers, a slice, or a mask `[N]` of truth values.
+        """The examples of some rows: integers, a slice, a mask `[N]` of truth values, or keys.
 
         Raises:
-            ValueError: no such rows, a mask of another length, or something else.
+            ValueError: no such rows or keys, a mask of another length, or something else.
         """
         rows = self._rows(ids)
         return self.padded(rows, bucket_size(len(rows)))
@@ -90,6 +96,32 @@ class Data:
     def padded(self, rows: np.ndarray, size: int) -> Examples:
         """The examples of sorted rows, padded to a size of one's own."""
         return Examples(self.inputs, self._device_labels, jnp.asarray(pad_ids(rows, size)), jnp.int32(len(rows)))
+
+    def aligned(self, keys: Sequence[str] | np.ndarray) -> "Data":
+        """The same examples in the rows that a state knows them by, then those that have come since.
+
+        A state, and its buffer first of all, names examples by row. Keep `data.keys` beside it, and after the next
+        start `data.aligned(kept)`: of data that lie in another order today somebody else would be forgotten.
+
+        Args:
+            keys: those of the data when the state was made.
+
+        Raises:
+            ValueError: an example is gone, by its key.
+
+        >>> today = Data(np.arange(3.0)[:, None], np.array([0, 1, 0]), keys=["c", "a", "b"])
+        >>> today.aligned(["a", "b"]).keys.tolist(), today.aligned(["a", "b"]).inputs[:, 0].tolist()
+        (['a', 'b', 'c'], [1.0, 2.0, 0.0])
+        """
+        before = np.asarray(keys)
+        self._rows_of_keys(before)  # refuses what is gone
+        assert self.keys is not None
+        place = {key: row for row, key in enumerate(self.keys.tolist())}
+        first = [place[key] for key in before.tolist()]
+        rows = np.array(first + sorted(set(place.values()) - set(first)))
+        if isinstance(self.inputs, HostArray):
+            return Data(HostArray(self.inputs.array[rows]), self.labels[rows], self.keys[rows])
+        return Data(jnp.asarray(self.inputs)[rows], self.labels[rows], self.keys[rows])
 
     def _rows(self, ids: Any) -> np.ndarray:
         if isinstance(ids, slice):
@@ -99,13 +131,34 @@ class Data:
             if found.shape != (len(self),):
                 raise ValueError(f"a mask of examples must have shape ({len(self)},), got {found.shape}")
             return np.flatnonzero(found).astype(np.int32)
+        if found.dtype.kind == "U" and found.ndim == 1:
+            return self._rows_of_keys(found)
         if found.size and (found.ndim != 1 or found.dtype.kind not in "iu"):
-            raise ValueError(f"ids must be one flat list of integers, got {found.dtype} of shape {found.shape}")
+            raise ValueError(f"ids must be one flat list of integers or keys, got {found.dtype} of shape {found.shape}")
         outside = found[(found < 0) | (found >= len(self))]
         if outside.size:
             shown = ", ".join(map(str, outside[:_SHOWN])) + (", …" if outside.size > _SHOWN else "")
             raise ValueError(f"ids [{shown}] are not rows of the data, which are 0 … {len(self) - 1}")
         return np.unique(found).astype(np.int32)
+
+    def _rows_of_keys(self, wanted: np.ndarray) -> np.ndarray:
+        if self.keys is None:
+            raise ValueError(f"{wanted[0]!s} is a key, and these data have none: give Data the keys of its examples")
+        absent = wanted[~np.isin(wanted, self.keys)]
+        if absent.size:
+            shown = ", ".join(map(str, absent[:_SHOWN])) + (", …" if absent.size > _SHOWN else "")
+            raise ValueError(f"{shown} ({absent.size} in all) {'is' if absent.size == 1 else 'are'} no key of the data")
+        return np.flatnonzero(np.isin(self.keys, wanted)).astype(np.int32)
+
+
+def _checked_keys(keys: Sequence[str] | np.ndarray, examples: int) -> np.ndarray:
+    found = np.asarray(keys)
+    if found.shape != (examples,) or found.dtype.kind != "U":
+        raise ValueError(f"keys must be {examples} strings, one an example, got {found.dtype} of shape {found.shape}")
+    values, counts = np.unique(found, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"key {str(values[counts > 1][0])!r} stands more than once: a key must name one example")
+    return found
 
 
 def init(

@@ -49,7 +49,7 @@ class Accuracies(NamedTuple):
     """What is known of a network by itself: no history, no oracle. Shares in [0, 1]."""
 
     LA: float | None
-    """`mean_g acc_test(g)` over the retained groups g."""
+    """`mean_g acc_test(g)` over the retained groups g that have a test example."""
     RA: float | None
     """Accuracy on retained training examples."""
     TA: float | None
@@ -84,6 +84,17 @@ class OracleMetrics(NamedTuple):
     """Their own accuracies, averaged."""
     noise_floor: Divergences
     """Their mutual divergences: what retraining with another seed scores."""
+
+
+class Before(NamedTuple):
+    """The model before an unlearn request, on the examples and against the oracles of the model after it."""
+
+    UA: float | None
+    """Accuracy on the examples that are unlearned after the request."""
+    MIA: dict[str, float] | None
+    """Share of them that an attacker calls members, by the attacked feature."""
+    KL: Sides | None
+    """From the oracles after the request; None without them."""
 
 
 class ModelMetrics(NamedTuple):
@@ -172,12 +183,12 @@ def _accuracies(logits: Logits, labels: Labels, situation: Situation, seed: int)
     train, test = (logits.train, labels.train), (logits.test, labels.test)
     group_accuracy = {name: _accuracy(*test, rows) for name, rows in situation.groups.items()}
     attacks = None
-    if situation.unlearned is not None and min(len(situation.retained), len(situation.test)) >= MIA_LEAST:
+    if _attackable(situation):
         parts = (train, situation.retained), (test, situation.test), (train, situation.unlearned)
         attacks = membership.attack_all(*(array[rows] for split, rows in parts for array in split), seed=seed)
-    retained = situation.retained_groups
+    tested = _tested_groups(situation)
     return Accuracies(
-        LA=metrics.learning_accuracy(group_accuracy, retained) if retained else None,
+        LA=metrics.learning_accuracy(group_accuracy, tested) if tested else None,
         RA=_accuracy(*train, situation.retained),
         TA=_accuracy(*test, situation.test),
         UA=_accuracy(*train, situation.unlearned),
@@ -215,8 +226,62 @@ def _divergences(situation: Situation, value: Callable[[str, np.ndarray, metrics
     )
 
 
-MIA_LEAST = 8
+MIA_LEAST = membership.MIN_EXAMPLES
 """Members and non-members below which no attacker is fitted; MIA is then undefined."""
+
+
+def _attackable(situation: Situation) -> bool:
+    unlearned = situation.unlearned is not None and len(situation.unlearned) > 0
+    return unlearned and min(len(situation.retained), len(situation.test)) >= MIA_LEAST
+
+
+def _tested_groups(situation: Situation) -> tuple[str, ...]:
+    """The retained groups that have a test example: those that LA and FM are means over."""
+    return tuple(name for name in situation.retained_groups if len(situation.groups[name]))
+
+
+def undefined(situation: Situation) -> list[str]:
+    """What cannot be measured after a request, and why: a sentence each, none where everything can be.
+
+    >>> nothing = np.zeros(0, int)
+    >>> undefined(Situation(np.arange(9), None, None, nothing, None, {"cat": nothing}, ("cat",), {"cat": 0}, {}))
+    ['no test example of cat: LA, FM and TA are undefined']
+    """
+    found, tested = [], _tested_groups(situation)
+    untested = [name for name in situation.retained_groups if name not in tested]
+    if untested:
+        rest = "LA, FM and TA leave it out" if len(untested) == 1 else "LA, FM and TA leave them out"
+        found.append(f"no test example of {', '.join(untested)}: {rest if tested else 'LA, FM and TA are undefined'}")
+    if not len(situation.retained):
+        found.append("nothing is retained: LA, RA, TA, FM and MIA are undefined")
+    elif situation.unlearned is not None and not _attackable(situation):
+        found.append(
+            f"MIA is undefined: an attacker is fitted on {MIA_LEAST} retained and {MIA_LEAST} test examples or more, "
+            f"and there are {len(situation.retained)} and {len(situation.test)}"
+        )
+    return found
+
+
+def _from_oracles(logits: Logits, situation: Situation, oracles: Logits) -> Divergences:
+    return _divergences(
+        situation,
+        lambda split, rows, divergence: metrics.oracle_divergence(
+            getattr(oracles, split)[:, rows], getattr(logits, split)[rows], divergence
+        ),
+    )
+
+
+def measure_before(
+    logits: Logits, labels: Labels, situation: Situation, seed: int, oracles: Logits | None = None
+) -> Before:
+    """Metrics of the model that an unlearn request found, measured as `measure_model` measures the one that it left.
+
+    Args:
+        logits: of the model before the request.
+        labels, situation, seed, oracles: those of the request, as `measure_model` has them.
+    """
+    own = _accuracies(logits, labels, situation, seed)
+    return Before(own.UA, own.MIA, None if oracles is None else _from_oracles(logits, situation, oracles).KL)
 
 
 def measure_oracles(oracles: Logits, labels: Labels, situation: Situation, seed: int) -> OracleMetrics:
@@ -257,23 +322,19 @@ def measure_model(
         oracle: their accuracies, from `measure_oracles`; None likewise.
     """
     own = _accuracies(logits, labels, situation, seed)
-    forgetting = None
-    if situation.retained_groups:
+    forgetting, tested = None, _tested_groups(situation)
+    if tested:
         accuracies = [*(entry.accuracies.group_accuracy for entry in history), own.group_accuracy]
-        forgetting = metrics.forgetting_measure(accuracies, situation.learned_at, situation.retained_groups)
+        forgetting = metrics.forgetting_measure(accuracies, situation.learned_at, tested)
     rises = []
     for t in situation.past_unlearned:
         past = [*(entry.accuracies.past_UA.get(t) for entry in history[t:]), own.past_UA[t]]
-        rises.append(metrics.relapse([value for value in past if value is not None]))
+        known = [value for value in past if value is not None]
+        rises += [metrics.relapse(known)] if known else []
     relapse = max(rises) if rises else None
     if oracles is None or oracle is None:
         return ModelMetrics(own, forgetting, relapse, None, None)
-    divergences = _divergences(
-        situation,
-        lambda split, rows, divergence: metrics.oracle_divergence(
-            getattr(oracles, split)[:, rows], getattr(logits, split)[rows], divergence
-        ),
-    )
+    divergences = _from_oracles(logits, situation, oracles)
     pairs = (own.UA, own.RA, own.TA, oracle.UA, oracle.RA, oracle.TA)
     defined = [value for value in pairs if value is not None]
     tow = metrics.tug_of_war(*defined) if len(defined) == len(pairs) else None

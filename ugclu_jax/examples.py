@@ -1,9 +1,7 @@
-"""Ids of examples: where the test split's begin, and how the ids of one request are padded to a common size."""
+"""Ids of examples: how those of one request are padded to a common size."""
 
 import numpy as np
 
-FIRST_TEST_ID = 2**40
-"""Stable ids of training examples are their positions; those of test examples begin here."""
 SMALLEST_BUCKET = 64
 """Requests of fewer ids share one program."""
 

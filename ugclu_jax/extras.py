@@ -16,6 +16,7 @@ MODULES: dict[Extra, tuple[str, ...]] = {
         "importlib_resources",
         "array_record",
         "PIL",
+        "duckdb",
         "tyro",
         "rich",
         "matplotlib",

@@ -93,7 +93,7 @@ def write(path: Path, text: str) -> None:
         OSError: it cannot be written.
     """
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="surrogatepass"))
 
 
 @contextlib.contextmanager

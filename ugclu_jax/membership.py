@@ -24,6 +24,7 @@ FEATURES: tuple[Feature, ...] = get_args(Feature)
 # exploded losses from setting the scale on which all others look alike.
 MAX_NATS = 100.0
 ROUNDING = 1e-12  # of float64 features, with a margin
+UNDECIDED = 1e-9  # log-odds nearer to zero than the regression is solved: neither member nor not
 HELD_OUT_SHARE = 0.25
 MIN_EXAMPLES = 8  # a side: six to fit on, two held out
 
@@ -90,8 +91,11 @@ def attack(
 
     Equally many members (retained training examples) and non-members (test examples) are drawn without replacement; a
     quarter of each is held out for the AUC and the rest fits the attacker, on the standardised feature. The value is
-    the share of *all* unlearned examples that he calls member. If the feature is the same, to 1e-12, for every example
-    he is fitted on, he can only toss a coin: share and AUC are 0.5.
+    the share of *all* unlearned examples that he calls member.
+
+    What he cannot decide counts one half, never as forgotten: every example, where the feature is the same, to 1e-12,
+    for all he is fitted on (his AUC is 0.5 too) or where he finds no line between the two sides; an example on the
+    line; and an unlearned example whose logits are not finite.
 
     Args:
         retained_logits: `[N, C]` of retained training examples.
@@ -176,14 +180,22 @@ def _attack_features(
         rows = rng.choice(len(labels[side]), size, replace=False)  # in random order: any first rows are a fair split
         logits[side], labels[side] = logits[side][rows], labels[side][rows]
     members, others, unlearned = (_features(*side, features) for side in zip(logits, labels, strict=True))
+    known = np.isfinite(logits[2]).all(axis=1)
     return {
-        feature: MembershipResult(*_fit_and_judge(members[feature], others[feature], unlearned[feature]), non_finite)
+        feature: MembershipResult(
+            *_fit_and_judge(members[feature], others[feature], unlearned[feature], known), non_finite
+        )
         for feature in features
     }
 
 
-def _fit_and_judge(members: np.ndarray, others: np.ndarray, unlearned: np.ndarray) -> tuple[float, float]:
-    """Return the share of `unlearned` called member and the AUC on the held-out first rows of the two equal sides."""
+def _fit_and_judge(
+    members: np.ndarray, others: np.ndarray, unlearned: np.ndarray, finite: np.ndarray
+) -> tuple[float, float]:
+    """Return the share of `unlearned` called member and the AUC on the held-out first rows of the two equal sides.
+
+    A row of `unlearned` that is not `finite` says nothing of its example.
+    """
     # Seconds that only those who judge a model need to spend.
     with installed_by("run"):
         from sklearn.linear_model import LogisticRegression
@@ -202,7 +214,9 @@ def _fit_and_judge(members: np.ndarray, others: np.ndarray, unlearned: np.ndarra
     attacker = LogisticRegression().fit(standardise(known), is_member)
     unseen = np.concatenate([members[:held_out], others[:held_out]])
     auc = roc_auc_score(np.repeat([1, 0], held_out), attacker.decision_function(standardise(unseen)))
-    return float(np.mean(attacker.predict(standardise(unlearned)) == 1)), float(auc)
+    log_odds = attacker.decision_function(standardise(unlearned))
+    votes = np.where(finite & (np.abs(log_odds) > UNDECIDED), log_odds > 0, 0.5)
+    return float(np.mean(votes)), float(auc)
 
 
 def _features(logits: np.ndarray, labels: np.ndarray, features: Sequence[Feature]) -> dict[str, np.ndarray]:

@@ -82,8 +82,9 @@ class Batch(NamedTuple):
 class Examples(NamedTuple):
     """Examples given by id: rows of arrays, padded to a bucket size P. Inputs are read by `streaming.take`.
 
-    Here the id of an example is its row in the training arrays at hand, int32; the stable id, which outlives cuts of
-    the data set, is `Dataset.train_ids[row]`. Rows `ids[count:]` are padding and hold -1.
+    Here the id of an example is its row in the training arrays at hand, int32; its name, which outlives cuts of the
+    data set and files that come and go, is the key `Dataset.train_keys[row]`. Rows `ids[count:]` are padding and hold
+    -1.
     """
 
     inputs: Rows  # [N, ...] as stored

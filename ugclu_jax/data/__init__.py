@@ -1,4 +1,4 @@
-"""Data sources by name: arrays in, ids out."""
+"""Data sources by name: arrays in, keys out."""
 
 import importlib
 from typing import Any, NamedTuple
@@ -6,19 +6,23 @@ from typing import Any, NamedTuple
 from ugclu_jax.data.checks import refuse_name
 from ugclu_jax.data.cuts import hold_out, subset, with_label_noise
 from ugclu_jax.data.dataset import Dataset, from_arrays, validate
-from ugclu_jax.data.ids import example_id, split_and_position
+from ugclu_jax.data.keys import content_keys, key_draws, position_keys, rows_for_test
+from ugclu_jax.data.metadata import Metadata
 from ugclu_jax.data.options import DataOptions
 
 __all__ = [
     "DATASETS",
     "DataOptions",
     "Dataset",
+    "Metadata",
     "Source",
-    "example_id",
+    "content_keys",
     "from_arrays",
     "hold_out",
+    "key_draws",
     "load",
-    "split_and_position",
+    "position_keys",
+    "rows_for_test",
     "subset",
     "validate",
     "with_label_noise",
@@ -51,7 +55,7 @@ DATASETS: dict[str, Source] = {
         name: Source("tfds_images", _ARCHIVES, (name,))
         for name in ("mnist", "cifar10", "cifar100", "svhn_cropped", "tiny_imagenet")
     },
-    "image_folder": Source("image_folder", ("directory", "cache_dir", "image_size")),
+    "image_folder": Source("image_folder", ("directory", "cache_dir", "image_size", "follow_links")),
     "npz": Source("npz", ("directory",)),
     "text": Source("text", ("directory", "cache_dir", "text_length", "vocabulary_size")),
 }

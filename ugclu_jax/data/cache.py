@@ -22,11 +22,22 @@ from ugclu_jax.data.dataset import Dataset, validate
 FORMAT_VERSION = 2
 LONGEST_NAME = 40
 """Characters of a data set's name that the folder of an entry has: in UTF-8 one has up to 4 bytes, of 255."""
-DEFAULT_DIRECTORY = Path.home() / ".cache" / "ugclu_jax" / "data"
 _MANIFEST = "manifest.json"
 _ARRAYS = tuple(field.name for field in dataclasses.fields(Dataset) if field.type is np.ndarray)
 _TUPLES = ("class_names", "mean", "std")
-_FIELDS = (*_TUPLES, "scale", "vocabulary_size")
+_FIELDS = (*_TUPLES, "scale", "keys_are", "vocabulary_size")
+
+
+def default_directory() -> Path:
+    """Where entries lie unless another folder is given.
+
+    Raises:
+        ValueError: the process has no home folder.
+    """
+    try:
+        return Path.home() / ".cache" / "ugclu_jax" / "data"
+    except RuntimeError as error:
+        raise ValueError(f"data.cache_dir is missing: this process has no home folder ({error}); give one") from error
 
 
 def entry_path(cache_dir: Path | None, name: str, key: Mapping[str, Any]) -> Path:
@@ -42,7 +53,8 @@ def entry_path(cache_dir: Path | None, name: str, key: Mapping[str, Any]) -> Pat
         False
     """
     text = json.dumps({"format": FORMAT_VERSION, **key}, sort_keys=True)
-    return (cache_dir or DEFAULT_DIRECTORY) / f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return (cache_dir or default_directory()) / f"{name[:LONGEST_NAME]}-{digest}"
 
 
 def cached(cache_dir: Path | None, name: str, key: Mapping[str, Any], build: Callable[[Path], Dataset]) -> Dataset:

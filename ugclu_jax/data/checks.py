@@ -6,8 +6,6 @@ from typing import NoReturn
 
 import numpy as np
 
-from ugclu_jax.examples import FIRST_TEST_ID
-
 
 def refuse_name(kind: str, name: str, valid: Iterable[str]) -> NoReturn:
     """Refuse a name that is none of `valid`, with those and the nearest of them."""
@@ -52,17 +50,16 @@ def check_tokens(key: str, inputs: np.ndarray, vocabulary_size: int) -> None:
         )
 
 
-def check_ids(key: str, ids: np.ndarray, examples: int) -> None:
-    """Refuse `ids` unless they are different stable ids, int64, one for each of `examples` inputs."""
-    if not isinstance(ids, np.ndarray) or ids.dtype != np.int64 or ids.shape != (examples,):
-        kind = f"{ids.dtype}{list(ids.shape)}" if isinstance(ids, np.ndarray) else type(ids).__name__
-        raise ValueError(f"{key} is {kind}: it must be an int64 array of shape ({examples},), one id an example")
-    outside = ids[(ids < 0) | (ids >= 2 * FIRST_TEST_ID)]
-    if outside.size:
-        raise ValueError(f"{key} holds {outside[0]}: ids lie in 0..2**41 - 1; make them with ids.example_id")
-    values, counts = np.unique(ids, return_counts=True)
+def check_keys(key: str, keys: np.ndarray, examples: int) -> None:
+    """Refuse `keys` unless they are different non-empty strings, one for each of `examples` inputs."""
+    if not isinstance(keys, np.ndarray) or keys.dtype.kind != "U" or keys.shape != (examples,):
+        kind = f"{keys.dtype}{list(keys.shape)}" if isinstance(keys, np.ndarray) else type(keys).__name__
+        raise ValueError(f"{key} is {kind}: it must be an array of {examples} strings, one key an example")
+    if (keys == "").any():
+        raise ValueError(f"{key}[{np.flatnonzero(keys == '')[0]}] is empty: a key must name its example; see keys.py")
+    values, counts = np.unique(keys, return_counts=True)
     if counts.max(initial=1) > 1:
-        raise ValueError(f"{key} holds {values[counts > 1][0]} more than once: an id must name one example")
+        raise ValueError(f"{key} holds {str(values[counts > 1][0])!r} more than once: a key must name one example")
 
 
 def check_labels(key: str, labels: np.ndarray, examples: int, num_classes: int) -> None:

@@ -1,7 +1,8 @@
 """Seeded cuts of a data set: a held-out part, a smaller one, one with wrong labels.
 
 Every cut ranks the training examples by seeded uniform draws and takes the smallest ranks, so a smaller cut with the
-same seed lies inside a larger one. Stable ids go with their examples.
+same seed lies inside a larger one. Keys go with their examples; where they are more than positions, the draw of an
+example follows its key, so that one that comes or goes changes no other's.
 """
 
 import dataclasses
@@ -10,12 +11,20 @@ import numpy as np
 
 from ugclu_jax.data.dataset import Dataset, validate
 from ugclu_jax.data.draws import smallest_ranks, stratified_rows
+from ugclu_jax.data.keys import key_draws
+
+
+def training_ranks(dataset: Dataset, seed: int) -> np.ndarray:
+    """A seeded uniform draw in [0, 1) for each training example, [N] float64."""
+    if dataset.keys_are == "position":
+        return np.random.default_rng(seed).random(len(dataset.train_labels))
+    return key_draws(dataset.train_keys, f"cut {seed}")
 
 
 def hold_out(dataset: Dataset, examples: int, seed: int) -> Dataset:
     """Make a stratified part of the training split the test split, to choose settings without test data.
 
-    The true test split is dropped. The order of what stays is kept; held-out examples keep their training ids; mean
+    The true test split is dropped. The order of what stays is kept; held-out examples keep their keys; mean
     and std stay those of the whole training split.
 
     Args:
@@ -36,7 +45,7 @@ def hold_out(dataset: Dataset, examples: int, seed: int) -> Dataset:
         >>> part.train_inputs.shape, np.bincount(part.test_labels).tolist()
         ((14, 1), [3, 3])
     """
-    held = stratified_rows(dataset.train_labels, examples, seed)
+    held = stratified_rows(dataset.train_labels, examples, training_ranks(dataset, seed))
     kept = np.delete(np.arange(len(dataset.train_labels)), held)
     return validate(
         dataclasses.replace(
@@ -45,8 +54,8 @@ def hold_out(dataset: Dataset, examples: int, seed: int) -> Dataset:
             train_labels=dataset.train_labels[kept],
             test_inputs=dataset.train_inputs[held],
             test_labels=dataset.train_labels[held],
-            train_ids=dataset.train_ids[kept],
-            test_ids=dataset.train_ids[held],
+            train_keys=dataset.train_keys[kept],
+            test_keys=dataset.train_keys[held],
         )
     )
 
@@ -67,14 +76,13 @@ def subset(dataset: Dataset, per_class: int, seed: int) -> Dataset:
     """
     if per_class < 1:
         raise ValueError(f"per_class is {per_class}: it must be at least 1; leave subset out to keep every example")
-    ranks = np.random.default_rng(seed).random(len(dataset.train_labels))
-    rows = smallest_ranks(ranks, dataset.train_labels, np.full(dataset.num_classes, per_class))
+    rows = smallest_ranks(training_ranks(dataset, seed), dataset.train_labels, np.full(dataset.num_classes, per_class))
     return validate(
         dataclasses.replace(
             dataset,
             train_inputs=dataset.train_inputs[rows],
             train_labels=dataset.train_labels[rows],
-            train_ids=dataset.train_ids[rows],
+            train_keys=dataset.train_keys[rows],
         )
     )
 

@@ -1,7 +1,7 @@
 """A labelled data set as NumPy arrays, and the checks that guard it.
 
-Rows number the examples of the arrays at hand; ids number those of the source, and go with an example through every
-cut (`cuts.py`).
+Rows number the examples of the arrays at hand; keys name them, and go with an example through every cut (`cuts.py`)
+and from one start of a program to the next (`record.py`).
 """
 
 import dataclasses
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ugclu_jax.data.checks import check_ids, check_inputs, check_labels, check_scale, check_tokens
-from ugclu_jax.data.ids import split_ids
+from ugclu_jax.data.checks import check_inputs, check_keys, check_labels, check_scale, check_tokens
+from ugclu_jax.data.keys import KeyKind, position_keys
+from ugclu_jax.data.metadata import Metadata, rows_where
 
-_DIGEST_ROWS = 4096
+DIGEST_BYTES = 16
 _STATISTICS_CHUNK = 4096  # examples converted to float64 at a time: 60,000 images at once would take 376 MB
 
 
@@ -34,9 +35,13 @@ class Dataset:
         std: per channel, of `train_inputs / scale`, positive; empty for tokens.
         scale: what stored values are divided by first: the largest storable one of uint8 data (255, or 16 for digits);
             1 for tokens.
-        train_ids: [N] int64, the stable id of each training row, see `ids.py`.
-        test_ids: [N'] int64, likewise; none stands in both.
+        train_keys: [N] strings, the key of each training row, see `keys.py`.
+        test_keys: [N'] strings, likewise; none stands in both.
+        keys_are: what keys are made of.
         vocabulary_size: None, or V where inputs are tokens in [0, V).
+        metadata: columns by key, or None.
+        notes: what somebody who starts a program on these data should read first: files passed over, and the like.
+        sizes: of each class's pictures in their files, such as "32×32 to 640×480"; none where the source does not say.
     """
 
     name: str
@@ -48,35 +53,66 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scale: float
-    train_ids: np.ndarray
-    test_ids: np.ndarray
+    train_keys: np.ndarray
+    test_keys: np.ndarray
+    keys_are: KeyKind = "position"
     vocabulary_size: int | None = None
+    metadata: Metadata | None = None
+    notes: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
         """C, the number of class names."""
         return len(self.class_names)
 
-    def digests(self, part: int = 0, parts: int = 1) -> np.ndarray:
-        """SHA-256 of every block of rows of the two arrays of inputs.
+    def where(self, condition: str) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the training and of the test split for which a condition is true.
 
         Args:
-            part: with `parts`, which of the blocks to read, so that several processes can each read a share.
+            condition: over `key`, `class`, `split` and the columns of the metadata, see `metadata.rows_where`.
+
+        Raises:
+            ValueError: it is no condition on these columns.
+
+        Example:
+            >>> import numpy as np
+            >>> rows, labels = np.eye(4, dtype=np.uint8), [0, 1, 0, 1]
+            >>> data = from_arrays("toy", rows, labels, rows, labels)
+            >>> [rows.tolist() for rows in data.where("class = '1' and key != 'test/3'")]
+            [[1, 3], [1]]
+        """
+        train = len(self.train_keys)
+        names = np.array(self.class_names, dtype=object)
+        columns = {
+            "key": [*self.train_keys.tolist(), *self.test_keys.tolist()],
+            "class": [*names[self.train_labels], *names[self.test_labels]],
+            "split": ["train"] * train + ["test"] * len(self.test_keys),
+        }
+        rows = rows_where(condition, columns, self.metadata)
+        return rows[rows < train], rows[rows >= train] - train
+
+    def digests(self, part: int = 0, parts: int = 1) -> np.ndarray:
+        """The first half of the SHA-256 of the input of every example, training split first.
+
+        Args:
+            part: with `parts`, which of the rows to read, so that several processes can each read a share.
             parts: as many processes.
 
         Returns:
-            `[blocks, 32]` uint8, 0 for the blocks of other parts: the sum over the parts is that of one part alone.
+            `[N + N', 16]` uint8, 0 for the rows of other parts: the sum over the parts is that of one part alone.
         """
-        inputs = (self.train_inputs, self.test_inputs)
-        blocks = [array[row : row + _DIGEST_ROWS] for array in inputs for row in range(0, len(array), _DIGEST_ROWS)]
-        found = np.zeros((len(blocks), hashlib.sha256().digest_size), np.uint8)
-        for index in range(part, len(blocks), parts):
-            digest = hashlib.sha256(np.ascontiguousarray(blocks[index]).data).digest()
-            found[index] = np.frombuffer(digest, np.uint8)
+        found = np.zeros((len(self.train_inputs) + len(self.test_inputs), DIGEST_BYTES), np.uint8)
+        first = 0
+        for inputs in (self.train_inputs, self.test_inputs):
+            for row in range(part, len(inputs), parts):
+                digest = hashlib.sha256(np.ascontiguousarray(inputs[row]).data).digest()
+                found[first + row] = np.frombuffer(digest[:DIGEST_BYTES], np.uint8)
+            first += len(inputs)
         return found
 
     def fingerprint(self, digests: np.ndarray | None = None) -> str:
-        """SHA-256, in hexadecimal, over every field: array bytes, shapes and dtypes, names and statistics.
+        """SHA-256, in hexadecimal, of contents, order, keys, classes and normalisation; metadata and notes stay out.
 
         Args:
             digests: those of this data set, where they are at hand; None = read the inputs for them.
@@ -85,10 +121,13 @@ class Dataset:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
-                digest.update(f"{field.name}:{value.dtype.str}:{value.shape};".encode())
-                if field.name not in ("train_inputs", "test_inputs"):
+                digest.update(f"{field.name}:{value.dtype.kind}:{value.shape};".encode())
+                if field.name in ("train_keys", "test_keys"):
+                    # Not the array's own bytes: its width is that of the longest key.
+                    digest.update("\0".join(value.tolist()).encode(errors="surrogatepass"))
+                elif field.name not in ("train_inputs", "test_inputs"):
                     digest.update(np.ascontiguousarray(value).data)
-            else:
+            elif field.name not in ("metadata", "notes", "sizes"):
                 digest.update(f"{field.name}:{value!r};".encode())
         return digest.hexdigest()
 
@@ -120,13 +159,13 @@ def validate(dataset: Dataset) -> Dataset:
         inputs, labels = getattr(dataset, f"{split}_inputs"), getattr(dataset, f"{split}_labels")
         _check_kind(f"{split}_inputs", inputs, dataset.vocabulary_size)
         check_labels(f"{split}_labels", labels, len(inputs), dataset.num_classes)
-        check_ids(f"{split}_ids", getattr(dataset, f"{split}_ids"), len(inputs))
+        check_keys(f"{split}_keys", getattr(dataset, f"{split}_keys"), len(inputs))
         if labels.dtype != np.int32:
             raise ValueError(f"{split}_labels has dtype {labels.dtype}: it must be int32; use .astype(np.int32)")
-    shared = np.intersect1d(dataset.train_ids, dataset.test_ids)
+    shared = np.intersect1d(dataset.train_keys, dataset.test_keys)
     if shared.size:
         raise ValueError(
-            f"test_ids holds {shared[0]}, which train_ids has too: an id must name one example; see ids.py"
+            f"test_keys holds {str(shared[0])!r}, which train_keys has too: a key must name one example; see keys.py"
         )
     train, test = dataset.train_inputs, dataset.test_inputs
     if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
@@ -165,6 +204,10 @@ def from_arrays(
     std: Sequence[float] | None = None,
     scale: float | None = None,
     vocabulary_size: int | None = None,
+    train_keys: np.ndarray | None = None,
+    test_keys: np.ndarray | None = None,
+    keys_are: KeyKind = "position",
+    metadata: Metadata | None = None,
 ) -> Dataset:
     """Build and validate a data set from arrays of one's own.
 
@@ -179,9 +222,13 @@ def from_arrays(
         std: per channel, of `inputs / scale`; of the training split when left out (1 where a channel is constant).
         scale: divisor of the stored values; 255 for uint8 and 1 for floats when left out.
         vocabulary_size: V where inputs are tokens in [0, V); mean, std and scale must then be left out.
+        train_keys: [N] strings; split and position when left out, and only then `keys_are` may be.
+        test_keys: [N'] strings, likewise.
+        keys_are: what keys are made of.
+        metadata: columns by key.
 
     Returns:
-        A validated `Dataset`; ids are positions, those of the test split from 2**40 on.
+        A validated `Dataset`.
 
     Raises:
         ValueError: as `validate`.
@@ -220,9 +267,11 @@ def from_arrays(
             mean=tuple(map(float, mean)),
             std=tuple(map(float, std)),
             scale=float(scale),
-            train_ids=split_ids("train", len(train_inputs)),
-            test_ids=split_ids("test", len(test_inputs)),
+            train_keys=position_keys("train", len(train_inputs)) if train_keys is None else train_keys,
+            test_keys=position_keys("test", len(test_inputs)) if test_keys is None else test_keys,
+            keys_are=keys_are,
             vocabulary_size=vocabulary_size,
+            metadata=metadata,
         )
     )
 

@@ -32,7 +32,7 @@ def load() -> Dataset:
 
     source = load_digits()
     images, labels = source.images.astype(np.uint8)[..., None], source.target
-    test = stratified_rows(labels, _TEST_EXAMPLES, _SPLIT_SEED)
+    test = stratified_rows(labels, _TEST_EXAMPLES, np.random.default_rng(_SPLIT_SEED).random(len(labels)))
     train = np.delete(np.arange(len(labels)), test)
     return from_arrays(
         "digits",

@@ -1,15 +1,15 @@
-"""Seeded draws of rows by class: examples are ranked, and the smallest ranks of each class are taken."""
+"""Draws of rows by class: examples are ranked, and the smallest ranks of each class are taken."""
 
 import numpy as np
 
 
-def stratified_rows(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
-    """Draw rows whose class shares follow `labels` by largest remainder, leaving at least one row of every class.
+def stratified_rows(labels: np.ndarray, examples: int, ranks: np.ndarray) -> np.ndarray:
+    """Take rows whose class shares follow `labels` by largest remainder, leaving at least one row of every class.
 
     Args:
         labels: [N] non-negative integers.
-        examples: how many rows to draw.
-        seed: of the draw.
+        examples: how many rows to take.
+        ranks: [N] any numbers, drawn; the smallest of each class are taken.
 
     Returns:
         [examples] int64 row numbers, sorted.
@@ -20,7 +20,7 @@ def stratified_rows(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
     Example:
         >>> import numpy as np
         >>> labels = np.array([0] * 6 + [1] * 3)
-        >>> labels[stratified_rows(labels, 3, seed=0)].tolist()
+        >>> labels[stratified_rows(labels, 3, np.random.default_rng(0).random(9))].tolist()
         [0, 0, 1]
     """
     counts = np.bincount(labels)
@@ -33,7 +33,7 @@ def stratified_rows(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
     quotas = np.minimum(np.floor(shares).astype(np.int64), room)
     while quotas.sum() < examples:
         quotas[np.argmax(np.where(quotas < room, shares - quotas, -np.inf))] += 1
-    return smallest_ranks(np.random.default_rng(seed).random(len(labels)), labels, quotas)
+    return smallest_ranks(ranks, labels, quotas)
 
 
 def smallest_ranks(ranks: np.ndarray, labels: np.ndarray, quotas: np.ndarray) -> np.ndarray:

@@ -23,6 +23,10 @@ class DataOptions:
     """Download the official archives where they are not found."""
     image_size: int | None = None
     """image_folder: height and width that images are resized to."""
+    follow_links: bool = False
+    """image_folder: read also what links lead to that lies outside of the folder."""
+    encoding: str | None = None
+    """text: in which its files are, such as cp1252. Default: UTF-8, -16 or -32, or what the bytes leave no doubt of."""
     text_length: int = 128
     """text: tokens an example is cut or padded to, the leading CLS token included."""
     vocabulary_size: int = 8192

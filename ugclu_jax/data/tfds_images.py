@@ -76,7 +76,7 @@ def load(
         return _from_prepared(name, prepared, cache_dir)
     if not download:
         raise FileNotFoundError(_ways(name, prepared, f"{name} was not found", official))
-    downloads = (cache_dir or cache.DEFAULT_DIRECTORY) / "downloads"
+    downloads = (cache_dir or cache.default_directory()) / "downloads"
     return cache.cached(
         cache_dir, name, key, lambda folder: _from_archives(name, builder_class, folder, None, downloads)
     )

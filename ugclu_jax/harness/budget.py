@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from ugclu_jax import ugclu
 from ugclu_jax.combination import combine
@@ -19,12 +19,15 @@ from ugclu_jax.harness.catalogue import (
     serves,
     split_name,
 )
-from ugclu_jax.harness.config import ExperimentConfig, from_dict, merge, nearest
+from ugclu_jax.harness.config import ExperimentConfig, from_dict, merge, nearest, shown
+from ugclu_jax.harness.options import KindConfig
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.methods.retrain import retrain
 from ugclu_jax.ranges import check_hyper
 from ugclu_jax.types import AnyHyper, Method, RequestKind
 from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
+
+S, H = TypeVar("S"), TypeVar("H")
 
 
 class Entry(NamedTuple):
@@ -35,38 +38,100 @@ class Entry(NamedTuple):
     learner: str  # methods of one learner learn by one function, with the same values
 
 
+def check_references(references: Mapping[str, Any]) -> None:
+    """Refuse settings of other methods that are not settings, of methods that nobody asked for too.
+
+    Raises:
+        ValueError: naming the dotted key.
+
+    >>> check_references({"salun": {"hyper": {"learning_rat": 0.1}}})
+    Traceback (most recent call last):
+        ...
+    ValueError: unknown setting 'references.salun.hyper.learning_rat'; did you mean learning_rate? Valid: ...
+    """
+    for name, given in references.items():
+        where = f"references.{name}"
+        if name == "ug_clu":
+            raise ValueError(f"{where}: UG-CLU's settings are 'learn' and 'unlearn'; move them there")
+        try:
+            kinds = serves(name)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        _check_parts(given, where)
+        for kind in kinds:
+            if entry_of(name) is not None:
+                reference_settings(references, name, kind)
+            elif given and name in ("do_nothing", "retrain"):
+                raise ValueError(f"{where}: {name} has no settings of its own; leave it out")
+            else:
+                _variant_settings(KindConfig(), references, name, kind)
+
+
+def check_methods(methods: Sequence[str]) -> None:
+    """Refuse methods that do not exist, and one that is named in two ways.
+
+    Raises:
+        ValueError: naming the method.
+
+    >>> check_methods(["salun", "ug_clu+salun"])
+    Traceback (most recent call last):
+        ...
+    ValueError: methods has 'salun' and 'ug_clu+salun', which are one method: leave one out
+    """
+    known: dict[tuple[str, str], str] = {}
+    for name in methods:
+        parts = split_name(name)
+        if parts in known:
+            raise ValueError(f"methods has {known[parts]!r} and {name!r}, which are one method: leave one out")
+        known[parts] = name
+
+
+def _check_parts(given: Any, where: str) -> None:
+    """A method's part is an object of two objects, without the number of steps, which the budget gives."""
+    if not isinstance(given, dict):
+        raise ValueError(f"{where} must be an object of settings, got {shown(given)}")
+    for key, part in given.items():
+        if key not in ("settings", "hyper"):
+            raise ValueError(f"unknown setting {where + '.' + key!r}; {nearest(key, ('settings', 'hyper'))}")
+        if not isinstance(part, dict):
+            raise ValueError(f"{where}.{key} must be an object of settings, got {shown(part)}")
+    for name in ("steps", "outer_steps"):
+        if name in given.get("settings", {}):
+            raise ValueError(f"{where}.settings.{name} must be left out: the budget of gradient evaluations decides it")
+
+
 def ug_clu_settings(config: ExperimentConfig, name: str, kind: RequestKind) -> tuple[UGCLUSettings, UGCLUHyper]:
     """Settings of UG-CLU or a variant: the configuration's, the variant's change, and what `references` says of it."""
     base = config.learn if kind == "learn" else config.unlearn
-    if "ug_clu" in config.references:
-        raise ValueError("references.ug_clu: UG-CLU's settings are 'learn' and 'unlearn'; move them there")
+    if name == "ug_clu":
+        return base.settings, base.hyper
+    return _variant_settings(base, config.references, name, kind)
+
+
+def _variant_settings(
+    base: KindConfig, references: Mapping[str, Any], name: str, kind: RequestKind
+) -> tuple[UGCLUSettings, UGCLUHyper]:
     change = (LEARN_VARIANTS if kind == "learn" else VARIANTS).get(name, {})
-    values = merge(dataclasses.asdict(base), merge(change, config.references.get(name, {})))
-    where = f"references.{name}."
-    settings = from_dict(UGCLUSettings, values["settings"], where + "settings.")
-    hyper = from_dict(UGCLUHyper, values["hyper"], where + "hyper.")
-    check_hyper(hyper, where + "hyper.")
-    return settings, hyper
+    values = merge(dataclasses.asdict(base), merge(change, references.get(name, {})))
+    return _made(UGCLUSettings, UGCLUHyper, values, f"references.{name}.")
 
 
-def reference_settings(config: ExperimentConfig, name: str, kind: RequestKind) -> tuple[Any, AnyHyper]:
+def reference_settings(references: Mapping[str, Any], name: str, kind: RequestKind) -> tuple[Any, AnyHyper]:
     """Settings of a method of the field: its defaults, and what the configuration says of it.
 
     Raises:
-        ValueError: an unknown setting, a value out of its range, or a number of steps, which the budget gives.
+        ValueError: an unknown setting, or a value out of its range.
     """
-    where, given = f"references.{name}.", config.references.get(name, {})
     default, default_hyper = default_settings(name), of_defaults(name).hyper[kind]
-    for key in given:
-        if key not in ("settings", "hyper"):
-            raise ValueError(f"unknown setting {where + key!r}; {nearest(key, ('settings', 'hyper'))}")
-    if "steps" in given.get("settings", {}):
-        raise ValueError(f"{where}settings.steps must be left out: the budget of gradient evaluations decides it")
-    values = merge({"settings": dataclasses.asdict(default), "hyper": dataclasses.asdict(default_hyper)}, given)
-    settings = from_dict(type(default), values["settings"], where + "settings.")
-    hyper = from_dict(type(default_hyper), values["hyper"], where + "hyper.")
-    check_hyper(hyper, where + "hyper.")
-    return settings, hyper
+    values = {"settings": dataclasses.asdict(default), "hyper": dataclasses.asdict(default_hyper)}
+    return _made(type(default), type(default_hyper), merge(values, references.get(name, {})), f"references.{name}.")
+
+
+def _made(settings: type[S], hyper: type[H], values: Mapping[str, Any], where: str) -> tuple[S, H]:
+    made = from_dict(settings, values["settings"], where + "settings.")
+    numbers = from_dict(hyper, values["hyper"], where + "hyper.")
+    check_hyper(numbers, where + "hyper.")
+    return made, numbers
 
 
 def steps_within(budget: float, cost_of: Callable[[int], float]) -> int:
@@ -93,8 +158,7 @@ def build(config: ExperimentConfig, setup: Setup) -> dict[str, Entry]:
     Raises:
         ValueError: an unknown method or setting, a hyperparameter out of range, or a budget too small for a method.
     """
-    for name in config.references:
-        serves(name)
+    check_references(config.references)
     parts: dict[tuple[str, RequestKind], tuple[Method, AnyHyper]] = {}
     entries = {}
     for name in config.methods:
@@ -116,7 +180,7 @@ def _make(config: ExperimentConfig, setup: Setup, name: str, kind: RequestKind) 
         return make(retrain, setup, config.oracle), ()
     entry = entry_of(name)
     if entry is not None:
-        settings, hyper = reference_settings(config, name, kind)
+        settings, hyper = reference_settings(config.references, name, kind)
         _check_batch_sizes(settings, setup, f"references.{name}.settings.")
 
         def taking(steps: int) -> Method:
@@ -124,7 +188,7 @@ def _make(config: ExperimentConfig, setup: Setup, name: str, kind: RequestKind) 
 
         return taking(_steps(name, kind, config, setup, taking, least=0)), hyper
     settings, hyper = ug_clu_settings(config, name, kind)
-    where = f"--{kind}.settings." if name == "ug_clu" else f"references.{name}.settings."
+    where = f"{kind}.settings." if name == "ug_clu" else f"references.{name}.settings."
     _check_batch_sizes(settings, setup, where)
 
     def of_steps(steps: int) -> Method:
@@ -133,6 +197,10 @@ def _make(config: ExperimentConfig, setup: Setup, name: str, kind: RequestKind) 
         learn, unlearn = (changed, UGCLUSettings()) if kind == "learn" else (UGCLUSettings(), changed)
         return ug_clu(setup.apply_fn, learn, unlearn, num_classes=setup.num_classes)
 
+    try:
+        of_steps(1)
+    except ValueError as error:  # which begins with the name of a setting
+        raise ValueError(f"{where}{error}") from error
     # One outer step is the least that UG-CLU has: its cost at none follows from those of one and two.
     return of_steps(_steps(name, kind, config, setup, of_steps, least=1)), hyper
 

@@ -1,31 +1,27 @@
 """The command line of every program that works through a stream: what is asked, what is refused, how it ends."""
 
-import dataclasses
 import os
-import shlex
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from types import FrameType
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
 from rich.console import Console
-from rich.markup import escape
 
 from ugclu_jax import checkpoints, devices, oracle
 from ugclu_jax.extras import MissingExtraError
 from ugclu_jax.harness.command_line import defaults, first_words, parse
 from ugclu_jax.harness.config import ExperimentConfig, nearest
 from ugclu_jax.harness.execute import execute
-from ugclu_jax.harness.plan import Plan, RunFailed, load_dataset, prepare
-from ugclu_jax.harness.scenarios import SCENARIOS, shortened
-from ugclu_jax.harness.stream_run import Stop, Stopped
-
-Handler = Callable[[int, FrameType | None], Any] | int | None
-"""Of a signal, as `signal.signal` returns it."""
+from ugclu_jax.harness.plan import DryRun, Plan, RunFailed, load_dataset, path_of, prepare
+from ugclu_jax.harness.refusals import check_machine, check_names, check_needs
+from ugclu_jax.harness.run_data import take_up
+from ugclu_jax.harness.scenarios import SCENARIOS, Scenario, shortened
+from ugclu_jax.harness.signals import Stop, Stopped, stoppable
+from ugclu_jax.harness.terminal import consoles, ended, say
+from ugclu_jax.report.visible import copyable
 
 
 class Job(NamedTuple):
@@ -35,6 +31,7 @@ class Job(NamedTuple):
     config: ExperimentConfig
     work: Callable[[Plan, Stop], None]
     study: bool = False  # of the stream up to its first unlearn request, in one process
+    check: Callable[[Scenario], None] | None = None  # of the stream, before work
 
 
 def experiment(name: str, config: ExperimentConfig) -> Job:
@@ -64,73 +61,80 @@ def main(
     Returns:
         The exit code: 0 done, 1 a failed run, 2 wrong use, 130 interrupted, 143 terminated.
     """
-    console, errors = Console(), Console(stderr=True)
+    return ended(lambda: _main(program, description, arguments, options, methods, job))
+
+
+def _main(
+    program: str,
+    description: str,
+    arguments: Sequence[str] | None,
+    options: Any,
+    methods: tuple[str, ...] | None,
+    job: Callable[[Any, Any], Job | None],
+) -> int:
+    console, errors = consoles()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    command = f"python -m experiments.{program} {shlex.join(given)}".rstrip()
+    command = copyable(["python", "-m", f"experiments.{program}", *given])
+    told: Callable[[BaseException], str] = str
     try:
-        first = first_words(given, program)
+        first = first_words(given)
         name = program if options is None else first.scenario or options.scenario
         if name not in SCENARIOS:
             raise ValueError(f"unknown scenario {name!r}; {nearest(name, SCENARIOS)}")
         scenario = SCENARIOS[name]
-        start = defaults(scenario.config, name, first)
-        if methods is not None:
-            start = dataclasses.replace(start, methods=methods)
-        *own, config = parse([start] if options is None else [options, start], given, program, description)
-        asked = job(own[0] if own else name, config)
-        if asked is None:
+        start, file = defaults(scenario.config, name, first, {} if methods is None else {"methods": list(methods)})
+        asked = parse([start] if options is None else [options, start], given, program, description, file)
+        told = asked.origin.told_of
+        *own, config = asked.configurations
+        check_names(config)
+        made = job(own[0] if own else name, config)
+        if made is None:
             return 0
-        config = asked.config
+        config = made.config
+        check_needs(config, asked.origin.given.typed)
         if config.coordinator is not None:
-            if asked.study:
+            if made.study:
                 raise ValueError(f"{program} runs in one process; leave --coordinator out")
             devices.join(config.coordinator, config.num_processes, config.process_id)
+        check_machine(os.environ)
         if not devices.is_first():
             console = Console(quiet=True)
-        built = scenario.build(config, load_dataset(config))
-        if asked.study:
+        found = take_up(path_of(made.name, config), load_dataset(config), config)
+        built = scenario.build(config, found.dataset, found.known)
+        if made.study:
             built = built._replace(stream=shortened(built.stream))
-        plan = prepare(asked.name, config, built, console, command)
+        if made.check is not None:
+            made.check(built)
+        plan = prepare(made.name, config, built, found, console, command)
+    except DryRun:
+        return 0
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, devices.NotJoinedError, MissingExtraError) as error:
-        errors.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        say(errors, "Error:", told(error))
         return 2
-    with plan.lock or nullcontext(), stoppable() as stop:
+
+    def last_words(number: int) -> str:
+        how = "Terminated" if number == signal.SIGTERM else "Interrupted"
+        return f"{how}; what was finished is saved. Resume with:\n  {plan.resume_command}"
+
+    with plan.lock or nullcontext(), stoppable(lambda message: say(errors, "", message), last_words) as stop:
         try:
-            asked.work(plan, stop)
+            made.work(plan, stop)
+        except BrokenPipeError:
+            raise
         except (RunFailed, oracle.DamagedCacheError, checkpoints.CorruptCheckpointError, OSError) as error:
-            errors.print(f"[red]Run failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            say(errors, "Run failed:", str(error))
             return 1
         except jax.errors.JaxRuntimeError as error:
             if jax.process_count() == 1:
                 raise
             reason = str(error).splitlines()[0]
             message = f"a process of this run was lost ({reason}). Resume all of them with:\n  {plan.resume_command}"
-            errors.print(f"[red]Run failed:[/] {escape(message)}", highlight=False, soft_wrap=True)
+            say(errors, "Run failed:", message)
             os._exit(1)  # an orderly end would wait for the one that is lost
         except (KeyboardInterrupt, Stopped) as error:
             number = error.number if isinstance(error, Stopped) else signal.SIGINT
-            how = "Terminated" if number == signal.SIGTERM else "Interrupted"
-            message = f"{how}; what was finished is saved. Resume with:\n  {escape(plan.resume_command)}"
-            errors.print(message, highlight=False, soft_wrap=True)
+            say(errors, "", last_words(number))
             return 128 + number
     return 0
-
-
-@contextmanager
-def stoppable() -> Iterator[Stop]:
-    """SIGTERM and Ctrl-C wait here for the request and the save in hand; sent again, they act at once."""
-    stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.number = number
-        signal.signal(number, before[number])
-
-    before: dict[int, Handler] = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

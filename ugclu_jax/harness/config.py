@@ -1,8 +1,10 @@
-"""The configuration of an experiment, to and from JSON; its defaults from a settings file."""
+"""The configuration of an experiment, to and from JSON."""
 
 import dataclasses
 import difflib
 import json
+import os
+import sys
 import types
 import typing
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from ugclu_jax.harness.options import (
     EvaluationOptions,
     Parts,
     PlaceOptions,
+    RequestOptions,
     RunOptions,
     ScenarioName,
 )
@@ -25,7 +28,9 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class ExperimentConfig(Parts, PlaceOptions, DeviceOptions, EvaluationOptions, DataAndModelOptions, RunOptions):
+class ExperimentConfig(
+    Parts, PlaceOptions, DeviceOptions, EvaluationOptions, DataAndModelOptions, RequestOptions, RunOptions
+):
     """Settings that every experiment has."""
 
 
@@ -62,78 +67,93 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
     """A dataclass from a (partial) dictionary of its settings.
 
     Raises:
-        ValueError: an unknown key or a value of the wrong type, by its dotted name.
+        ValueError: an unknown key, a value of the wrong type, or one that the class refuses, by its dotted name.
 
     >>> from_dict(PlaceOptions, {"kep": 3})
     Traceback (most recent call last):
         ...
     ValueError: unknown setting 'kep'; did you mean keep? Valid: cache_dir, keep
+    >>> from_dict(ExperimentConfig, {"learn": {"settings": {"outer_steps": 0}}})
+    Traceback (most recent call last):
+        ...
+    ValueError: learn.settings.outer_steps must be at least 1, got 0
     """
     hints = typing.get_type_hints(kind)
     for key in values:
         if key not in hints:
             raise ValueError(f"unknown setting {where + key!r}; {nearest(key, hints)}")
-    return kind(**{key: _convert(hints[key], value, where + key) for key, value in values.items()})
+    made = {key: _convert(hints[key], value, where + key) for key, value in values.items()}
+    try:
+        return kind(**made)
+    except ValueError as error:  # which begins with the name of a field
+        raise ValueError(f"{where}{error}") from error
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
-            raise ValueError(f"setting {where!r} must be an object of settings, got {value!r}")
+            raise ValueError(f"setting {where!r} must be an object of settings, got {shown(value)}")
         return from_dict(hint, value, where + ".")
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is dict and isinstance(value, dict):
         return value  # read where it is used, by those who know its keys
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else _convert(next(a for a in arguments if a is not type(None)), value, where)
+        if value is None and type(None) in arguments:
+            return None
+        literal = next((a for a in arguments if typing.get_origin(a) is Literal), None)
+        if literal is not None and value in typing.get_args(literal):
+            return value
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
     if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(arguments[0], item, where) for item in value)
-    if origin is Literal and value in arguments:
+        return tuple(_convert(arguments[0], each, where) for each in value)
+    if origin is Literal and isinstance(value, str) and value in arguments:
         return value
-    if hint is Path and isinstance(value, str):
-        return Path(value)
+    if hint is Path and isinstance(value, str | Path):
+        return path_of(str(value), f"setting {where!r}")
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if abs(value) > sys.float_info.max and not isinstance(value, float):
+            raise ValueError(f"setting {where!r} must be a number that a float can hold, got {shown(value)}")
         return float(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value
     expected = " or ".join(map(repr, arguments)) if origin is Literal else getattr(hint, "__name__", str(hint))
-    raise ValueError(f"setting {where!r} must be {expected}, got {value!r}")
+    raise ValueError(f"setting {where!r} must be {expected}, got {shown(value)}")
 
 
-def load_json(path: Path) -> dict[str, Any]:
-    """What a settings file holds, as it stands there.
+def path_of(text: str, name: str) -> Path:
+    """A path that a file system can have.
+
+    Args:
+        text: of the path.
+        name: of the option or setting that gave it.
 
     Raises:
-        ValueError: it is not a JSON object.
-        OSError: it cannot be read.
+        ValueError: an empty text, or one with a character that no file system takes.
+
+    >>> path_of("", "--run-dir")
+    Traceback (most recent call last):
+        ...
+    ValueError: --run-dir is '': give a path, or leave it out
+    """
+    if not text:
+        raise ValueError(f"{name} is '': give a path, or leave it out")
+    try:
+        fits = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} is {shown(text)}: no file can have this name; correct it")
+    return Path(text)
+
+
+def shown(value: Any) -> str:
+    """A value in a message: never so long that it hides the rule.
+
+    >>> shown("many"), shown(None), len(shown("x" * 1000))
+    ("'many'", 'None', 83)
     """
     try:
-        values = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"settings file {path} is not JSON: {error}") from error
-    _check_object(path, "the file", values)
-    return values
-
-
-def read_settings(path: Path, experiment: str, smoke: bool) -> dict[str, Any]:
-    """Defaults from a settings file: its own, then those of the experiment, then those of the smoke size.
-
-    Raises:
-        ValueError: the file is not a JSON object of settings, or it has settings for an unknown experiment.
-        OSError: it cannot be read.
-    """
-    values = load_json(path)
-    by_experiment, by_size = values.pop("experiments", {}), values.pop("smoke", {})
-    for where, part in (("'experiments'", by_experiment), ("'smoke'", by_size)):
-        _check_object(path, where, part)
-    for name, part in by_experiment.items():
-        if name not in EXPERIMENTS:
-            raise ValueError(f"settings file {path}: unknown experiment {name!r}; {nearest(name, EXPERIMENTS)}")
-        _check_object(path, repr(name), part)
-    values = merge(values, by_experiment.get(experiment, {}))
-    return merge(values, by_size) if smoke else values
-
-
-def _check_object(path: Path, where: str, value: Any) -> None:
-    if not isinstance(value, dict):
-        raise ValueError(f"settings file {path}: {where} must be a JSON object, got {type(value).__name__}")
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep, or a whole number of thousands of digits
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:40]}...{text[-40:]}"

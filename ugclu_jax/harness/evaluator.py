@@ -6,12 +6,13 @@ from typing import Any
 import jax
 
 from ugclu_jax import oracle
-from ugclu_jax.evaluation import Labels, ModelMetrics, as_dict, measure_model
+from ugclu_jax.evaluation import Before, Labels, ModelMetrics, as_dict, measure_before, measure_model, undefined
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.oracles import OracleRecord, Oracles
 from ugclu_jax.harness.plan import Plan, Step
 from ugclu_jax.harness.predictions import Predictions
 from ugclu_jax.harness.server import Served, SharedKey
+from ugclu_jax.learner import CLUState
 
 
 class Evaluator:
@@ -36,16 +37,29 @@ class Evaluator:
             self.measured[served.shared] = own
         return own
 
+    def before(self, step: Step, found: CLUState, record: OracleRecord | None) -> Before:
+        """The model that an unlearn request found, as it is measured after it: what the request has changed."""
+        logits = self.predictions.measured_logits(step.index, found.method.params, found.method.model_state)
+        return measure_before(logits, self.labels, step.measured, step.index, record.logits if record else None)
+
     def line(
-        self, method: str, seed: int, step: Step, served: Served, earlier: Sequence[Mapping[str, Any]]
+        self,
+        method: str,
+        seed: int,
+        step: Step,
+        served: Served,
+        found: CLUState,
+        earlier: Sequence[Mapping[str, Any]],
     ) -> dict[str, Any]:
-        """The line of metrics of a request, after the lines of those before it."""
+        """The line of metrics of a request that found a state, after the lines of those before it."""
         request, retained, info = step.request, len(step.situation.retained), served.info
         record = self.oracles.after(step)
-        before = self.clock.spent.get("evaluation", 0.0)
+        begun = self.clock.spent.get("evaluation", 0.0)
         with self.clock.spending("evaluation"):
             history = [ModelMetrics.from_dict(line["model"]) for line in earlier]
             own = self.measure(step, served, record, history)
+            before = self.before(step, found, record) if request.kind == "unlearn" else None
+        unmeasured = undefined(step.measured)
         return {
             "method": method,
             "seed": seed,
@@ -55,7 +69,9 @@ class Evaluator:
             "examples": len(request.ids),
             "retained": retained,
             "buffer": int(served.state.buffer.count),
+            **({"before": as_dict(before)} if before else {}),
             "model": own.to_dict(),
+            **({"undefined": unmeasured} if unmeasured else {}),
             **(as_dict(record.metrics) if record else {"oracle": None, "noise_floor": None}),
             "cost": {
                 "gradient_evaluations": float(info.gradient_evaluations),
@@ -68,7 +84,7 @@ class Evaluator:
             "timing": {
                 "RTE": served.cost.seconds,
                 "compile_seconds": served.cost.compile_seconds,
-                "evaluation_seconds": self.clock.spent["evaluation"] - before,
+                "evaluation_seconds": self.clock.spent["evaluation"] - begun,
                 "oracle_seconds": record.seconds if record else None,
             },
         }

@@ -4,20 +4,24 @@ import itertools
 import time
 from typing import Any
 
-from rich.console import Console
-
 from ugclu_jax import devices
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
 from ugclu_jax.harness.run import start
-from ugclu_jax.harness.stream_run import Stop, resumable, run_streams
+from ugclu_jax.harness.signals import Stop
+from ugclu_jax.harness.stream_run import resumable, run_streams
+from ugclu_jax.report.ending import say_requests, say_verdicts
 from ugclu_jax.report.metrics import from_json
-from ugclu_jax.report.tables import TABLE_WIDTH, request_table
 from ugclu_jax.streaming import reading
 
 
 def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = None) -> None:
-    """Run every method and seed of a plan, then write the report, and print the table or what `conclude` prints.
+    """Run every method and seed of a plan, then write the report, and print the table and the verdict.
+
+    Args:
+        plan: what is run.
+        conclude: prints in place of the table of requests, from the plan and all lines.
+        stop: asks for an end between two requests.
 
     Raises:
         RunFailed: a run cannot go on; where one of them diverged, after the others and the report.
@@ -47,13 +51,13 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
         return
     with resumable(plan), clock.spending("report"):
         report = page.write_html(plan.folder.path)
-    # Never narrower than the table: squeezed, it would lose the names of the requests.
-    wide = Console(file=plan.console.file, width=max(plan.console.width, TABLE_WIDTH))
     found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
     if found and conclude is not None:
+        say_verdicts(plan.console, found)  # first: a table of methods is what is read
         conclude(plan, found)
     elif found:
-        wide.print(request_table(found))
+        say_requests(plan.console, found)
+        say_verdicts(plan.console, found)
     whole = time.perf_counter() - begin
     clock.spent["the rest"] = whole - sum(clock.spent.values())
     spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in clock.spent.items())

@@ -1,5 +1,6 @@
 """What an experiment can be asked for, in groups: each class is a heading of `--help`, each docstring a line there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,9 +10,36 @@ import tyro
 from ugclu_jax.data.options import DataOptions
 from ugclu_jax.models.options import ModelOptions
 from ugclu_jax.oracle import OracleSettings
+from ugclu_jax.ranges import check_hyper
 from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings
 
 ScenarioName = Literal["task_aware", "class_wise", "random_sample"]
+
+
+SEEDS = 2**32
+"""How many there are: `jax.random.key` has no more, and takes 2**32 for 0 without a word."""
+
+
+def check_seeds(name: str, seeds: Sequence[int]) -> None:
+    """Refuse what is no seed of its own.
+
+    Raises:
+        ValueError: naming the setting, the rule and the first such value.
+
+    >>> check_seeds("seeds", (0, 2**32))
+    Traceback (most recent call last):
+        ...
+    ValueError: seeds must be in 0 … 4294967295, got 4294967296: beyond it two seeds would be one run
+    >>> check_seeds("seeds", (-1,))
+    Traceback (most recent call last):
+        ...
+    ValueError: seeds must be non-negative, got -1
+    """
+    for seed in seeds:
+        if seed < 0:
+            raise ValueError(f"{name} must be non-negative, got {seed}")
+        if seed >= SEEDS:
+            raise ValueError(f"{name} must be in 0 … {SEEDS - 1}, got {seed}: beyond it two seeds would be one run")
 
 
 class Group:
@@ -58,14 +86,42 @@ class RunOptions(Group):
     """JSON file of defaults for all the settings here. Default: the dataset's own, ugclu_jax/harness/settings."""
     run_dir: Path | None = None
     """Folder of the run; the same command resumes there. Default: runs/<experiment>-<dataset>-<hash>."""
+    dry_run: bool = False
+    """Say what would be learned and unlearned, check everything, and stop before any work."""
 
     def __post_init__(self) -> None:
         for name in ("seeds", "methods"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must be one or more different values, got {values}")
-        if any(seed < 0 for seed in self.seeds):
-            raise ValueError(f"seeds must be non-negative, got {self.seeds}")
+        check_seeds("seeds", self.seeds)
+        super().__post_init__()
+
+
+_REQUESTED = ("stream", "unlearn_where", "unlearn_ids", "unlearn_classes")
+
+
+@dataclass(frozen=True)
+class RequestOptions(Group):
+    """Which requests are served, instead of the experiment's own."""
+
+    stream: Path | None = None
+    """JSON file of requests, such as [{"learn": {"classes": ["cat", "dog"]}}, {"unlearn": {"where": "user == 17"}}].
+    The requests of a run may be continued: a longer file goes on where the shorter one ended."""
+    unlearn_where: str | None = None
+    """Learn all tasks, then unlearn the examples for which this condition on their metadata is true, such as
+    "user == 17 and date < '2024-01-01'"."""
+    unlearn_ids: Path | None = None
+    """Learn all tasks, then unlearn the examples whose ids this file lists, one a line."""
+    unlearn_classes: tuple[str, ...] = ()
+    """Learn all tasks, then unlearn these classes, by name or number. Default of class_wise: 2 7."""
+
+    def __post_init__(self) -> None:
+        given = [f"--{name.replace('_', '-')}" for name in _REQUESTED if getattr(self, name) not in (None, ())]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are given; a run has one of them: leave the others out")
+        if len(set(self.unlearn_classes)) != len(self.unlearn_classes):
+            raise ValueError(f"unlearn_classes must be different values, got {self.unlearn_classes}")
         super().__post_init__()
 
 
@@ -133,11 +189,23 @@ class DeviceOptions(Group):
         super().__post_init__()
 
 
+NO_HOME = Path("~/.cache/ugclu_jax")
+"""The cache of a process that has no home folder, where one must be given."""
+
+
+def default_cache() -> Path:
+    """Where oracles are kept unless another folder is given; `NO_HOME` where there is no place for it."""
+    try:
+        return Path.home() / ".cache" / "ugclu_jax"
+    except RuntimeError:
+        return NO_HOME
+
+
 @dataclass(frozen=True)
 class PlaceOptions(Group):
     """Where things lie, and how long."""
 
-    cache_dir: Path = Path.home() / ".cache" / "ugclu_jax"
+    cache_dir: Path = field(default_factory=default_cache)
     """Where oracles are kept, named by a hash of everything that determines them."""
     keep: int = 2
     """Newest checkpoints to keep of each method and seed."""
@@ -155,6 +223,9 @@ class KindConfig:
     """Static settings; another value compiles another program."""
     hyper: UGCLUHyper = field(default_factory=UGCLUHyper)
     """Continuous settings; another value reuses the program."""
+
+    def __post_init__(self) -> None:
+        check_hyper(self.hyper, "hyper.")
 
 
 @dataclass(frozen=True)

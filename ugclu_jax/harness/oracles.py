@@ -59,7 +59,7 @@ class Oracles:
             RunFailed: their training diverged.
         """
         plan, settings, data = self.plan, self.plan.config.oracle, self.data
-        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), purpose))(jnp.array(seeds))
+        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), purpose))(jnp.array(seeds, jnp.uint32))
         name = oracle.content_hash(
             data=data.fingerprint, ids=ids, model=plan.network.description, settings=settings, seeds=(purpose, *seeds)
         )

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 from ugclu_jax import data, devices, files, named
 from ugclu_jax.data.cuts import hold_out, subset
 from ugclu_jax.data.dataset import Dataset
+from ugclu_jax.data.record import content_digest
 from ugclu_jax.devices import Devices
 from ugclu_jax.examples import bucket_size
 from ugclu_jax.harness.budget import Entry, build
@@ -22,19 +22,28 @@ from ugclu_jax.harness.catalogue import Setup, split_name
 from ugclu_jax.harness.config import ExperimentConfig, to_dict
 from ugclu_jax.harness.network import Network, make_network
 from ugclu_jax.harness.progress import Progress
+from ugclu_jax.harness.run_data import RunData
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
-from ugclu_jax.harness.scenarios import Scenario
+from ugclu_jax.harness.scenarios import Scenario, names_of
+from ugclu_jax.harness.terminal import say
+from ugclu_jax.harness.understood import lines_of_data, lines_of_stream
 from ugclu_jax.report.metrics import Line
-from ugclu_jax.requests import Request, Situation, drawn, situations, to_json, validate
+from ugclu_jax.report.visible import copyable
+from ugclu_jax.requests import Request, Situation, continued, drawn, situations, to_json, validate, without
+from ugclu_jax.version import __version__
 
 VALIDATION_SEED = 20_250_515
 """Of the split of the training data under `--evaluate-on validation`."""
 
 PLACES = (
-    "run_dir", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over", "coordinator",
-    "num_processes", "process_id",
+    "run_dir", "dry_run", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over",
+    "coordinator", "num_processes", "process_id",
 )  # fmt: skip
 """Settings of where things lie, which change no result but by rounding, and are no part of a run's configuration."""
+
+
+class DryRun(Exception):
+    """Everything was checked and said, and that was all that was asked for."""
 
 
 class RunFailed(Exception):
@@ -64,7 +73,7 @@ class Plan:
     scenario: Scenario
     situations: list[Situation]
     measured: list[Situation]  # their part that is evaluated
-    settings: dict[str, Any]  # the configuration as the run's folder has it
+    settings: dict[str, Any]  # the configuration, and what the run is made of, as its folder has them
     folder: RunFolder
     lock: IO[bytes] | None  # of the first process
     network: Network
@@ -97,12 +106,47 @@ def load_dataset(config: ExperimentConfig) -> Dataset:
     return dataset if config.per_class is None else subset(dataset, config.per_class, seed=0)
 
 
-def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Console, command: str) -> Plan:
+def settings_of(name: str, config: ExperimentConfig) -> dict[str, Any]:
+    """The configuration as the run's folder has it: what is settled by choice, and not where things lie."""
+    settings = {key: value for key, value in to_dict(config).items() if key not in PLACES}
+    settings["data"] = {key: value for key, value in settings["data"].items() if key not in ("cache_dir", "download")}
+    return {"experiment": name, **settings, **_sources(config)}
+
+
+def path_of(name: str, config: ExperimentConfig) -> Path:
+    """Of the run's folder: the one that is asked for, or one named by the configuration."""
+    digest = hashlib.sha256(json.dumps(settings_of(name, config), sort_keys=True).encode()).hexdigest()[:8]
+    return config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
+
+
+def prepare(
+    name: str, config: ExperimentConfig, scenario: Scenario, found: RunData, console: Console, command: str
+) -> Plan:
     """Check everything that can be checked before work starts.
+
+    Args:
+        name: of the run.
+        config: the whole of it.
+        scenario: the stream, on the data that were found.
+        found: what the run takes up.
+        console: of the program.
+        command: that started it.
 
     Raises:
         ValueError, OSError: with a message for the user.
+        DryRun: all is well, and `config.dry_run` asks for no more.
     """
+    path = path_of(name, config)
+    folder = RunFolder(path.absolute())
+    try:
+        # Without a file of requests, settings decide them, and the same settings gave those that are known: what came to
+        # the data since is in none of them.
+        stream = continued(found.known, scenario.stream) if config.stream is not None else found.known
+        scenario = scenario._replace(stream=stream or scenario.stream)
+    except ValueError as error:
+        raise ValueError(
+            f"run folder {folder.path} holds another request stream: {error}; give another --run-dir"
+        ) from error
     dataset = scenario.dataset
     validate(scenario.stream, len(dataset.train_labels))
     network = make_network(config, dataset)
@@ -129,22 +173,29 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         devices=chosen.count if shares_batches else 1,
     )
     entries = build(config, setup)
-    settings = {key: value for key, value in to_dict(config).items() if key not in PLACES}
-    settings["data"] = {key: value for key, value in settings["data"].items() if key not in ("cache_dir", "download")}
-    settings = {"experiment": name, **settings, **_sources(config)}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     train_labels, test_labels, limit = dataset.train_labels, dataset.test_labels, config.evaluation_examples
-    found = situations(scenario.stream, train_labels, test_labels, dataset.num_classes, scenario.groups)
+    after = situations(scenario.stream, train_labels, test_labels, dataset.num_classes, scenario.groups)
+    after = [without(each, found.gone_train, found.gone_test) for each in after]
     # Before the folder is made: it may refuse.
-    measured = found if limit is None else drawn(found, len(train_labels), len(test_labels), limit)
-    path = config.run_dir or Path("runs") / f"{name}-{config.dataset}-{digest}"
-    folder = RunFolder(path.absolute())
-    lock = open_folder(folder, settings, to_json(scenario.stream, dataset.train_ids), config.cache_dir / "oracles")
+    measured = after if limit is None else drawn(after, len(train_labels), len(test_labels), limit)
+    examples = found.record.to_csv()
+    made_of = {
+        "version": __version__,
+        "network": json.loads(network.description),
+        "data": {**found.record.facts, "examples_csv": content_digest(examples)},
+    }
+    settings = {**settings_of(name, config), "made_of": made_of}
+    opening = functools.partial(folder.open, settings, examples, to_json(scenario.stream, names_of(dataset)))
+    lock = None if config.dry_run else open_folder(folder, opening, config.cache_dir / "oracles")
+    for line in (*lines_of_data(dataset, found.notes), "Requests:", *lines_of_stream(scenario.stream, dataset)):
+        say(console, "", line)
+    if config.dry_run:
+        raise DryRun
     return Plan(
         name=name,
         config=config,
         scenario=scenario,
-        situations=found,
+        situations=after,
         measured=measured,
         settings=settings,
         folder=folder,
@@ -154,7 +205,7 @@ def prepare(name: str, config: ExperimentConfig, scenario: Scenario, console: Co
         entries=entries,
         progress=progress,
         console=console,
-        resume_command=command if config.run_dir else f"{command} --run-dir {shlex.quote(str(path))}",
+        resume_command=command if config.run_dir else f"{command} {copyable(['--run-dir', str(path)])}",
     )
 
 
@@ -167,8 +218,13 @@ def _sources(config: ExperimentConfig) -> dict[str, dict[str, str]]:
     return {"sources": own} if own else {}
 
 
-def open_folder(folder: RunFolder, settings: dict[str, Any], stream: str, oracles: Path) -> IO[bytes] | None:
+def open_folder(folder: RunFolder, opening: Callable[[], None], oracles: Path) -> IO[bytes] | None:
     """Take the run's folder, in the first process; the others learn how that went.
+
+    Args:
+        folder: of the run.
+        opening: makes it or takes it up, once it is locked.
+        oracles: their folder, which must be writable too.
 
     Returns:
         The lock, which holds as long as it is open.
@@ -182,7 +238,7 @@ def open_folder(folder: RunFolder, settings: dict[str, Any], stream: str, oracle
             check_writable(folder.path, "--run-dir")
             lock = folder.lock()
             folder.sweep()
-            folder.open(settings, stream)
+            opening()
             check_writable(oracles, "--cache-dir")
             files.sweep(oracles)
         except (ValueError, OSError) as error:

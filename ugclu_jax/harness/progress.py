@@ -1,7 +1,7 @@
-"""A progress bar for each request with the loss in it; silent where the output is no terminal."""
+"""A progress bar for each request with the loss in it; where the output is no terminal, a line for each request."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -10,14 +10,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+from ugclu_jax.report.metrics import from_json
+from ugclu_jax.report.tables import request_line
 from ugclu_jax.types import Trace
 from ugclu_jax.ugclu import StepInfo
 
 
 class Progress:
-    """Bars on a terminal, nothing elsewhere. `on_step` goes into the compiled program, so it outlives each request."""
+    """Bars on a terminal, lines elsewhere. `on_step` goes into the compiled program, so it outlives each request."""
 
     def __init__(self, console: Console) -> None:
+        self._console = console
         self._bars = RichProgress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -59,6 +62,11 @@ class Progress:
             self._bars.update(self._current, completed=total, total=total)
             self._bars.stop_task(self._current)
             self._current = None
+
+    def measured(self, line: Mapping[str, Any], requests: int) -> None:
+        """Say, where no bar does, what a request of so many led to; it is out before the next one begins."""
+        if not self._console.is_terminal:
+            self._console.out(request_line(from_json(line), requests), highlight=False)
 
     @contextlib.contextmanager
     def waiting(self, description: str) -> Iterator[None]:

@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from ugclu_jax import files
+from ugclu_jax.data.record import Record, content_digest
 from ugclu_jax.version import __version__
 
 RUN_ID_DIGITS = 32
@@ -25,7 +26,7 @@ LONGEST_INSIDE = 400
 
 @dataclass(frozen=True)
 class RunFolder:
-    """config.json, stream.json, metrics.jsonl, report.html, and a folder for each method and seed."""
+    """config.json, stream.json, examples.csv, metrics.jsonl, report.html, and a folder for each method and seed."""
 
     path: Path
 
@@ -37,34 +38,85 @@ class RunFolder:
         """File of the per-step losses and norms of one request."""
         return self.path / "runs" / method / f"seed-{seed}" / "traces" / f"{request}.npz"
 
-    def open(self, config: Mapping[str, Any], stream: str) -> None:
-        """Make the folder, or take up the one that the same configuration made.
+    @property
+    def config(self) -> Path:
+        """File of the configuration, and of what the run was made of."""
+        return self.path / "config.json"
+
+    @property
+    def stream(self) -> Path:
+        """File of the requests, resolved."""
+        return self.path / "stream.json"
+
+    @property
+    def examples(self) -> Path:
+        """File of every example's key, class and content, in the order of the run's rows."""
+        return self.path / "examples.csv"
+
+    def read_config(self) -> dict[str, Any] | None:
+        """What `open` wrote; None where there is no run.
 
         Raises:
-            ValueError: it was made with another configuration or request stream (differing keys are named), or its
+            ValueError: it is damaged.
+        """
+        if not self.config.exists():
+            return None
+        try:
+            config = dict(json.loads(self.config.read_text()))
+            check_run_id(config.get("run"))
+            return config
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.config} is not a configuration ({error}); give another --run-dir") from error
+
+    def read_record(self) -> Record | None:
+        """What the run remembers of its data; None where there is no run.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        config = self.read_config()
+        if config is None:
+            return None
+        try:
+            facts = config["made_of"]["data"]
+            text = self.examples.read_bytes().decode(errors="surrogatepass")
+            if content_digest(text) != facts["examples_csv"]:
+                raise ValueError("its digest is not the one in config.json")
+            return Record.from_csv(text, facts)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise ValueError(
+                f"{self.examples} is damaged ({error}); put it back, or give another --run-dir to start anew"
+            ) from error
+
+    def open(self, config: Mapping[str, Any], examples: str, stream: str) -> None:
+        """Make the folder, or take up the one that the same configuration made.
+
+        Args:
+            config: the configuration, and what else must be the same at each start: library, network, data.
+            examples: the record of the data, as a CSV.
+            stream: the requests, which go on from those that are there.
+
+        Raises:
+            ValueError: it was made with another configuration, library or network (differing keys are named), or its
                 configuration is damaged.
             OSError: it cannot be written.
         """
         check_writable(self.path, "--run-dir")
-        existing = self.path / "config.json"
-        if existing.exists():
-            try:
-                there = dict(json.loads(existing.read_text()))
-                check_run_id(there.pop("run", None))
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{existing} is not a configuration ({error}); give another --run-dir") from error
-            different = sorted(differences(there, config))
-            if different:
-                raise ValueError(
-                    f"run folder {self.path} was made with another configuration; differing: "
-                    f"{'; '.join(different)}. Give another --run-dir, or the same settings to resume"
-                )
-            if (self.path / "stream.json").read_text() != stream:
-                raise ValueError(f"run folder {self.path} holds another request stream; give another --run-dir")
+        there = self.read_config()
+        if there is None:
+            files.write(self.examples, examples)
+            files.write(self.stream, stream)
+            marked = {"run": secrets.token_hex(RUN_ID_DIGITS // 2), **config}
+            files.write(self.config, json.dumps(marked, indent=2) + "\n")  # last: a folder with it is complete
             return
-        files.write(self.path / "stream.json", stream)
-        marked = {"run": secrets.token_hex(RUN_ID_DIGITS // 2), **config}
-        files.write(existing, json.dumps(marked, indent=2) + "\n")  # last: a folder with it is complete
+        different = sorted(differences({key: value for key, value in there.items() if key != "run"}, config))
+        if different:
+            raise ValueError(
+                f"run folder {self.path} was made with another configuration; differing: "
+                f"{'; '.join(different)}. Give another --run-dir, or the same settings to resume"
+            )
+        if self.stream.read_text() != stream:
+            files.write(self.stream, stream)
 
     def run_id(self) -> str:
         """The id that the run got when its folder was made.

@@ -92,7 +92,7 @@ class Server:
     ) -> list[Served]:
         """Apply one request to a state of each seed, all at once."""
         entry, kind = self.plan.entries[method], step.request.kind
-        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), step.index))(jnp.array(seeds))
+        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), step.index))(jnp.array(seeds, jnp.uint32))
         keys, together = devices.filled((keys, jax.tree.map(lambda *x: jnp.stack(x), *states)), self.plan.devices)
         examples = self.data.examples(step.request.ids)
         *found, cost = run(entry.method, kind, keys, together, entry.hyper[kind], examples)

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ugclu_jax.harness.catalogue import split_name
 from ugclu_jax.harness.plan import Diverged, Plan, RunFailed, Step
 from ugclu_jax.harness.run import Run
 from ugclu_jax.harness.server import Served
+from ugclu_jax.harness.signals import Stop
 from ugclu_jax.learner import CLUState
 from ugclu_jax.types import Info
 
@@ -94,7 +94,9 @@ class StreamRun:
     def __init__(self, run: Run, method: str, seed: int, publish: Publish) -> None:
         self.run, self.method, self.seed, self.publish = run, method, seed, publish
         self.folder = run.plan.folder.checkpoints(method, seed)
-        self.whose = run.plan.folder.identity(method, seed, run.data.fingerprint)
+        # That of the run's first start: what was unlearned since may be gone.
+        data = run.plan.settings["made_of"]["data"]["fingerprint"]
+        self.whose = run.plan.folder.identity(method, seed, data)
         self.like = self.state = run.server.fresh_state(method, seed)
         self.lines: list[dict[str, Any]] = []
         self.saving: checkpoints.Saving | None = None
@@ -121,7 +123,8 @@ class StreamRun:
         """
         run, info = self.run, served.info
         check_finite(run.plan, self.method, self.seed, step, info)
-        line = run.evaluator.line(self.method, self.seed, step, served, self.lines)
+        line = run.evaluator.line(self.method, self.seed, step, served, self.state, self.lines)
+        run.plan.progress.measured(line, len(run.plan.steps))
         fields = ("task_losses", "remain_losses", "fast_norms", "clipped", "displacement_norms")
         traces = {name: np.asarray(getattr(info, name)) for name in fields}
         if devices.is_first():
@@ -172,30 +175,6 @@ class StreamRun:
         checkpoints.purge(self.folder, step.index, self.like, without, self.identity)
 
 
-class Stopped(Exception):
-    """The process was asked to end, by a signal."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-@dataclass
-class Stop:
-    """Whether a signal has asked for the end. A signal that raised by itself would do so in the middle of a save."""
-
-    number: int | None = None
-
-    def check(self) -> None:
-        """Between two requests.
-
-        Raises:
-            Stopped: a signal has come.
-        """
-        if self.number is not None:
-            raise Stopped(self.number)
-
-
 def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish, stop: Stop) -> list[Diverged]:
     """Serve the stream with one method and some seeds, each from its last good checkpoint on.
 
@@ -220,7 +199,7 @@ def _run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish
             states = {seed: one.state for seed, one in going.items() if len(one.lines) == step.index}
             if not states:
                 continue
-            stop.check()
+            stop.check(f"request {step.index + 1} of {len(plan.steps)}")
             who = f"seed{'s' if len(states) > 1 else ''} {', '.join(map(str, states))}"
             with plan.progress.request(f"{method} {who}  {step.index + 1}/{len(plan.steps)} {step.request.name}"):
                 served = run.server.serve_all(method, step, states)

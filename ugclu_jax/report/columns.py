@@ -17,19 +17,41 @@ class Column(NamedTuple):
     value: Callable[[Numbers[Any]], Any]
     reference: Callable[[Numbers[Any]], Any] = _nothing  # the oracle's, or the noise floor
     integer: bool = False
+    before: Callable[[Numbers[Any]], Any] = _nothing  # what it was before an unlearn request
 
 
 LA = Column("LA", lambda numbers: numbers.model.LA, lambda numbers: numbers.oracle.LA)
-UA = Column("UA", lambda numbers: numbers.model.UA, lambda numbers: numbers.oracle.UA)
+UA = Column(
+    "UA",
+    lambda numbers: numbers.model.UA,
+    lambda numbers: numbers.oracle.UA,
+    before=lambda numbers: numbers.before.UA,
+)
 FM = Column("FM", lambda numbers: numbers.model.FM)
-MIA = Column("MIA", lambda numbers: numbers.model.MIA.get("loss"), lambda numbers: numbers.oracle.MIA.get("loss"))
+MIA = Column(
+    "MIA",
+    lambda numbers: numbers.model.MIA.get("loss"),
+    lambda numbers: numbers.oracle.MIA.get("loss"),
+    before=lambda numbers: numbers.before.MIA.get("loss"),
+)
 KL_RETAINED = Column(
-    "KL retained", lambda numbers: numbers.model.KL.retained, lambda numbers: numbers.noise_floor.KL.retained
+    "KL retained",
+    lambda numbers: numbers.model.KL.retained,
+    lambda numbers: numbers.noise_floor.KL.retained,
+    before=lambda numbers: numbers.before.KL.retained,
 )
 KL_UNLEARNED = Column(
-    "KL unlearned", lambda numbers: numbers.model.KL.unlearned, lambda numbers: numbers.noise_floor.KL.unlearned
+    "KL unlearned",
+    lambda numbers: numbers.model.KL.unlearned,
+    lambda numbers: numbers.noise_floor.KL.unlearned,
+    before=lambda numbers: numbers.before.KL.unlearned,
 )
-KL_TEST = Column("KL test", lambda numbers: numbers.model.KL.test, lambda numbers: numbers.noise_floor.KL.test)
+KL_TEST = Column(
+    "KL test",
+    lambda numbers: numbers.model.KL.test,
+    lambda numbers: numbers.noise_floor.KL.test,
+    before=lambda numbers: numbers.before.KL.test,
+)
 JS_TEST = Column("JS test", lambda numbers: numbers.model.JS.test, lambda numbers: numbers.noise_floor.JS.test)
 TOW = Column("ToW", lambda numbers: numbers.model.ToW)
 RELAPSE = Column("relapse", lambda numbers: numbers.model.relapse)

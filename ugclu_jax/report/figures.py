@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ugclu_jax.report.columns import Column
+from ugclu_jax.report.marks import Dashes, mark_of
 from ugclu_jax.report.metrics import Numbers
 from ugclu_jax.report.summaries import RequestSummary, Statistic, by_request, methods_of, references
-from ugclu_jax.report.svg import INK, MARKERS, MUTED, SERIES, STYLE, as_svg, log_scale
+from ugclu_jax.report.svg import INK, MUTED, STYLE, as_svg, log_scale
 
 LABEL_HEIGHT = 0.28  # inches that the name of a curve takes at its end
 
@@ -40,7 +41,7 @@ class Curve(NamedTuple):
     name: str
     colour: str
     marker: str
-    dashes: str
+    dashes: Dashes
     request: np.ndarray  # from 1
     mean: np.ndarray
     std: np.ndarray  # 0 for none
@@ -50,7 +51,7 @@ def _curve(
     name: str,
     colour: str,
     marker: str,
-    dashes: str,
+    dashes: Dashes,
     summaries: list[RequestSummary],
     number: Callable[[Numbers[Statistic]], Statistic | None],
 ) -> Curve:
@@ -79,7 +80,8 @@ def _draw(axes: Axes, summaries: list[RequestSummary], column: Column, reference
     curves = []
     for i, name in enumerate(methods_of(summaries)):
         own = [summary for summary in summaries if summary.method == name]
-        curves.append(_curve(name, SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)], "-", own, column.value))
+        colour, marker, dashes, _ = mark_of(i)
+        curves.append(_curve(name, colour, marker, dashes, own, column.value))
     shared = [references(group) for group in by_request(summaries).values()]
     curves.append(_curve(reference_name, INK, ".", "--", shared, column.reference))
     ends = []

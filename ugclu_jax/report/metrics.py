@@ -43,6 +43,14 @@ class ModelMetrics(NamedTuple, Generic[Value]):
     ToW: Value | None = None
 
 
+class Before(NamedTuple, Generic[Value]):
+    """Of the model before an unlearn request, on the examples of the model after it."""
+
+    UA: Value | None = None
+    MIA: Mapping[str, Value] = EMPTY
+    KL: Sides[Value] = Sides()
+
+
 class OracleMetrics(NamedTuple, Generic[Value]):
     """Of the oracles, averaged."""
 
@@ -86,6 +94,7 @@ class Numbers(NamedTuple, Generic[Value]):
     examples: Value | None = None  # of the request
     retained: Value | None = None  # examples after it
     buffer: Value | None = None  # examples in it
+    before: Before[Value] = Before()
     model: ModelMetrics[Value] = ModelMetrics()
     oracle: OracleMetrics[Value] = OracleMetrics()
     noise_floor: NoiseFloor[Value] = NoiseFloor()
@@ -103,10 +112,11 @@ class Line(NamedTuple):
     kind: str
     name: str
     numbers: Numbers[float]
+    undefined: tuple[str, ...] = ()  # what could not be measured, and why
 
 
-HEAD = Line._fields[:-1]
-"""Of a line, what are no numbers."""
+HEAD = ("method", "seed", "request", "kind", "name")
+"""Of a line, what names it."""
 
 
 def from_json(line: Mapping[str, Any]) -> Line:
@@ -122,8 +132,11 @@ def from_json(line: Mapping[str, Any]) -> Line:
     0.25
     """
     method, seed, request, kind, name = (line[each] for each in HEAD)
-    numbers = {each: part for each, part in line.items() if each not in HEAD}
-    return Line(method, seed, request, kind, name, _filled(Numbers(), numbers))
+    numbers = {each: part for each, part in line.items() if each not in (*HEAD, "undefined")}
+    undefined = line.get("undefined", [])
+    if not isinstance(undefined, list) or not all(isinstance(sentence, str) for sentence in undefined):
+        raise TypeError(f"undefined is {undefined!r}, not a list of sentences")
+    return Line(method, seed, request, kind, name, _filled(Numbers(), numbers), tuple(undefined))
 
 
 def _filled(empty: Any, tree: Any, path: str = "") -> Any:

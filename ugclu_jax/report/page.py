@@ -5,17 +5,30 @@ dark setting. What it says stands in `page.html`, how it looks in `style.css`; n
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from ugclu_jax import files
-from ugclu_jax.report.checks import KL_RATIO_LIMITS, UA_GAP_LIMIT, Check, scorecard, verdict, warnings
+from ugclu_jax.report.checks import (
+    GUESS_AUC,
+    KL_RATIO_LIMITS,
+    UA_GAP_LIMIT,
+    Check,
+    scorecard,
+    undefined,
+    verdict,
+    warnings,
+)
 from ugclu_jax.report.columns import KL_RETAINED, KL_TEST, KL_UNLEARNED, LA, UA
 from ugclu_jax.report.figures import over_requests
 from ugclu_jax.report.glossary import GLOSSARY
 from ugclu_jax.report.metrics import Line, read_metrics
+from ugclu_jax.report.picture import ranking_svg
+from ugclu_jax.report.ranking import NothingToRankError, rank, reservations
+from ugclu_jax.report.remains import Remain, purge_command
 from ugclu_jax.report.rows import Cell, Shade, accuracy_matrix, every_number, heading, request_rows
 from ugclu_jax.report.summaries import RequestSummary, by_request, methods_of, summarise
 from ugclu_jax.report.tables import COLUMNS
@@ -91,7 +104,17 @@ def _facts(config: dict[str, Any], lines: list[Line]) -> list[tuple[str, str]]:
     ]
 
 
-def _page(run_dir: Path, config: dict[str, Any], lines: list[Line]) -> str:
+def _comparison(lines: list[Line]) -> Markup | None:
+    """The picture of several methods; None for one, or where there is nothing to rank by."""
+    if len(methods_of(lines)) < 2:
+        return None
+    try:
+        return ranking_svg(rank(lines))
+    except NothingToRankError:
+        return None
+
+
+def _page(run_dir: Path, config: dict[str, Any], lines: list[Line], remains: Sequence[Remain] | None) -> str:
     summaries = summarise(lines)
     accuracy = {"LA: test accuracy on what is retained": LA, "UA: accuracy on what was unlearned": UA}
     kl = {
@@ -105,28 +128,36 @@ def _page(run_dir: Path, config: dict[str, Any], lines: list[Line]) -> str:
         facts=_facts(config, lines),
         methods=[_method(run_dir, lines, summaries, name) for name in methods_of(lines)],
         warnings=warnings(lines),
+        undefined=undefined(lines),
         several_seeds=len({line.seed for line in lines}) > 1,
         limits={
             "ua": f"{100 * UA_GAP_LIMIT:.0f}",
             "kl_test": f"{KL_RATIO_LIMITS[KL_TEST]:g}",
+            "kl_retained": f"{KL_RATIO_LIMITS[KL_RETAINED]:g}",
             "kl_unlearned": f"{KL_RATIO_LIMITS[KL_UNLEARNED]:g}",
+            "auc": f"{GUESS_AUC:g}",
         },
         headings=[heading(column) for column in COLUMNS],
         requests=[request_rows(group) for group in by_request(summaries).values()],
         accuracy=over_requests(summaries, accuracy, "oracle", "accuracy (share)", "accuracy"),
         kl=over_requests(summaries, kl, "noise floor", "KL(oracle ‖ model) (nats)", "kl"),
+        comparison=_comparison(lines),
+        reservations=reservations(config, methods_of(lines)),
+        remains=remains,
+        purge=purge_command(run_dir),
         settings=_leaves(config),
         glossary=GLOSSARY,
     )
 
 
-def write_html(run_dir: Path | str) -> Path:
+def write_html(run_dir: Path | str, remains: Sequence[Remain] | None = None) -> Path:
     """Write `report.html` into a run's folder, from `config.json`, `metrics.jsonl` and the traces in it.
 
     The file appears whole or not at all: it is written beside its place and moved there.
 
     Args:
         run_dir: the run's folder; a run that has not finished yet is reported as far as it got.
+        remains: what still holds traces of what was unlearned; None = nobody looked, and the page does not say.
 
     Returns:
         The path of the report.
@@ -135,7 +166,7 @@ def write_html(run_dir: Path | str) -> Path:
         ValueError: `config.json` or `metrics.jsonl` is missing or damaged, or a trace is.
     """
     folder = Path(run_dir)
-    text = _page(folder, _config(folder), read_metrics(folder))
+    text = _page(folder, _config(folder), read_metrics(folder), remains)
     target = folder / "report.html"
     files.write(target, text)
     return target

@@ -1,4 +1,4 @@
-"""Methods against each other: one row a method, ranked by the distance to the oracle, and a picture. No training.
+"""Methods against each other: one row a method, ranked by the distance to the oracle. No training.
 
 Every number is averaged over the milestones of a run (its unlearn requests and its last request), then over seeds. The
 distance of a run is `KL(oracle ‖ model)` on test inputs of what is retained plus that on unlearned training inputs, in
@@ -6,13 +6,10 @@ nats: the two sides that a method trades against each other.
 """
 
 import math
-from collections.abc import Iterable
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-from rich import box
-from rich.table import Table
-
+from ugclu_jax.report import grid
 from ugclu_jax.report.columns import (
     FM,
     GRADIENT_EVALUATIONS,
@@ -28,17 +25,20 @@ from ugclu_jax.report.columns import (
     UA,
     Column,
 )
-from ugclu_jax.report.format import markdown_table, mean_text, statistic_text
+from ugclu_jax.report.format import markdown_table, mean_text, printable, statistic_text
 from ugclu_jax.report.metrics import Line, Numbers, Sides
 from ugclu_jax.report.summaries import Statistic, combined, mean, methods_of, milestones, named, statistic, summarise
 
 COLUMNS = (KL_TEST, KL_UNLEARNED, KL_RETAINED, JS_TEST, LA, UA, FM, MIA, TOW, RELAPSE, RTE, GRADIENT_EVALUATIONS)
 """Beside the distance; the last column counts an average milestone, not the whole stream."""
 SHOWN = (KL_TEST, KL_UNLEARNED, LA, UA, FM, MIA, RTE, GRADIENT_EVALUATIONS)
-"""Columns that a terminal has room for."""
+"""Columns of the terminal."""
+WITHOUT_SETTINGS = ("do_nothing", "retrain")
+"""Methods of which there is nothing to choose: the second trains as the oracles do."""
 
 
-OURS, OTHERS, FLOOR = "#d55e00", "#0072b2", "#009e73"  # of Okabe and Ito's colour-blind-safe set
+class NothingToRankError(ValueError):
+    """No method of a run was measured against an oracle on retained test inputs and on unlearned inputs."""
 
 
 class Row(NamedTuple):
@@ -50,6 +50,7 @@ class Row(NamedTuple):
     statistics: Numbers[Statistic]
     seeds: int
     unfinished: int  # seeds that did not reach the last request
+    appearance: int  # among the methods of the run, from 0: it has one mark in all figures
 
     @property
     def label(self) -> str:
@@ -82,13 +83,13 @@ def rank(lines: Iterable[Line]) -> list[Row]:
     """Rank the methods of a run, nearest to the oracle first; a method without a finite distance comes last.
 
     Raises:
-        ValueError: no line has an oracle.
+        NothingToRankError: no line has an oracle, or none is of unlearned inputs.
     """
     lines = list(lines)
     at_milestones = set(milestones(summarise(lines)))
     last = max(at_milestones)
     rows = []
-    for method in methods_of(lines):
+    for appearance, method in enumerate(methods_of(lines)):
         own = [line for line in lines if line.method == method]
         seeds = {line.seed for line in own}
         reached = [
@@ -99,13 +100,15 @@ def rank(lines: Iterable[Line]) -> list[Row]:
         statistics = combined(means, statistic) if means else Numbers()
         distance = _over_seeds(distance_of(each.model.KL) for each in means)
         floor = _over_seeds(distance_of(each.noise_floor.KL) for each in means)
-        rows.append(Row(method, distance, floor, statistics, len(seeds), len(seeds - done)))
+        rows.append(Row(method, distance, floor, statistics, len(seeds), len(seeds - done), appearance))
     if not any(row.floor for row in rows):
-        raise ValueError("no request of this run has an oracle and unlearned inputs: there is nothing to compare with")
+        raise NothingToRankError(
+            "no request of this run has an oracle and unlearned inputs: there is nothing to compare with"
+        )
     return sorted(rows, key=lambda row: row.sort_key)
 
 
-def _references(rows: list[Row]) -> Row:
+def shared_references(rows: list[Row]) -> Row:
     """The row that holds the oracle and the noise floor: all methods share them."""
     return max(rows, key=lambda row: (row.seeds - row.unfinished, len(list(named(row.statistics)))))
 
@@ -116,25 +119,23 @@ def _cells(row: Row, columns: Iterable[Column]) -> list[str]:
 
 
 def _reference_cells(rows: list[Row], columns: Iterable[Column]) -> list[str]:
-    shared = _references(rows)
+    shared = shared_references(rows)
     return [mean_text(shared.floor), *(mean_text(c.reference(shared.statistics), c.integer) for c in columns)]
 
 
-def ranking_table(rows: list[Row]) -> Table:
-    """The terminal's table: `SHOWN` columns, the oracle last."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("method", no_wrap=True)
-    for title in ("distance", *(column.title for column in SHOWN)):
-        table.add_column(title.replace(" ", "\n"), justify="right", no_wrap=True)
+def ranking_table(rows: list[Row]) -> grid.Grid:
+    """The terminal's table: `SHOWN` columns, the oracle last; whole at any width."""
+    heads = [tuple(title.split()) for title in ("distance", *(column.title for column in SHOWN))]
+    found = []
     for row in rows:
-        table.add_row(*_cells(row, SHOWN))
-    table.add_section()
-    table.add_row("oracle, noise floor", *_reference_cells(rows, SHOWN), style="dim")
-    return table
+        name, *cells = _cells(row, SHOWN)
+        found.append(grid.Row(printable(name), [grid.Cell(cell) for cell in cells]))
+    references = [grid.Cell(cell) for cell in _reference_cells(rows, SHOWN)]
+    return grid.Grid("method", heads, [*found, grid.Row("oracle, noise floor", references, "dim")], right=True)
 
 
-def ranking_markdown(rows: list[Row]) -> str:
-    """A GitHub-markdown table of all columns, and a line that says how to read it."""
+def ranking_markdown(rows: list[Row], notes: Iterable[str] = ()) -> str:
+    """A GitHub-markdown table of all columns, a line that says how to read it, and notes on what not to read in it."""
     head = ["method", "distance", *(column.title for column in COLUMNS)]
     body = [_cells(row, COLUMNS) for row in rows]
     body.append(["*oracle · noise floor*", *_reference_cells(rows, COLUMNS)])
@@ -143,42 +144,38 @@ def ranking_markdown(rows: list[Row]) -> str:
         markdown_table(head, body, words=1)
         + f"\n\nMean{' ± standard deviation' if seeds > 1 else ''} over {seeds} seed{'s' if seeds > 1 else ''}, each "
         "averaged over the unlearn requests and the last request; ranked by distance = KL test + KL unlearned, in nats."
+        + "".join(f"\n\n{note}" for note in notes)
     )
 
 
-def ranking_picture(rows: list[Row], path: Path) -> None:
-    """Draw KL on retained test inputs against KL on unlearned inputs, one point a method, both axes logarithmic.
+def reservations(config: Mapping[str, Any], methods: Iterable[str]) -> list[str]:
+    """What a ranking may not be read for: a size that only tries the program, and settings that nobody chose.
 
-    A point bears the method's rank, whose name stands in the list at the right: names beside the points would overlap.
+    Args:
+        config: of the run, as its folder has it.
+        methods: that are ranked.
+
+    >>> chosen = {"er": {"hyper": {"learning_rate": 0.1}}}
+    >>> print(*reservations({"smoke": True, "references": chosen}, ["er", "er+salun", "ug_clu"]), sep="\\n")
+    The size is that of a smoke test (--smoke): it tries the program, and says nothing of the methods.
+    Nobody chose the settings of salun for these data: they are defaults, and others may rank it elsewhere.
     """
-    # Half a second that `--help` need not wait for.
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    figure = Figure(figsize=(9.0, max(5.0, 1.0 + 0.17 * len(rows))), layout="constrained")
-    axes = figure.add_subplot()
-    names = []
-    for place, row in enumerate(rows, start=1):
-        if not math.isfinite(row.sort_key):
-            names.append(f"–  {row.method}")
-            continue
-        names.append(f"{place}  {row.method}")
-        x, y = (column.value(row.statistics).mean for column in (KL_TEST, KL_UNLEARNED))
-        ours = row.method.startswith("ug_clu") and "+" not in row.method
-        axes.plot(x, y, marker="D" if ours else "o", color=OURS if ours else OTHERS, markersize=6, alpha=0.8)
-        axes.annotate(str(place), (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
-    shared = _references(rows).statistics
-    floor = tuple(column.reference(shared).mean for column in (KL_TEST, KL_UNLEARNED))
-    axes.plot(*floor, marker="*", color=FLOOR, markersize=14, alpha=0.8)
-    axes.annotate("noise floor", floor, xytext=(9, -11), textcoords="offset points", fontsize=8, color=FLOOR)
-    axes.text(1.03, 1.0, "\n".join(names), transform=axes.transAxes, va="top", fontsize=8, linespacing=1.35)
-    axes.set(xscale="log", yscale="log", xlabel="KL to the oracle on retained test inputs, nats")
-    axes.set(ylabel="KL to the oracle on unlearned inputs, nats")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(NullFormatter())
-    axes.set_title("Nearer to the lower left is nearer to retraining; diamonds: UG-CLU", loc="left", fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.5)
-    figure.savefig(path, dpi=150)
+    found = []
+    if config.get("smoke"):
+        found.append(
+            "The size is that of a smoke test (--smoke): it tries the program, and says nothing of the methods."
+        )
+    parts = dict.fromkeys(part for method in methods for part in method.split("+"))
+    chosen = config.get("references") or {}
+    unchosen = [
+        part
+        for part in parts
+        if part not in chosen and part not in WITHOUT_SETTINGS and not part.startswith("ug_clu")  # has its own settings
+    ]
+    if unchosen:
+        them = "it" if len(unchosen) == 1 else "them"
+        found.append(
+            f"Nobody chose the settings of {', '.join(unchosen)} for these data: they are defaults, and others may "
+            f"rank {them} elsewhere."
+        )
+    return found

@@ -17,6 +17,7 @@ class Cell(NamedTuple):
     mean: str
     std: str
     off: bool = False  # misses its target
+    before: str = ""  # what it was before an unlearn request
 
 
 class Heading(NamedTuple):
@@ -45,6 +46,12 @@ def _cell(statistic: Statistic | None, integer: bool, off: bool = False) -> Cell
     return Cell(mean_text(statistic, integer), std_text(statistic, integer), off)
 
 
+def _request_cell(column: Column, summary: RequestSummary) -> Cell:
+    cell = _cell(column.value(summary.statistics), column.integer, _off_target(column, summary))
+    before = column.before(summary.statistics)
+    return cell if before is None else cell._replace(before=mean_text(before, column.integer))
+
+
 def _off_target(column: Column, summary: RequestSummary) -> bool:
     own, other = column.value(summary.statistics), column.reference(summary.statistics)
     if own is None or other is None:
@@ -65,10 +72,7 @@ def heading(column: Column) -> Heading:
 
 def request_rows(group: list[RequestSummary]) -> Request:
     """The rows of one request, from its summaries, one a method."""
-    rows = [
-        (summary, [_cell(c.value(summary.statistics), c.integer, _off_target(c, summary)) for c in COLUMNS])
-        for summary in group
-    ]
+    rows = [(summary, [_request_cell(column, summary) for column in COLUMNS]) for summary in group]
     shared = references(group).statistics
     return Request(rows, [_cell(column.reference(shared), column.integer) for column in COLUMNS])
 

@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from ugclu_jax.report.marks import SERIES
+
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
 # Figures are drawn in stand-in colours that become CSS variables of the page, so that plots follow light and dark.
 INK, MUTED = "#010203", "#818283"
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's colour-blind-safe set
-MARKERS = "osD^vP"
 CSS_COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)"} | {c: f"var(--series-{i})" for i, c in enumerate(SERIES)}
 STYLE: "dict[RcKeyType, object]" = {
     "svg.fonttype": "none",

@@ -11,9 +11,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ugclu_jax.report.marks import mark_of
 from ugclu_jax.report.summaries import RequestSummary
-from ugclu_jax.report.svg import MUTED, SERIES, STYLE, as_svg, log_scale
+from ugclu_jax.report.svg import MUTED, STYLE, as_svg, log_scale
 
+TASK, REMAIN = mark_of(0), mark_of(1)
 TRACE_POINTS = 60  # a trace is averaged down to this many points before it is drawn
 
 
@@ -61,12 +63,13 @@ def trace_figure(run_dir: Path, own: list[RequestSummary]) -> Markup | None:
             trace = _read_trace(run_dir / "runs" / method / f"seed-{seed}" / "traces" / f"{summary.request}.npz")
             remain = trace.get("remain_losses", np.zeros((0, 0)))
             remain = remain.mean(axis=1) if remain.ndim == 2 and remain.size else np.zeros(0)
-            for losses, colour in ((trace.get("task_losses", np.zeros(0)), SERIES[1]), (remain, SERIES[0])):
+            for losses, mark in ((trace.get("task_losses", np.zeros(0)), TASK), (remain, REMAIN)):
                 if losses.size:
                     step, mean = _binned(losses)
                     mean = np.where(np.isfinite(mean), mean, np.nan)
                     lowest = min(lowest, np.nanmin(mean, initial=math.inf))
-                    axes.plot(step, mean, color=colour, linewidth=1.0, alpha=0.75, marker="." if step.size == 1 else "")
+                    style = {"color": mark.colour, "linestyle": mark.dashes, "marker": "." if step.size == 1 else ""}
+                    axes.plot(step, mean, linewidth=1.0, alpha=0.75, **style)
             clipped += list(trace.get("clipped", ()))
         if not axes.lines:
             axes.text(0.5, 0.5, "no trace", color=MUTED, ha="center", transform=axes.transAxes)
@@ -86,8 +89,11 @@ def trace_figure(run_dir: Path, own: list[RequestSummary]) -> Markup | None:
         axes.set_ylabel("loss (nats)")
     figure.legend(
         handles=[
-            Line2D([], [], color=SERIES[1], label="task loss (what is learned or unlearned)"),
-            Line2D([], [], color=SERIES[0], label="remain loss (buffer), mean over inner steps"),
+            Line2D([], [], color=mark.colour, linestyle=mark.dashes, label=label)
+            for mark, label in (
+                (TASK, "task loss (what is learned or unlearned)"),
+                (REMAIN, "remain loss (buffer), mean over inner steps"),
+            )
         ],
         loc="outside upper left", ncols=2, frameon=False,
     )  # fmt: skip

@@ -1,71 +1,188 @@
-"""A stream as a JSON file, and back. The format is this library's own: one request a line, examples by stable id."""
+"""A stream as JSON, and back: a list of requests, each of which says which examples it is about."""
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ugclu_jax.examples import FIRST_TEST_ID
+from ugclu_jax.requests.names import Names
 from ugclu_jax.requests.request import Request, Stream, brief
-from ugclu_jax.requests.stream import ids_of_classes, share
-from ugclu_jax.requests.validate import SHOWN, Ledger, nearest
+from ugclu_jax.requests.select import refuse, select, way_of
+from ugclu_jax.requests.validate import Ledger, nearest
+from ugclu_jax.types import REQUEST_KINDS, RequestKind
 
-FORMAT, VERSION = "ugclu-requests", 1
-_SELECTORS = ("ids", "id_ranges", "classes", "fraction")
+_FIELDS = (*REQUEST_KINDS, "name", "asked", "held_out", "sha256")
+_DECIDED_BY_DATA = ("classes", "where", "fraction")
+_LONGEST_NAME = 24
 
 
-def to_json(stream: Sequence[Request], ids: np.ndarray | None = None) -> str:
-    """Write a stream, one request a line; `from_json` with the same `ids` gives back an equal one.
+def to_json(stream: Sequence[Request], names: Names | None = None) -> str:
+    """Write a stream, one request a line, with its examples by key; `from_json` gives back an equal one.
 
     Args:
-        stream: the requests, whose ids are rows of the training arrays at hand.
-        ids: [N] the stable id of each row (`Dataset.train_ids`), under which examples are written, so that the file
-            holds for every cut of the data set; rows are written as they are when left out.
+        stream: the requests, whose ids are rows of the arrays at hand.
+        names: of those rows, with which the file holds for every cut and every order of the data set; None = rows are
+            written as they are.
 
     >>> print(to_json([Request("learn", "first", [0, 1, 2, 3, 7])]))
-    {"format": "ugclu-requests", "version": 1, "requests": [
-      {"kind": "learn", "name": "first", "id_ranges": [[0, 4], [7, 8]]}
-    ]}
+    [
+      {"learn": {"id_ranges": [[0, 4], [7, 8]]}, "name": "first"}
+    ]
     """
-    lines = []
-    for request in stream:
-        written = request.ids if ids is None else np.sort(ids[request.ids])
+    if names is None:
+        last = max((int(ids[-1]) for each in stream for ids in (each.ids,) if ids.size), default=-1)
+        names = Names.numbered(np.zeros(last + 1, np.int32))
+    return "[\n" + ",\n".join("  " + json.dumps(_entry(request, names)) for request in stream) + "\n]"
+
+
+def _entry(request: Request, names: Names) -> dict[str, Any]:
+    keys = names.train_keys[request.ids].tolist()
+    selected: dict[str, Any] = {"ids": keys}
+    if names.positions:
+        # A pair of numbers for each run of consecutive positions, where that is shorter.
+        written = np.sort(np.array([int(key.split("/")[1]) for key in keys], np.int64))
         cuts = np.flatnonzero(np.diff(written) != 1) + 1
         runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(written, cuts) if run.size]
-        # A pair of numbers for each run of consecutive ids, where that is shorter than the ids.
         selected = {"id_ranges": runs} if 2 * len(runs) < written.size else {"ids": written.tolist()}
-        lines.append("  " + json.dumps({"kind": request.kind, "name": request.name, **selected}, ensure_ascii=False))
-    head = f'{{"format": "{FORMAT}", "version": {VERSION}, "requests": [\n'
-    return head + ",\n".join(lines) + "\n]}"
+    entry = {request.kind: selected, "name": request.name}
+    if request.held_out.size:
+        entry["held_out"] = names.test_keys[request.held_out].tolist()
+    if request.asked:
+        entry["asked"] = json.loads(request.asked)
+        # What it meant is believed without another look at the data, so a flipped letter must not go unseen.
+        entry["sha256"] = _digest(entry)
+    return entry
 
 
-def from_json(text: str, labels: np.ndarray, ids: np.ndarray | None = None) -> Stream:
-    """Read a stream: `{"format": "ugclu-requests", "version": 1, "requests": [...]}`.
+def _digest(entry: dict[str, Any]) -> str:
+    text = json.dumps({field: value for field, value in entry.items() if field != "sha256"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    A request has "kind", "name" and says which examples it is about in one of these ways:
 
-    - "ids": `[4, 7, ...]`;
-    - "id_ranges": `[[start, stop], ...]`, stop not included;
-    - "classes": `[3, 5]`, to learn all training examples of these labels, or to unlearn those that are retained;
+def from_json(
+    text: str, names: Names | Sequence[int] | np.ndarray, *, folder: Path = Path(), known: Stream = ()
+) -> Stream:
+    """Read a stream, such as `[{"learn": {"classes": ["cat", "dog"]}}, {"unlearn": {"where": "user == 17"}}]`.
+
+    A request may have a "name", and says which examples it is about in one of these ways:
+
+    - "ids": `["cat/1.png", …]`, their keys; of a fixed set, positions in the training split, `[4, 7, …]`;
+    - "id_ranges": `[[start, stop], …]`, of a fixed set, stop not included;
+    - "ids_file": a text file of one key a line;
+    - "files": `["cat/1.png", …]`, as "ids";
+    - "classes": `["cat", "dog"]`, by name or number: to learn all training examples of them, or to unlearn those that
+      are retained;
+    - "where": a condition on what is known of the examples, likewise;
     - "fraction": `0.1` with "seed": `0`, to unlearn that share of what is retained, at random.
+
+    Test examples among them are never learned; they go with the request as its `held_out` ones. A file that `to_json`
+    wrote lists these apart, and what was "asked" beside the ids that this meant, under a digest.
 
     Args:
         text: the JSON.
-        labels: [N] integers, the labels of the training split.
-        ids: [N] the stable id of each row (`Dataset.train_ids`), which "ids" and "id_ranges" then mean; they mean rows
-            when left out. Requests hold rows either way.
+        names: of the examples; labels alone for examples that are known by their row.
+        folder: from which a relative "ids_file" is looked for.
+        known: requests that were resolved before, at the beginning of this stream; they are taken as they are, if the
+            text still asks for the same.
 
     Raises:
         ValueError: text that is no JSON (with line and column), a field that is missing, unknown or of the wrong type,
-            an id of the test split or of an example that was cut away, or a stream that `validate` refuses.
+            a key that the data set does not have, a stream that `validate` refuses, or one that does not go on from
+            `known`.
+        OSError: an "ids_file" that cannot be read.
 
-    >>> text = '''{"format": "ugclu-requests", "version": 1, "requests": [
-    ...   {"kind": "learn", "name": "both", "classes": [0, 1]},
-    ...   {"kind": "unlearn", "name": "half", "fraction": 0.5, "seed": 0}]}'''
-    >>> [len(request.ids) for request in from_json(text, labels=[0, 1, 0, 1])]
-    [4, 2]
+    >>> text = '[{"learn": {"classes": [0, 1]}, "name": "both"}, {"unlearn": {"fraction": 0.5, "seed": 0}}]'
+    >>> [(request.name, len(request.ids)) for request in from_json(text, [0, 1, 0, 1])]
+    [('both', 4), ('U 0.5', 2)]
     """
+    names = names if isinstance(names, Names) else Names.numbered(names)
+    ledger = Ledger(len(names.train_labels), names.train_keys)
+    stream: list[Request] = []
+    for position, entry in enumerate(_entries(text), start=1):
+        where = f"request {position}"
+        kind, name, asked = _head(where, entry)
+        before = known[position - 1] if position <= len(known) else None
+        if before is not None and asked and (kind, name, asked) == (before.kind, before.name, before.asked):
+            stream.append(before)  # what it meant then, whatever it would mean by the data of today
+        else:
+            where = f"{where} ({name!r})"
+            found = select(where, kind, entry[kind], names, ledger.retained(), folder)
+            if not found.rows.size and found.held_out.size:
+                raise ValueError(
+                    f"{where} names test examples alone ({len(found.held_out)}), which are never learned; a request "
+                    "must have at least one training example: leave it out"
+                )
+            held_out = found.held_out if "held_out" not in entry else _held_out(where, entry["held_out"], names)
+            stream.append(Request(kind, name, found.rows, held_out, asked))
+        ledger.enter(stream[-1])
+    return continued(known, tuple(stream))
+
+
+def unlearn_named(where: str, selector: dict[str, Any], names: Names, learned: Stream, known: Stream = ()) -> Request:
+    """The request that unlearns what a selector names, after some requests to learn.
+
+    Args:
+        where: opens an error message.
+        selector: one of the ways of `from_json`.
+        names: of the examples.
+        learned: the requests before it.
+        known: requests that were resolved before; its own among them is taken as it is.
+
+    Raises:
+        ValueError, OSError: as `from_json`.
+
+    >>> learned = (Request("learn", "both", [0, 1, 2]),)
+    >>> unlearn_named("--unlearn-classes", {"classes": ["1"]}, Names.numbered([0, 1, 1]), learned)
+    Request(kind='unlearn', name='U classes 1', ids=array([1, 2], dtype=int32))
+    """
+    way = way_of(where, selector)
+    said = Path(selector[way]).name if way == "ids_file" else selector[way]
+    name = f"U {way} {_brief({way: said})}"
+    asked = json.dumps(selector, sort_keys=True) if way in _DECIDED_BY_DATA else ""
+    before = known[len(learned)] if len(known) > len(learned) else None
+    if before is not None and asked and (name, asked) == (before.name, before.asked):
+        return before
+    retained = np.unique(np.concatenate([request.ids for request in learned]))
+    found = select(where, "unlearn", selector, names, retained, Path())
+    return Request("unlearn", name, found.rows, found.held_out, asked)
+
+
+def continued(known: Stream, stream: Stream) -> Stream:
+    """A stream that begins with requests that were resolved before.
+
+    Args:
+        known: those, with what they meant then.
+        stream: what is asked now.
+
+    Returns:
+        `known`, then the rest of `stream`.
+
+    Raises:
+        ValueError: the stream does not begin as `known` does.
+
+    >>> first, other = Request("learn", "first", [0]), Request("learn", "first", [1])
+    >>> len(continued((first,), (first, Request("unlearn", "second", [0]))))
+    2
+    >>> continued((first,), (other,))
+    Traceback (most recent call last):
+        ...
+    ValueError: request 1 is learn 'first' of 1 examples there, and learn 'first' of 1 other examples here
+    """
+    for position, before in enumerate(known, start=1):
+        there = f"request {position} is {before.kind} {before.name!r} of {len(before.ids)} examples there, and"
+        if position > len(stream):
+            raise ValueError(f"{there} missing here")
+        now = stream[position - 1]
+        same = (before.kind, before.name, before.asked) == (now.kind, now.name, now.asked)
+        if not same or not (before.asked or before == now):
+            raise ValueError(f"{there} {now.kind} {now.name!r} of {len(now.ids)} other examples here")
+    return (*known, *stream[len(known) :])
+
+
+def _entries(text: str) -> list[Any]:
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
@@ -73,127 +190,56 @@ def from_json(text: str, labels: np.ndarray, ids: np.ndarray | None = None) -> S
             f"the request stream is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; correct the "
             "text there"
         ) from error
-    _check_fields("the document", document, required=("format", "version", "requests"))
-    for field, expected in (("format", FORMAT), ("version", VERSION)):
-        if document[field] != expected or isinstance(document[field], bool):
-            _refuse("the document", field, document[field], repr(expected))
-    if not isinstance(document["requests"], list) or not document["requests"]:
-        _refuse("the document", "requests", document["requests"], "a list of at least one request")
-
-    ledger = Ledger(len(labels), ids)
-    stream = []
-    for position, entry in enumerate(document["requests"], start=1):
-        stream.append(_parse_request(f"request {position}", entry, np.asarray(labels), ledger.retained(), ids))
-        ledger.enter(stream[-1])
-    return tuple(stream)
-
-
-def _parse_request(
-    where: str, entry: Any, labels: np.ndarray, retained: np.ndarray, stable_ids: np.ndarray | None
-) -> Request:
-    _check_fields(where, entry, required=("kind", "name"), optional=(*_SELECTORS, "seed"))
-    for field in ("kind", "name"):
-        if not isinstance(entry[field], str):
-            _refuse(where, field, entry[field], "a string")
-    where = f"{where} ({entry['name']!r})"
-    given = [field for field in _SELECTORS if field in entry]
-    if len(given) != 1:
-        raise ValueError(f"{where} has {given or 'none'} of {list(_SELECTORS)}; it must have exactly one: keep one")
-    if ("seed" in entry) != ("fraction" in entry):
-        raise ValueError(f"{where} has only one of 'fraction' and 'seed'; they must come together: add or drop one")
-    field = given[0]
-    value = entry[field]
-    if field == "fraction":
-        if entry["kind"] != "unlearn":
-            raise ValueError(f"{where} has 'fraction', which only unlearn requests may: give ids or classes to learn")
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            _refuse(where, field, value, "a number")
-        if not _is_integer(entry["seed"]) or entry["seed"] < 0:
-            _refuse(where, "seed", entry["seed"], "an integer of at least 0")
-        ids = share(where, retained, value, entry["seed"])
-    elif field == "id_ranges":
-        end = len(labels) if stable_ids is None else 2 * FIRST_TEST_ID
-        if not isinstance(value, list) or not all(_is_range(pair, end) for pair in value):
-            _refuse(where, field, value, f"a list of pairs [start, stop] with 0 ≤ start < stop ≤ {end}")
-        runs = [
-            np.arange(start, stop) if stable_ids is None else _rows_of_range(where, start, stop, stable_ids)
-            for start, stop in value
-        ]
-        ids = np.concatenate(runs) if runs else np.zeros(0, np.int32)
-    else:
-        if not isinstance(value, list) or not all(map(_is_integer, value)):
-            _refuse(where, field, value, "a list of integers")
-        if field == "classes":
-            ids = ids_of_classes(where, labels, value)
-        else:
-            ids = np.array(value) if stable_ids is None else _rows(where, value, stable_ids)
-        if field == "classes" and entry["kind"] == "unlearn":
-            ids = np.intersect1d(ids, retained)
-    return Request(entry["kind"], entry["name"], ids)
-
-
-def _rows(where: str, wanted: Sequence[int], stable_ids: np.ndarray) -> np.ndarray:
-    """Rows of stable ids."""
-    outside = [value for value in wanted if not 0 <= value < 2 * FIRST_TEST_ID]
-    if outside:
-        _refuse_absent(where, outside)
-    order = np.argsort(stable_ids)
-    places = np.searchsorted(stable_ids, np.array(wanted, np.int64), sorter=order)
-    rows = order[np.minimum(places, len(order) - 1)]
-    absent = np.array(wanted, np.int64)[stable_ids[rows] != wanted]
-    if absent.size:
-        _refuse_absent(where, absent.tolist())
-    return rows
-
-
-def _rows_of_range(where: str, start: int, stop: int, stable_ids: np.ndarray) -> np.ndarray:
-    """Rows of the stable ids start … stop−1, which may be far more than there is memory for."""
-    rows = np.flatnonzero((stable_ids >= start) & (stable_ids < stop))
-    if len(rows) < stop - start:
-        first = np.arange(start, min(stop, start + len(rows) + SHOWN + 1))
-        _refuse_absent(where, np.setdiff1d(first, stable_ids[rows]).tolist())
-    return rows
-
-
-def _refuse_absent(where: str, absent: list[int]) -> NoReturn:
-    """Refuse stable ids that no row has, for the reason that holds for the first."""
-    if not 0 <= absent[0] < 2 * FIRST_TEST_ID:
-        reason = "that no example can have; stable ids lie in 0..2**41 - 1: take them from Dataset.train_ids"
-    elif absent[0] >= FIRST_TEST_ID:
-        reason = "of the test split (2**40 and more); only training examples can be learned or unlearned: take them out"
-    else:
-        reason = (
-            "of examples that were cut away from the training split, or that it never had: take them out, or use the "
-            "data set uncut"
+    except RecursionError as error:
+        raise ValueError("the request stream is nested too deeply: write a list of requests") from error
+    if not isinstance(document, list) or not document:
+        refuse(
+            "the request stream",
+            "",
+            document,
+            'a list of at least one request, such as [{"learn": {"classes": ["cat"]}}]',
         )
-    shown = ", ".join(map(str, absent[:SHOWN])) + (", …" if len(absent) > SHOWN else "")
-    raise ValueError(f"{where} has ids {shown} {reason}")
+    return document
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_range(pair: Any, num_examples: int) -> bool:
-    return (
-        isinstance(pair, list)
-        and len(pair) == 2
-        and all(map(_is_integer, pair))
-        and 0 <= pair[0] < pair[1] <= num_examples
-    )
-
-
-def _check_fields(where: str, entry: Any, required: Sequence[str], optional: Sequence[str] = ()) -> None:
-    if not isinstance(entry, Mapping):
-        raise ValueError(f"{where} is {brief(entry)}; it must be a JSON object with fields {list(required)}: write one")
+def _head(where: str, entry: Any) -> tuple[RequestKind, str, str]:
+    """Kind and name of a request, and what it asks for in words that the data decide; "" where it lists ids."""
+    if not isinstance(entry, dict):
+        example = '{"unlearn": {"where": "user == 17"}}'
+        raise ValueError(f"{where} is {brief(entry)}; it must be an object such as {example}: write one")
     for field in entry:
-        if field not in (*required, *optional):
-            close = nearest(field, (*required, *optional))
-            raise ValueError(f"{where} has an unknown field {field!r}; did you mean {close!r}?")
-    missing = [field for field in required if field not in entry]
-    if missing:
-        raise ValueError(f"{where} lacks {missing}; the fields {list(required)} must be there: add them")
+        if field not in _FIELDS:
+            raise ValueError(f"{where} has an unknown field {field!r}; did you mean {nearest(field, _FIELDS)!r}?")
+    if "sha256" in entry and entry["sha256"] != _digest(entry):
+        raise ValueError(f"{where} is not what was written: its sha256 differs; take that field out if you changed it")
+    kinds = [kind for kind in REQUEST_KINDS if kind in entry]
+    if len(kinds) != 1:
+        raise ValueError(f"{where} has {kinds or 'none'} of {list(REQUEST_KINDS)}; it must have exactly one: keep one")
+    selector, asked = entry[kinds[0]], entry.get("asked")
+    way = way_of(where, selector)
+    if asked is None and way in _DECIDED_BY_DATA:
+        asked = selector
+    if asked is not None and way_of(where, asked) not in _DECIDED_BY_DATA:
+        refuse(where, "asked", asked, f"an object with one of {', '.join(_DECIDED_BY_DATA)}")
+    name = entry.get("name", f"{kinds[0][0].upper()} {_brief(asked or selector)}")
+    if not isinstance(name, str) or not name:
+        refuse(where, "name", name, "a string that is not empty")
+    return kinds[0], name, "" if asked is None else json.dumps(asked, sort_keys=True)
 
 
-def _refuse(where: str, field: str, value: Any, rule: str) -> NoReturn:
-    raise ValueError(f"field {field!r} of {where} is {brief(value)}; it must be {rule}: correct it")
+def _brief(selector: dict[str, Any]) -> str:
+    """What a request that has no name is called."""
+    value = next(iter(selector.values()))
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
+
+
+def _held_out(where: str, keys: Any, names: Names) -> np.ndarray:
+    """Rows of test examples that `to_json` wrote."""
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        refuse(where, "held_out", keys, "a list of ids of test examples")
+    train, test, absent = names.rows(keys)
+    if train.size or absent:
+        wrong = absent[0] if absent else str(names.train_keys[train[0]])
+        raise ValueError(f"{where} has {wrong!r} in 'held_out', which is no test example of the data set: take it out")
+    return test

@@ -139,6 +139,34 @@ def drawn(found: Sequence[Situation], num_train: int, num_test: int, limit: int)
     ]
 
 
+def without(situation: Situation, train: np.ndarray, test: np.ndarray) -> Situation:
+    """A situation whose sets lack some rows of the two splits: examples that nobody has any more.
+
+    >>> one = situations([Request("learn", "a", [0, 1])], np.array([0, 0]), np.array([0]), 1, Groups({"all": (0,)}))[0]
+    >>> without(one, np.array([1]), np.array([0])).learned.tolist()
+    [0]
+    """
+    if not len(train) and not len(test):
+        return situation
+
+    def left(ids: np.ndarray, gone: np.ndarray) -> np.ndarray:
+        return ids[~np.isin(ids, gone)]
+
+    past = {t: kept for t, ids in situation.past_unlearned.items() if (kept := left(ids, train)).size}
+    unlearned = None if situation.unlearned is None else left(situation.unlearned, train)
+    unlearned_test = None if situation.unlearned_test is None else left(situation.unlearned_test, test)
+    return dataclasses.replace(
+        situation,
+        retained=left(situation.retained, train),
+        learned=None if situation.learned is None else left(situation.learned, train),
+        unlearned=None if unlearned is None or not unlearned.size else unlearned,
+        test=left(situation.test, test),
+        unlearned_test=None if unlearned_test is None or not unlearned_test.size else unlearned_test,
+        groups={name: left(rows, test) for name, rows in situation.groups.items()},
+        past_unlearned=past,
+    )
+
+
 def rows_of(situation: Situation) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the training and of the test split that a situation's metrics read."""
     read = sides(situation).values()

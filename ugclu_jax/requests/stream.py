@@ -83,7 +83,6 @@ def class_wise(labels: np.ndarray, tasks: Sequence[Sequence[int]], unlearn_class
     >>> class_wise([0, 1, 2, 3], [[0, 1], [2, 3]], [1, 2])[-1]
     Request(kind='unlearn', name='U classes 1,2', ids=array([1, 2], dtype=int32))
     """
-    task_ids = _ids_of_tasks(labels, tasks)
     learned = sorted(label for task in tasks for label in task)
     missing = [label for label in unlearn_classes if label not in learned]
     if missing:
@@ -92,7 +91,8 @@ def class_wise(labels: np.ndarray, tasks: Sequence[Sequence[int]], unlearn_class
             f"choose from {learned}"
         )
     name = "U classes " + ",".join(map(str, unlearn_classes))
-    stream = (*_learn_all(task_ids), Request("unlearn", name, ids_of_classes(name, labels, unlearn_classes)))
+    unlearn = Request("unlearn", name, ids_of_classes(name, labels, unlearn_classes))
+    stream = (*learn_tasks(labels, tasks), unlearn)
     validate(stream, len(labels))
     return stream
 
@@ -112,12 +112,26 @@ def random_sample(labels: np.ndarray, tasks: Sequence[Sequence[int]], fraction: 
     >>> [len(r.ids) for r in random_sample([0, 1] * 10, [[0], [1]], fraction=0.1)]
     [10, 10, 2]
     """
-    task_ids = _ids_of_tasks(labels, tasks)
+    learned = learn_tasks(labels, tasks)
     name = f"U {100 * fraction:g}%"
-    ids = share(name, np.concatenate([*task_ids, np.zeros(0, np.int32)]), fraction, seed)
-    stream = (*_learn_all(task_ids), Request("unlearn", name, ids))
+    everything = [request.ids for request in learned]
+    ids = share(name, np.concatenate([*everything, np.zeros(0, np.int32)]), fraction, seed)
+    stream = (*learned, Request("unlearn", name, ids))
     validate(stream, len(labels))
     return stream
+
+
+def learn_tasks(labels: np.ndarray, tasks: Sequence[Sequence[int]]) -> Stream:
+    """Learn all tasks in order.
+
+    Raises:
+        ValueError: a class that stands in two tasks, or that has no example.
+
+    >>> [(request.name, request.ids.tolist()) for request in learn_tasks([0, 1, 1, 0], [[0], [1]])]
+    [('L1', [0, 3]), ('L2', [1, 2])]
+    """
+    found = _ids_of_tasks(labels, tasks)
+    return tuple(Request("learn", f"L{task}", ids) for task, ids in enumerate(found, start=1))
 
 
 def ids_of_classes(where: str, labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
@@ -154,7 +168,3 @@ def _ids_of_tasks(labels: np.ndarray, tasks: Sequence[Sequence[int]]) -> list[np
             "one task: take the repetition out"
         )
     return [ids_of_classes(f"task {position}", labels, task) for position, task in enumerate(tasks, start=1)]
-
-
-def _learn_all(task_ids: Sequence[np.ndarray]) -> list[Request]:
-    return [Request("learn", f"L{task}", ids) for task, ids in enumerate(task_ids, start=1)]

@@ -42,7 +42,7 @@ class Ledger:
 
     Args:
         num_examples: N, so that ids are 0 … N−1.
-        stable_ids: [N] the stable id of each row, by which messages name examples; None = by row.
+        keys: [N] the key of each row, by which messages name examples; None = by row.
 
     >>> ledger = Ledger(3)
     >>> ledger.enter(Request("learn", "first", [0, 1]))
@@ -53,13 +53,13 @@ class Ledger:
 
     NEVER, RETAINED, UNLEARNED = range(3)
 
-    def __init__(self, num_examples: int, stable_ids: np.ndarray | None = None) -> None:
+    def __init__(self, num_examples: int, keys: np.ndarray | None = None) -> None:
         self.status = np.full(num_examples, self.NEVER, np.int8)
         self.entered = 0
-        self.stable_ids = stable_ids
+        self.keys = keys
 
     def some(self, rows: np.ndarray) -> str:
-        return some(rows if self.stable_ids is None else self.stable_ids[rows])
+        return some(rows if self.keys is None else self.keys[rows])
 
     def retained(self) -> np.ndarray:
         """Sorted int32 ids of everything learned and not unlearned since."""

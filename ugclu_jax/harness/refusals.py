@@ -1,0 +1,164 @@
+"""What a configuration asks for that cannot be, or would change nothing: told before any data are read."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+
+from ugclu_jax import named
+from ugclu_jax.data import DATASETS
+from ugclu_jax.data.augment import AUGMENTATIONS
+from ugclu_jax.data.checks import refuse_name
+from ugclu_jax.harness.budget import check_methods, check_references
+from ugclu_jax.harness.catalogue import LEARN_VARIANTS, VARIANTS, split_name
+from ugclu_jax.harness.config import ExperimentConfig
+from ugclu_jax.harness.options import NO_HOME
+from ugclu_jax.models import MODELS
+from ugclu_jax.types import RequestKind
+
+
+def check_names(config: ExperimentConfig) -> None:
+    """Refuse names that nothing has, and a device arrangement that is none.
+
+    Raises:
+        ValueError: naming the setting or the name.
+    """
+    if config.dataset not in DATASETS:
+        refuse_name("dataset", config.dataset, DATASETS)
+    if not named.is_name(config.model) and config.model not in MODELS:
+        refuse_name("model", config.model, (*MODELS, "package.module:attribute of your own"))
+    if config.augment not in AUGMENTATIONS:
+        refuse_name("augmentation", config.augment, AUGMENTATIONS)
+    check_methods(config.methods)
+    check_references(config.references)
+    if config.cache_dir == NO_HOME:
+        raise ValueError(f"cache_dir is {NO_HOME} and this process has no home folder: give another folder")
+    if config.devices != "all" and config.devices < 1:
+        raise ValueError(f"devices must be at least 1 or all, got {config.devices}")
+    if config.coordinator is not None and config.coordinator != "auto":
+        port = re.fullmatch(r"[^\s:]+:([0-9]{1,5})|\[[0-9a-fA-F:.]+\]:([0-9]{1,5})", config.coordinator)
+        if port is None or not 0 < int(port[1] or port[2]) < 65536:
+            raise ValueError(f"coordinator must be HOST:PORT or auto, got {config.coordinator!r}")
+        for name in ("num_processes", "process_id"):
+            if getattr(config, name) is None:
+                raise ValueError(f"{name} is missing: with a coordinator other than auto it must be given")
+        if not 0 <= (config.process_id or 0) < (config.num_processes or 0):
+            raise ValueError(f"process_id must be in 0 … {(config.num_processes or 0) - 1}, got {config.process_id}")
+    config.data.refuse_unused(config.dataset, DATASETS[config.dataset].options)
+
+
+class Need(NamedTuple):
+    """What an option needs to be read at all."""
+
+    met: Callable[[ExperimentConfig], bool]
+    otherwise: str  # said after the option
+
+
+_BESIDE = "is not read beside --stream or --unlearn-…, which say what is unlearned: leave one out"
+
+
+def _asks(config: ExperimentConfig) -> bool:
+    """Whether the requests are the user's and not the experiment's own."""
+    return bool(config.stream or config.unlearn_where or config.unlearn_ids or config.unlearn_classes)
+
+
+_NEEDS: Mapping[str, Need] = {
+    **dict.fromkeys(
+        ("num_processes", "process_id"),
+        Need(lambda config: config.coordinator not in (None, "auto"), "needs --coordinator HOST:PORT"),
+    ),
+    "validation_examples": Need(
+        lambda config: config.evaluate_on == "validation", "needs --evaluate-on validation: nothing else is held out"
+    ),
+    "over": Need(
+        lambda config: config.over == "batch" or config.devices != 1, "seeds needs --devices of 2 or more, or all"
+    ),
+    **dict.fromkeys(("sequence", "fraction", "sample_seed"), Need(lambda config: not _asks(config), _BESIDE)),
+    **dict.fromkeys(
+        ("tasks", "regime"), Need(lambda config: config.stream is None, "is not read beside --stream: leave one out")
+    ),
+}
+
+
+def check_needs(config: ExperimentConfig, typed: Mapping[str, str]) -> None:
+    """Refuse an option that was typed and would change nothing, because another one is missing.
+
+    Args:
+        config: as it will run.
+        typed: by dotted key, the option as it was typed. What stands in a settings file may be for other runs.
+
+    Raises:
+        ValueError: naming the option and what it needs.
+
+    >>> check_needs(ExperimentConfig(), {"num_processes": "--num-processes"})
+    Traceback (most recent call last):
+        ...
+    ValueError: --num-processes needs --coordinator HOST:PORT
+    """
+    for key, option in typed.items():
+        need = _NEEDS.get(key)
+        part, _, name = key.partition(".")
+        if part in ("learn", "unlearn"):
+            need = _of_ug_clu(config, "learn" if part == "learn" else "unlearn", name)
+        elif part == "data":
+            of = DATASETS[config.dataset].options
+            uses = f"it uses {', '.join(of)}" if of else "it uses none"
+            need = Need(lambda config, name=name, of=of: name in of, f"is of no use to {config.dataset} ({uses})")
+        elif part == "model_options" and config.model in MODELS:
+            has = MODELS[config.model].options
+            need = Need(
+                lambda config, name=name, has=has: name in has,
+                f"is no option of {config.model}, which has {', '.join(sorted(has))}",
+            )
+        if need is not None and not need.met(config):
+            raise ValueError(f"{option} {need.otherwise}")
+
+
+def _of_ug_clu(config: ExperimentConfig, kind: RequestKind, name: str) -> Need | None:
+    """What one of UG-CLU's settings needs; None where a variant may have changed it, or it is always read."""
+    parts = {split_name(method)[kind == "unlearn"] for method in config.methods}
+    variants = {*VARIANTS, *LEARN_VARIANTS} - {"ug_clu"}
+    if parts & variants or not (name.startswith("hyper.") or "ug_clu" in parts):
+        return None
+    if "ug_clu" not in parts:  # its settings still give the budget; its hyperparameters give nothing
+        return Need(lambda config: False, f"is UG-CLU's, and no method here does {kind} by ug_clu")
+    settings = (config.learn if kind == "learn" else config.unlearn).settings
+    masked, fast_slow = settings.mask != "none", settings.manifold == "fast_slow"
+    ascends = kind == "learn" or settings.unlearn_loss == "ascent"
+    needs = {
+        "hyper.mask_temperature": (settings.mask in ("soft", "straight_through"), "mask soft or straight_through"),
+        "hyper.saliency_threshold": (masked, "a mask other than none"),
+        "settings.saliency": (masked, "a mask other than none"),
+        "hyper.distillation_weight": (settings.distillation, "distillation"),
+        "hyper.fast_learning_rate": (fast_slow, "manifold fast_slow"),
+        "hyper.slow_step_size": (fast_slow, "manifold fast_slow"),
+        "hyper.loss_exponent": (ascends, "unlearn-loss ascent"),
+    }
+    if name not in needs:
+        return None
+    met, what = needs[name]
+    return Need(lambda config: met, f"needs --{kind}.settings.{what}" if not what.startswith("a ") else f"needs {what}")
+
+
+def check_machine(environment: Mapping[str, str]) -> None:
+    """See that JAX finds a device and compiles: the first call that starts its backend.
+
+    Args:
+        environment: variables of the process.
+
+    Raises:
+        ValueError: naming the variable to change.
+    """
+    if jax.config.jax_disable_jit:
+        raise ValueError(
+            "JAX_DISABLE_JIT is set: a request is one compiled program, and step by step it would take days; unset it"
+        )
+    try:
+        jax.local_devices()
+    except (RuntimeError, AssertionError) as error:  # the latter, without a word, where a plugin is missing
+        reason = str(error).partition(" (set JAX_PLATFORMS")[0].partition("\n")[0] or "its plugin is not installed"
+        name = "JAX_PLATFORMS" if environment.get("JAX_PLATFORMS") else "JAX_PLATFORM_NAME"
+        asked = environment.get(name)
+        cure = f"{name} is {asked!r}: unset it, or set it to cpu" if asked else "set JAX_PLATFORMS=cpu to do without"
+        raise ValueError(f"JAX finds no device ({reason}); {cure}") from error
