@@ -1,7 +1,7 @@
 """What is killed at its n-th file event, for every n: run by test_crash_points.py, in a process of its own.
 
-Everything is imported once; each act runs in a forked child whose audit hook kills it before its n-th file event (a file
-opened to write, a folder made, a rename, a removal) below the folder at hand. JAX is started in children only.
+Everything is imported once; each act runs in a forked child whose audit hook kills it before its n-th file event (a
+file opened to write, a folder made, a rename, a removal) below the folder at hand. JAX is started in children only.
 """
 
 import json
@@ -26,6 +26,7 @@ from ugclu_jax.report import page
 WRITING = os.O_WRONLY | os.O_RDWR
 EVENTS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"}
 CONFIG = {"dataset": "digits"}
+RUN_FILES = ["config.json", "examples.csv", "stream.json"]
 
 
 class Act(NamedTuple):
@@ -44,7 +45,7 @@ def listed(folder: Path) -> list[str]:
 
 
 def make_run(folder: Path) -> None:
-    RunFolder(folder).open(CONFIG, "stream")
+    RunFolder(folder).open(CONFIG, "examples", "stream")
     RunFolder(folder).write_metrics([{"old": 1}])
     RunFolder(folder).write_trace("er", 0, 0, {"losses": np.zeros(3)})
 
@@ -56,13 +57,13 @@ def read_losses(folder: Path) -> list[float]:
 
 def resume_metrics(folder: Path) -> None:
     run = RunFolder(folder)
-    run.open(CONFIG, "stream")
+    run.open(CONFIG, "examples", "stream")
     run.sweep()
     assert json.loads((folder / "metrics.jsonl").read_text()) in ({"old": 1}, {"new": 2})
     assert read_losses(folder) in ([0.0] * 3, [1.0] * 3)
     write_run(folder)
     assert json.loads((folder / "metrics.jsonl").read_text()) == {"new": 2} and read_losses(folder) == [1.0] * 3
-    assert listed(folder) == ["config.json", "metrics.jsonl", "runs/er/seed-0/traces/0.npz", "stream.json"]
+    assert listed(folder) == sorted([*RUN_FILES, "metrics.jsonl", "runs/er/seed-0/traces/0.npz"])
 
 
 def write_run(folder: Path) -> None:
@@ -74,12 +75,12 @@ def open_run(folder: Path) -> None:
     check_writable(folder / "run", "--run-dir")
     with (run := RunFolder(folder / "run")).lock():
         run.sweep()
-        run.open(CONFIG, "stream")
+        run.open(CONFIG, "examples", "stream")
 
 
 def resume_open(folder: Path) -> None:
     open_run(folder)
-    assert RunFolder(folder / "run").run_id() and listed(folder) == ["run/config.json", "run/lock", "run/stream.json"]
+    assert RunFolder(folder / "run").run_id() and listed(folder / "run") == sorted([*RUN_FILES, "lock"])
 
 
 def make_reported(folder: Path) -> None:
@@ -93,7 +94,7 @@ def resume_report(folder: Path) -> None:
     assert (text := (folder / "report.html").read_text()) == "old" or text.rstrip().endswith("</html>")
     page.write_html(folder)
     assert (folder / "report.html").read_text() != "old"
-    assert len(listed(folder)) == 5
+    assert len(listed(folder)) == 6
 
 
 TREE = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array([1, 2], np.uint8)]

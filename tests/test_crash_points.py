@@ -1,4 +1,4 @@
-"""A kill at every single file event costs nothing: the next start finds the old or the new, whole, and sweeps the rest."""
+"""A kill at every single file event costs nothing: the next start finds the old or the new, whole, and sweeps up."""
 
 import json
 import os

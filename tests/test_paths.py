@@ -79,8 +79,8 @@ def test_runs_and_caches_are_read_back(folder):
     run = RunFolder(folder)
     check_writable(folder, "--run-dir")
     run.lock().close()
-    run.open({"directory": str(folder)}, "stream")
-    run.open({"directory": str(folder)}, "stream")
+    run.open({"directory": str(folder)}, "examples", "stream")
+    run.open({"directory": str(folder)}, "examples", "stream")
     run.write_trace("er", 0, 0, {"losses": np.arange(3)})
     assert run.trace("er", 0, 0).is_file() and run.sweep() == []
     oracles = [oracle.cached(folder / "oracles" / "key.npz", [np.arange(3)], lambda: [np.arange(3)]) for _ in range(2)]

@@ -219,7 +219,11 @@ def _by_one_process(work: Callable[[], None]) -> None:
 def _delete(*paths: Path) -> None:
     def remove() -> None:
         for path in paths:
-            files.remove(path)
+            # By another name first: a kill leaves no half of a checkpoint that looks like one.
+            doomed = path.with_name(f"{path.name}{_UNFINISHED}")
+            files.remove(doomed)
+            path.rename(doomed)
+            files.remove(doomed)
 
     _by_one_process(remove)
 
