@@ -256,8 +256,12 @@ def in_float64() -> Iterator[dict[tuple, dict]]:
         plan.make_network, evaluator.Evaluator.line = make_network, line_of
 
 
+NOT_RECORDED = ("timing", "before", "undefined")
+"""What a clock says, and what lines of metrics have since the files were recorded."""
+
+
 def run_scenario(case: dict, methods: list[str] | None = None) -> list[dict]:
-    """The lines of metrics of an experiment, without what a clock says."""
+    """The lines of metrics of an experiment, without what no file has."""
     from ugclu_jax.harness.cli import main
 
     with tempfile.TemporaryDirectory() as folder, in_float64() as noted:
@@ -266,8 +270,8 @@ def run_scenario(case: dict, methods: list[str] | None = None) -> list[dict]:
         code = main(case["experiment"], "", arguments)
         assert code == 0, f"{case['experiment']} ended with exit code {code}"
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
-    untimed = ({key: value for key, value in line.items() if key != "timing"} for line in lines)
-    return [line | noted[line["method"], line["seed"], line["request"]] for line in untimed]
+    comparable = ({key: value for key, value in line.items() if key not in NOT_RECORDED} for line in lines)
+    return [line | noted[line["method"], line["seed"], line["request"]] for line in comparable]
 
 
 def differences(found: Any, expected: Any, where: str = "") -> list[tuple[str, float]]:
