@@ -226,6 +226,10 @@ SCENARIO_CASES: dict[str, dict] = {
 }
 
 
+NOT_COMPARED = ("timing", "before", "undefined")
+"""Of a line of metrics."""
+
+
 @contextlib.contextmanager
 def in_float64() -> Iterator[dict[tuple, dict]]:
     """Networks of an experiment with parameters of float64; gives what is noted of them by method, seed, and request.
@@ -256,12 +260,8 @@ def in_float64() -> Iterator[dict[tuple, dict]]:
         plan.make_network, evaluator.Evaluator.line = make_network, line_of
 
 
-NOT_RECORDED = ("timing", "before", "undefined")
-"""What a clock says, and what lines of metrics have since the files were recorded."""
-
-
 def run_scenario(case: dict, methods: list[str] | None = None) -> list[dict]:
-    """The lines of metrics of an experiment, without what no file has."""
+    """The lines of metrics of an experiment, without what is not compared."""
     from ugclu_jax.harness.cli import main
 
     with tempfile.TemporaryDirectory() as folder, in_float64() as noted:
@@ -270,8 +270,9 @@ def run_scenario(case: dict, methods: list[str] | None = None) -> list[dict]:
         code = main(case["experiment"], "", arguments)
         assert code == 0, f"{case['experiment']} ended with exit code {code}"
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
-    comparable = ({key: value for key, value in line.items() if key not in NOT_RECORDED} for line in lines)
-    return [line | noted[line["method"], line["seed"], line["request"]] for line in comparable]
+    # What a line says of itself besides its numbers came after these files, and is tested where it is made.
+    untimed = ({key: value for key, value in line.items() if key not in NOT_COMPARED} for line in lines)
+    return [line | noted[line["method"], line["seed"], line["request"]] for line in untimed]
 
 
 def differences(found: Any, expected: Any, where: str = "") -> list[tuple[str, float]]:

@@ -52,7 +52,7 @@ def test_both_arms_are_scored_and_kept(tmp_path, capsys):
         (["--scenario", "class"], "unknown scenario 'class'"),
         (
             ["--unlearn.hyper.clip-norm", "inf"],
-            "clip_norm must be positive and finite to be tuned, got inf",
+            "--unlearn.hyper.clip-norm must be positive and finite to be tuned, got inf",
         ),
     ],
 )

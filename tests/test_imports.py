@@ -24,7 +24,6 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
         "programs",
         "combination",
         "files",
-        "version",
     },
     {"buffer", "requests", "prediction", "components", "loop", "models", "data"},
     {"batches", "optimizer", "saliency", "fast_slow", "membership", "at"},

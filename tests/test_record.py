@@ -169,12 +169,13 @@ SMALL += ["--learn.settings.outer-steps", "2", "--unlearn.settings.outer-steps",
 def start(folder, stream, *options, data=("image_folder", "pictures", "--data.image-size", "8")):
     """Runs on what lies in a folder; gives the exit code."""
     (folder / "stream.json").write_text(json.dumps(stream))
+    asked = ["--stream", "stream.json"] if stream else []
     source = ["--dataset", data[0], "--data.directory", data[1], *data[2:]]
     places = ["--run-dir", "run", "--cache-dir", "cache"]
     if data[0] != "npz":
         places += ["--data.cache-dir", "cache/data"]
     with contextlib.chdir(folder):
-        return main("task_aware", "", [*source, "--smoke", "--stream", "stream.json", *SMALL, *places, *options])
+        return main("task_aware", "", [*source, "--smoke", *asked, *SMALL, *places, *options])
 
 
 ALL = {"learn": {"classes": list(CLASSES)}}
@@ -219,7 +220,7 @@ def test_one_is_forgotten_after_another_was_and_their_files_are_gone(program, tm
         path.unlink()
     code, said = program([ALL, {"unlearn": {"where": "user == 5"}}, {"unlearn": {"where": "user == 3"}}])
     assert code == 0, said
-    assert "12 examples of the run are gone from the data, and were unlearned before: ant/5-" in said
+    assert "gone since the run's start, and unlearned before: ant/5-" in said and "(12 in all)" in said
     lines = lines_of(tmp_path)
     assert lines[:2] == first and len(lines) == 3
     stream = json.loads((tmp_path / "run" / "stream.json").read_text())
@@ -279,11 +280,25 @@ def test_rows_in_another_order_are_the_same_run(program, tmp_path):
     assert lines_of(tmp_path) == found
 
 
+def test_what_comes_is_in_no_request_of_before(program, tmp_path):
+    shutil.rmtree(tmp_path / "run")
+    settings = ["--tasks", "3", "--sequence", "L1 L2 U1"]
+    assert program([], *settings)[0] == 0
+    before = lines_of(tmp_path)
+    for name in ("0", "zz"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "pictures" / "ant" / f"{name}.png")
+    code, said = program([], *settings)
+    assert code == 0 and "came since the run's start: ant/0.png, ant/zz.png (2 in all)" in said
+    assert lines_of(tmp_path) == before
+    code, said = program([], "--tasks", "3", "--sequence", "L1 U1")
+    assert code == 2 and 'sequence ("L1 L2 U1" there, "L1 U1" here)' in said
+
+
 def test_a_dry_run_says_what_it_understood_and_leaves_nothing(program, tmp_path):
     shutil.rmtree(tmp_path / "run")
     code, said = program([ALL, {"unlearn": {"where": "user in (1, 2)"}, "name": "two leave"}], "--dry-run")
     assert code == 0 and not (tmp_path / "run").exists()
-    assert "3 classes" in said and "0 = ant (" in said and "2 unlearn two leave: " in said
+    assert "3 classes" in said and "0  ant  " in said and "2 unlearn two leave: " in said
 
 
 def test_another_library_is_refused(program, tmp_path, monkeypatch):

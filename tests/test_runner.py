@@ -17,6 +17,7 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 from rich.console import Console
 
+import ugclu_jax
 from ugclu_jax import checkpoints, data, requests
 from ugclu_jax.data import fashion_mnist
 from ugclu_jax.harness import clock, oracles, plan, predictions, scenarios, server, stream_run
@@ -107,7 +108,7 @@ def test_a_line_has_every_metric_and_none_where_nothing_is_retained(finished):
         of_unlearning = {"before", "undefined"} if line is empty else set()
         assert set(line) == of_unlearning | {
             "method", "seed", "request", "kind", "name", "examples", "retained", "buffer", "model", "oracle",
-            "noise_floor", "cost", "mask_density", "timing",
+            "noise_floor", "cost", "mask_density", "timing", "before", "undefined",
         }  # fmt: skip
         own = {"LA", "RA", "TA", "UA", "UA_test", "MIA", "MIA_AUC", "group_accuracy", "past_UA"}
         assert set(line["oracle"]) == own
@@ -128,7 +129,16 @@ def test_a_checkpoint_carries_the_configuration_and_the_lines_so_far(finished):
     folder = RunFolder(finished).checkpoints("ug_clu", 0)
     for number in (1, 2):
         content = ocp.metadata(folder / str(number)).custom_metadata["content"]
-        assert content["configuration"] == json.loads((finished / "config.json").read_text())
+        configuration = json.loads((finished / "config.json").read_text())
+        assert content["identity"] == {
+            "run": configuration.pop("run"),
+            "method": "ug_clu",
+            "seed": 0,
+            "request": number,
+            "version": ugclu_jax.__version__,
+            "data": configuration["made_of"]["data"]["fingerprint"],
+        }
+        assert content["configuration"] == configuration
         assert content["lines"] == lines_of(finished)[: number + 1]
 
 

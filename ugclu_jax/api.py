@@ -119,8 +119,9 @@ class Data:
         place = {key: row for row, key in enumerate(self.keys.tolist())}
         first = [place[key] for key in before.tolist()]
         rows = np.array(first + sorted(set(place.values()) - set(first)))
-        inputs = HostArray(self.inputs.array[rows]) if isinstance(self.inputs, HostArray) else self.inputs[rows]
-        return Data(inputs, self.labels[rows], self.keys[rows])
+        if isinstance(self.inputs, HostArray):
+            return Data(HostArray(self.inputs.array[rows]), self.labels[rows], self.keys[rows])
+        return Data(jnp.asarray(self.inputs)[rows], self.labels[rows], self.keys[rows])
 
     def _rows(self, ids: Any) -> np.ndarray:
         if isinstance(ids, slice):

@@ -47,6 +47,13 @@ class Metadata:
         for name, values in columns.items():
             if len(values) != len(keys):
                 raise ValueError(f"metadata column {name!r} has {len(values)} values for {len(keys)} examples")
+        folded: dict[str, str] = {}
+        for name in columns:
+            if folded.setdefault(name.lower(), name) != name:
+                raise ValueError(
+                    f"metadata has the columns {folded[name.lower()]!r} and {name!r}, which are one in a condition: "
+                    "rename one"
+                )
         connection = connect()
         fill(connection, "read", {**columns, "key": keys})
         self._take(connection, "key")

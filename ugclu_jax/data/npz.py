@@ -1,34 +1,41 @@
 """Arrays of one's own in a NumPy `.npz` file."""
 
-import zipfile
-import zlib
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ugclu_jax.data.classes import split_notes
 from ugclu_jax.data.dataset import Dataset, from_arrays
-from ugclu_jax.data.keys import content_keys, rows_for_test
+from ugclu_jax.data.keys import rows_for_test
+from ugclu_jax.data.labels import numbered
+from ugclu_jax.data.metadata import Metadata
+from ugclu_jax.data.npz_members import arrays, members
+from ugclu_jax.data.npz_roles import CLASS_NAMES, ID, RULE, Roles, roles
+from ugclu_jax.data.numbers import stored
+from ugclu_jax.data.rows import keyed
 
 TEST_SHARE = 0.2
-_WHOLE = ("x", "y")
-_SPLIT = ("x_train", "y_train", "x_test", "y_test")
 
 
 def load(directory: Path | str | None) -> Dataset:
     """Load a file of `x_train, y_train, x_test, y_test`, or of `x, y`, 20 % of which become the test split.
 
-    That split is drawn by the hash of the keys (`keys.rows_for_test`); a key is the digest of an example's input and
-    label. An optional array `class_names` of strings names the classes.
+    That split is drawn by the hash of the keys (`keys.rows_for_test`). A key is an example's `id` (`id_train` and
+    `id_test` with the splits), strings or integers, or else the digest of its input and label. Other arrays of one
+    value an example are metadata. Labels are integers, booleans or strings, numbered by `labels.numbered`; with an
+    array `class_names` of strings they are integers 0..C-1. Inputs: see `numbers.stored`.
 
     Args:
         directory: the file itself.
 
     Returns:
-        A validated `Dataset`, see `from_arrays`.
+        A validated `Dataset`, see `from_arrays`; its notes say what labels and inputs became.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, has other arrays, or arrays that `from_arrays` refuses.
+        ValueError: if it is damaged or hostile (`npz_members`), has other arrays, or some that cannot be used.
 
     Example:
         >>> import tempfile
@@ -42,55 +49,79 @@ def load(directory: Path | str | None) -> Dataset:
         raise ValueError("directory is None: npz needs the file; give --data.directory FILE.npz")
     path = Path(directory)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not a file: npz needs a .npz file with {_rule()}")
+        raise FileNotFoundError(f"{path} is not a file: npz needs a .npz file with {RULE}")
+    there = members(path)
     try:
-        with path.open("rb") as file:
-            content = np.load(file, allow_pickle=False)
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array without a name")
-            arrays = {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is truncated or not a .npz file of plain arrays ({error}): write it again") from error
-    class_names = arrays.pop("class_names", None)
+        found = roles(there)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    content = arrays(path)
     try:
-        if set(arrays) == set(_SPLIT):
-            parts = [arrays[name] for name in _SPLIT]
-            keys = np.split(
-                _keys(np.concatenate([parts[0], parts[2]]), np.concatenate([parts[1], parts[3]])), [len(parts[0])]
-            )
-        elif set(arrays) == set(_WHOLE):
-            *parts, train_keys, test_keys = _split(*(arrays[name] for name in _WHOLE))
-            keys = [train_keys, test_keys]
-        else:
-            raise ValueError(f"it holds {', '.join(sorted(arrays)) or 'nothing'} and must hold {_rule()}: rename them")
-        return from_arrays(
-            path.stem,
-            *parts,
-            class_names=None if class_names is None else class_names.tolist(),
-            train_keys=keys[0],
-            test_keys=keys[1],
-            keys_are="content",
-        )
+        return _dataset(path.stem, content, found)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _rule() -> str:
-    return f"{', '.join(_WHOLE)} or {', '.join(_SPLIT)}, and class_names if wanted"
+def _dataset(name: str, content: dict[str, np.ndarray], found: Roles) -> Dataset:
+    def parts(stem: str) -> list[np.ndarray]:
+        return [content[f"{stem}{ending}"] for ending in found.endings]
 
+    def values(stem: str) -> list[Any]:
+        return [value for part in parts(stem) for value in _values(part)]
 
-def _split(inputs: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.size == 0 or labels.min() < 0:
-        raise ValueError(f"y is {labels.dtype}{list(labels.shape)}: it must be one flat array of class numbers 0..C-1")
-    if inputs.ndim == 0 or len(inputs) != len(labels):
-        raise ValueError(f"x has shape {inputs.shape} and y {labels.shape}: they must have equally many examples")
-    if labels.max() >= labels.size:
-        raise ValueError(f"y reaches {labels.max()} with {labels.size} examples: use class numbers 0..C-1")
-    keys = _keys(inputs, labels)
-    test = rows_for_test(keys, labels, TEST_SHARE)
+    x_names = [f"x{ending}" for ending in found.endings]
+    inputs = stored(x_names, parts("x"))
+    labels = values("y")
+    known = {column: values(column) for column in found.columns}
+    places = [f"{x}[{row}]" for x, part in zip(x_names, inputs.parts, strict=True) for row in range(len(part))]
+    rows = (row for part in parts("x") for row in part.astype(part.dtype.newbyteorder("<"), copy=False))
+    contents = [row.tobytes() + f" {label}".encode() for row, label in zip(rows, labels, strict=True)]
+    keys, kind = keyed(values(ID) if found.has_ids else None, contents, known, places.__getitem__)
+    label_notes: list[str] = []
+    if CLASS_NAMES in content:
+        names = [str(value) for value in _values(content[CLASS_NAMES])]
+        for place, label in zip(places, labels, strict=True):
+            if not 0 <= label < len(names):
+                raise ValueError(
+                    f"the label of {place} is {label}: with {len(names)} class_names labels are class numbers "
+                    f"0..{len(names) - 1}; correct it, or add its class to class_names"
+                )
+        numbers = np.array(labels, np.int32)
+    else:
+        names, numbers, label_notes = numbered(np.array(labels))
+    first = len(inputs.parts[0])
+    test = rows_for_test(keys, numbers, TEST_SHARE) if len(x_names) == 1 else np.arange(first, len(labels))
     train = np.delete(np.arange(len(labels)), test)
-    return [inputs[train], labels[train], inputs[test], labels[test], keys[train], keys[test]]
+    split = inputs.parts if len(x_names) > 1 else [inputs.parts[0][train], inputs.parts[0][test]]
+    dataset = from_arrays(
+        name,
+        split[0],
+        numbers[train],
+        split[1],
+        numbers[test],
+        class_names=names,
+        scale=inputs.scale,
+        train_keys=keys[train],
+        test_keys=keys[test],
+        keys_are=kind,
+        metadata=Metadata(keys.tolist(), known) if known else None,
+    )
+    notes = [*label_notes, *split_notes(names, dataset.train_labels, dataset.test_labels), *inputs.notes]
+    return dataclasses.replace(dataset, notes=tuple(notes))
 
 
-def _keys(inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return content_keys([x.tobytes() + f" {y}".encode() for x, y in zip(inputs, labels.tolist(), strict=True)])
+def _values(array: np.ndarray) -> list[Any]:
+    """Python's values of a flat array; None for what is missing.
+
+    >>> _values(np.array([b"a", b"b"])), _values(np.array([1.5, np.nan])), _values(np.array(["NaT"], "datetime64[D]"))
+    (['a', 'b'], [1.5, None], [None])
+    """
+    if array.dtype.kind == "S":
+        return [value.decode() for value in array.tolist()]
+    if array.dtype.kind == "M":  # finer units than microseconds come out as numbers
+        array = (
+            array.astype("datetime64[us]") if np.datetime_data(array.dtype)[0] in ("ns", "ps", "fs", "as") else array
+        )
+    if array.dtype.kind == "f":
+        return [None if value != value else value for value in array.astype(np.float64).tolist()]  # NaN is not itself
+    return list(array.tolist())

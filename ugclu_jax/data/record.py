@@ -182,13 +182,13 @@ def _arranged(dataset: Dataset, digests: np.ndarray, before: Record, places: np.
     total = len(gone["train"]) + len(gone["test"])
     if total:
         keys = np.concatenate([arrays["train_keys"][gone["train"]], arrays["test_keys"][gone["test"]]])
-        notes.append(f"{total} examples of the run are gone from the data, and were unlearned before: {_some(keys)}")
+        notes.append(f"gone since the run's start, and unlearned before: {_some(keys)}")
     if came.size:
         keys = np.concatenate([dataset.train_keys, dataset.test_keys])[came]
-        notes.append(f"{came.size} examples came to the data since the run's start: {_some(keys)}")
+        notes.append(f"came since the run's start: {_some(keys)}")
     kept = places[places >= 0]
     if (np.diff(kept) < 0).any():
-        notes.append("the data lie in another order than at the run's start; examples are taken by their keys")
+        notes.append("in another order than at the run's start; examples are taken by their keys")
     facts = before.facts
     made = dataclasses.replace(
         dataset,

@@ -102,7 +102,10 @@ def load_dataset(config: ExperimentConfig) -> Dataset:
     """
     dataset = data.load(config.dataset, config.data)
     if config.evaluate_on == "validation":
-        dataset = hold_out(dataset, config.validation_examples, VALIDATION_SEED)
+        try:
+            dataset = hold_out(dataset, config.validation_examples, VALIDATION_SEED)
+        except ValueError as error:  # which calls them "examples"
+            raise ValueError(f"validation_{error}") from error
     return dataset if config.per_class is None else subset(dataset, config.per_class, seed=0)
 
 
@@ -139,7 +142,10 @@ def prepare(
     path = path_of(name, config)
     folder = RunFolder(path.absolute())
     try:
-        scenario = scenario._replace(stream=continued(found.known, scenario.stream))
+        # Without a file of requests, settings decide them, and the same settings gave those that are known: what came
+        # to the data since is in none of them.
+        stream = continued(found.known, scenario.stream) if config.stream is not None else found.known
+        scenario = scenario._replace(stream=stream or scenario.stream)
     except ValueError as error:
         raise ValueError(
             f"run folder {folder.path} holds another request stream: {error}; give another --run-dir"
@@ -184,7 +190,7 @@ def prepare(
     settings = {**settings_of(name, config), "made_of": made_of}
     opening = functools.partial(folder.open, settings, examples, to_json(scenario.stream, names_of(dataset)))
     lock = None if config.dry_run else open_folder(folder, opening, config.cache_dir / "oracles")
-    for line in (*lines_of_data(dataset), *found.notes, "Requests:", *lines_of_stream(scenario.stream, dataset)):
+    for line in (*lines_of_data(dataset, found.notes), "Requests:", *lines_of_stream(scenario.stream, dataset)):
         say(console, "", line)
     if config.dry_run:
         raise DryRun

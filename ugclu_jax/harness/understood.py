@@ -1,38 +1,50 @@
 """What a program understood of its data and its requests, in the user's words, before any work."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from ugclu_jax.data.classes import class_table
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.requests import Request, Stream
 
-_CLASSES, _KEYS = 12, 3
+_CLASSES, _KEYS = 12, 3  # named in a line
+_ROWS = 40  # of the table of classes
+_INDENT = " " * 12
 
 
-def lines_of_data(dataset: Dataset) -> Iterator[str]:
-    """Name, size, classes with their numbers, and what the source has to say.
+def lines_of_data(dataset: Dataset, notes: Iterable[str] = ()) -> Iterator[str]:
+    """Name and size, the table of classes (number, name, training and test examples, size), and what there is to say.
+
+    Args:
+        dataset: the data.
+        notes: what the run has to say of them, after what their source has.
 
     Example:
         >>> import numpy as np
         >>> from ugclu_jax.data import from_arrays
-        >>> rows, names = np.eye(4, dtype=np.uint8), ["cat", "dog"]
+        >>> rows, names = np.zeros((4, 3, 3, 1), np.uint8), ["cat", "dog"]
         >>> for line in lines_of_data(from_arrays("toy", rows, [0, 1, 1, 1], rows[:1], [0], class_names=names)):
         ...     print(line)
         Data:       toy, 4 training and 1 test examples of 2 classes
-                    0 = cat (1 + 1), 1 = dog (3 + 0)
+                    0  cat  1 + 1  3×3
+                    1  dog  3 + 0  3×3
     """
-    train, test = (np.bincount(x, minlength=dataset.num_classes) for x in (dataset.train_labels, dataset.test_labels))
     sizes = f"{len(dataset.train_labels)} training and {len(dataset.test_labels)} test examples"
     yield f"Data:       {dataset.name}, {sizes} of {dataset.num_classes} classes"
-    shown = [
-        f"{name if name == str(label) else f'{label} = {name}'} ({train[label]} + {test[label]})"
-        for label, name in enumerate(dataset.class_names[:_CLASSES])
-    ]
-    more = f" and {dataset.num_classes - _CLASSES} more" if dataset.num_classes > _CLASSES else ""
-    yield f"            {', '.join(shown)}{more}"
-    for note in dataset.notes:
-        yield f"            {note}"
+    rows = [(str(number), name, f"{train} + {test}", size) for number, name, train, test, size in class_table(dataset)]
+    if all(number == name for number, name, *_ in rows[:_CLASSES]):
+        shown = [f"{name} ({counts})" for _, name, counts, _ in rows[:_CLASSES]]
+        more = f" and {len(rows) - _CLASSES} more" if len(rows) > _CLASSES else ""
+        yield f"{_INDENT}{', '.join(shown)}{more}"
+    else:
+        widths = [max(map(len, column)) for column in zip(*rows[:_ROWS], strict=True)]
+        for row in rows[:_ROWS]:
+            yield _INDENT + "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip()
+        if len(rows) > _ROWS:
+            yield f"{_INDENT}and {len(rows) - _ROWS} more, see examples.csv in the run's folder"
+    for note in (*dataset.notes, *notes):
+        yield f"{_INDENT}{note}"
 
 
 def lines_of_stream(stream: Stream, dataset: Dataset) -> Iterator[str]:
