@@ -1,7 +1,7 @@
-r"""What nobody should type, put into a file or set: a line each, with a fragment that the one message about it must hold.
+r"""What nobody should type or put into a file: a line each, with a fragment that the one message about it must hold.
 
-A line is `what is given | what is said`. Rows of a program without a file are words of its command line; those of settings
-are the content of the file that `--settings` names. `tests/test_bad_inputs.py` runs them all.
+A line is `what is given | what is said`. Rows of a program without a file are words of its command line; those of
+settings are the content of the file that `--settings` names. `tests/test_bad_inputs.py` runs them all.
 """
 
 import json
@@ -97,7 +97,7 @@ OPTIONS = words(
 --scenario class_wise                               | Unrecognized options: --scenario
 --trials 3                                          | Unrecognized options: --trials
 stray                                               | 'stray' belongs to no option; see --help
---smoke yes                                         | --smoke takes no value, got
+--smoke yes                                         | 'yes' belongs to no option; see --help
 --no-smoke=1                                        | --no-smoke takes no value, got '1'
 --                                                  | '--' belongs to no option
 -x                                                  | '-x' belongs to no option
@@ -121,7 +121,6 @@ stray                                               | 'stray' belongs to no opti
 --devices -1                                        | --devices must be at least 1 or all, got -1
 --devices 1000000                                   | --devices is 1000000 and there
 --augment flip                                      | unknown augmentation 'flip'
---augment crop_flip                                 | crop_flip
 --dataset ''                                        | unknown dataset ''
 --dataset digit                                     | unknown dataset 'digit'; did you mean digits?
 --dataset DIGITS                                    | unknown dataset 'DIGITS'
@@ -136,7 +135,6 @@ stray                                               | 'stray' belongs to no opti
 --model ''                                          | unknown model ''
 --model mpl                                         | unknown model 'mpl': it must be one of mlp
 --model resnet                                      | did you mean resnet18?
---model cnn                                         | cnn
 --model text_encoder                                | text_encoder
 --model vit_tiny                                    | vit_tiny
 --model no_such_module:net                          | --model is 'no_such_module:net': there is no module no_such_module
@@ -215,7 +213,7 @@ stray                                               | 'stray' belongs to no opti
 SEEDS = words(
     "task_aware",
     """
---seeds                                             | --seeds must be one or more different values
+--seeds                                             | --seeds must be one or more different values, got none
 --seeds 0 0                                         | --seeds must be one or more different values
 --seeds 0 00                                        | --seeds must be one or more different values
 --seeds -1                                          | --seeds must be non-negative, got -1
@@ -319,7 +317,7 @@ HYPER = words(
 --unlearn.settings.manifold flat                    | --unlearn.settings.manifold is 'flat': it must be one of fast_slow, euclidean
 --unlearn.settings.manifold euclidean --unlearn.settings.inner-steps 0 | manifold 'euclidean' needs inner_steps of at least 1
 --learn.settings.distillation                       | needs inner_data 'buffer', got 'mixed'
---learn.settings.distillation true                  | --learn.settings.distillation takes no value
+--learn.settings.distillation true                  | 'true' belongs to no option; see --help
 --oracle.epochs 0                                   | --oracle.epochs must be at least 1, got 0
 --oracle.batch-size 0                               | --oracle.batch-size must be at least 1, got 0
 --oracle.learning-rate -1                           | --oracle.learning-rate must be in [0, inf), got -1
@@ -360,11 +358,10 @@ PROGRAMS = (
     words(
         "class_wise",
         """
---unlearn-classes                                   | --unlearn-classes
+--unlearn-classes                                   | --unlearn-classes must be one or more different values, got none
 --unlearn-classes 2 2                               | --unlearn-classes must be different values
 --unlearn-classes 2 12                              | 12
 --unlearn-classes -1                                | -1
---unlearn-classes 0 1 2 3 4 5 6 7 8 9               | --unlearn-classes
 --sequence L1                                       | --sequence; it is an option of experiments.task_aware
 --fraction .1                                       | --fraction; it is an option of experiments.random_sample
 --trials 3                                          | Unrecognized options: --trials
@@ -373,16 +370,16 @@ PROGRAMS = (
     + words(
         "compare",
         """
---scenario nope                                     | unknown scenario 'nope'; Valid: class_wise, random_sample, task_aware
+--scenario nope                                     | --scenario is 'nope': it must be one of task_aware, class_wise, random_sample
 --scenario                                          | --scenario needs a value
---scenario ''                                       | unknown scenario ''
---scenario class-wise                               | unknown scenario 'class-wise'; did you mean class_wise?
+--scenario ''                                       | --scenario is '': it must be one of task_aware
+--scenario class-wise                               | --scenario is 'class-wise': it must be one of task_aware, class_wise, random_sample; did you mean class_wise?
 --scenario class_wise --sequence L1                 | --sequence; it is an option of --scenario task_aware
 --fraction 0.1                                      | --fraction; it is an option of --scenario random_sample
 --scenario task_aware --scenario class_wise         | --scenario and --scenario are the same option
 --methods ug_clu salun ug_clu+salun                 | which are one method
 --methods nope --list                               | unknown method 'nope'
---list 1                                            | --list takes no value
+--list 1                                            | '1' belongs to no option; see --help
 --seeds 4294967296                                  | --seeds must be in 0 … 4294967295
 """,
     )
@@ -399,9 +396,9 @@ PROGRAMS = (
 --write ''                                          | --write is '': give a path, or leave it out
 --coordinator auto                                  | search runs in one process; leave --coordinator out
 --sequence L1                                       | the stream unlearns nothing
---extras yes                                        | --extras takes no value
+--extras yes                                        | 'yes' belongs to no option; see --help
 --steps 3                                           | Unrecognized options: --steps
---scenario nope                                     | unknown scenario 'nope'
+--scenario nope                                     | --scenario is 'nope': it must be one of
 """,
     )
     + words(
@@ -432,7 +429,7 @@ PROGRAMS = (
         """
 --method ug_clu                                     | --searches is missing
 --searches a                                        | --method is missing
---method ug_clu --searches                          | --searches must be one or more folders of searches
+--method ug_clu --searches                          | --searches must be one or more different values, got none
 --method ug_clu --searches nowhere                  | search nowhere has no trials.jsonl
 --method ug_clu --searches ''                       | --searches is '': give a path, or leave it out
 --method ug_clu --search nowhere                    | did you mean --searches
@@ -460,16 +457,15 @@ nowhere                                             | 'nowhere' belongs to no op
     + words(
         "report",
         """
-nowhere                                             | 'nowhere/metrics.jsonl' does not exist; give the folder of a run
-nowhere --markdown                                  | 'nowhere/metrics.jsonl' does not exist
-.                                                   | 'metrics.jsonl' does not exist
+nowhere                                             | 'nowhere/config.json' does not exist
+nowhere --markdown                                  | 'nowhere/metrics.jsonl' does not exist; give the folder of a run
+. --markdown                                        | 'metrics.jsonl' does not exist
 ''                                                  | RUN_DIR is '': give a path
-/dev/null                                           | '/dev/null/metrics.jsonl' does not exist
+/dev/null                                           | '/dev/null/config.json' does not exist
 """,
     )
     + [
-        Row("report", (".", *more), said, {"metrics.jsonl": content})
-        for more in ((), ("--markdown",))
+        Row("report", (".", "--markdown"), said, {"metrics.jsonl": content})
         for content, said in (
             (b"", "is empty; no request has finished yet"),
             (b"{", "line 1 is '{'"),
@@ -613,7 +609,7 @@ null                                                | the file must be a JSON ob
     + settings(
         """
 {"sequence": "L1"}                                  | sequence is a setting of task_aware, not of class_wise
-{"unlearn_classes": [2, 2]}                         | unlearn_classes must be different values
+{"unlearn_classes": ["2", "2"]}                     | unlearn_classes must be different values
 {"unlearn_classes": 2}                              | setting 'unlearn_classes' must be
 {"unlearn_classes": [2]}                            | setting 'unlearn_classes' must be str, got 2
 {"unlearn_classes": ["99"]}                         | 99
@@ -657,7 +653,7 @@ PLACES = [
     Row(
         "task_aware",
         ("--smoke", "--run-dir", "x" * 300),
-        "cannot be written (File name too long); give another --run-dir",
+        ": File name too long",
     ),
     Row("task_aware", ("--smoke", "--run-dir", "file"), "file", {"file": b""}),
     Row("task_aware", ("--smoke", "--run-dir", "file/run"), "file/run cannot be written", {"file": b""}),
@@ -681,7 +677,7 @@ CONTROL = [
     Row("task_aware", ("--smoke", "--run-dir", "/dev/null/\x1b[2J"), r"/dev/null/\x1b[2J"),
     Row("task_aware", ("--coordinator", "\x1b[2J"), r"\x1b[2J"),
     Row("class_wise", ("--unlearn-classes", "\u202e2"), r"\u202e2"),
-    Row("compare", ("--scenario", "\x1b[2J"), r"unknown scenario '\x1b[2J'"),
+    Row("compare", ("--scenario", "\x1b[2J"), r"--scenario is '\x1b[2J'"),
     Row("hypergradients", ("--names", "\x1b[2J"), r"unknown name '\x1b[2J'"),
     Row("search", ("--write", "\x1b[2J.json"), r"\x1b[2J.json"),
     Row("one_default", ("--method", "\x1b[2J", "--searches", "."), r"no trial of \x1b[2J", {"trials.jsonl": b""}),
@@ -692,7 +688,7 @@ CONTROL = [
     raw(b'{"references": {"\\u001b[2J": {}}}', r"\x1b[2J"),
     raw(b'{"experiments": {"\\u001b[2J": {}}}', r"unknown experiment '\x1b[2J'"),
     raw(b"{\x1b[2J}", "settings file s.json is not JSON"),
-    Row("report", (".",), r"\x1b[2J", {"metrics.jsonl": b'"\x1b[2J"\n'}),
+    Row("report", (".", "--markdown"), r"\x1b[2J", {"metrics.jsonl": b'"\x1b[2J"\n'}),
 ]
 
 

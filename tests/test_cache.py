@@ -190,7 +190,7 @@ def test_an_entry_under_the_name_of_another_is_refused(tmp_path):
     one, other = (cache.entry_path(tmp_path, "toy", KEY | {"size": size}) for size in (8, 9))
     shutil.rmtree(one)
     other.rename(one)
-    with pytest.raises(ValueError, match="is of another entry: 'toy' by .*'size': 9"):
+    with pytest.raises(ValueError, match=r"is of another entry: 'toy' by .*'size': 9"):
         cache.cached(tmp_path, "toy", KEY, refuse)
 
 

@@ -197,8 +197,8 @@ def test_a_run_that_fills_the_disk_goes_on_when_there_is_room(small_disk, there,
     assert run(*arguments) == 1
     message = re.sub(r"\s+", " ", capsys.readouterr().err).strip()
     assert re.fullmatch(
-        r"Run failed: checkpoint \S+/checkpoints/1 cannot be written: the disk is full. What was finished before is saved. "
-        r"Make room in the folder of --run-dir and resume with: python -m experiments.task_aware .*",
+        r"Run failed: checkpoint \S+/checkpoints/1 cannot be written: the disk is full. What was finished before is "
+        r"saved. Make room in the folder of --run-dir and resume with: python -m experiments.task_aware .*",
         message,
     ), message
     assert checkpoints.requests(RunFolder(place / "run").checkpoints("ug_clu", 0)) == [0]
@@ -213,18 +213,18 @@ def test_a_run_that_fills_the_disk_goes_on_when_there_is_room(small_disk, there,
     [
         (
             OSError(errno.ENOSPC, "No space left on device", "/runs/a/metrics.jsonl"),
-            "'/runs/a/metrics.jsonl' cannot be written: the disk is full. What was finished before is saved. Make room in "
-            "the folder of --run-dir and resume with:\n  again",
+            "'/runs/a/metrics.jsonl' cannot be written: the disk is full. What was finished before is saved. Make "
+            "room in the folder of --run-dir and resume with:\n  again",
         ),
         (
             OSError(errno.EACCES, "Permission denied", "/cache/oracles/a.npz"),
-            "'/cache/oracles/a.npz' cannot be written: Permission denied. What was finished before is saved. See to it in "
-            "the folder of --cache-dir and resume with:\n  again",
+            "'/cache/oracles/a.npz' cannot be written: Permission denied. What was finished before is saved. See to "
+            "it in the folder of --cache-dir and resume with:\n  again",
         ),
         (
             OSError("checkpoint /runs/a/1 cannot be written: the disk is full"),
-            "checkpoint /runs/a/1 cannot be written: the disk is full. What was finished before is saved. Make room in "
-            "the folder of --run-dir and resume with:\n  again",
+            "checkpoint /runs/a/1 cannot be written: the disk is full. What was finished before is saved. Make "
+            "room in the folder of --run-dir and resume with:\n  again",
         ),
     ],
 )

@@ -13,7 +13,8 @@ from ugclu_jax import files
 WRITING = """
 import sys, pathlib
 from ugclu_jax import files
-with files.replacing(pathlib.Path(sys.argv[1], "file")) as file, files.partial_folder(pathlib.Path(sys.argv[1])) as made:
+folder = pathlib.Path(sys.argv[1])
+with files.replacing(folder / "file") as file, files.partial_folder(folder) as made:
     file.write(b"half"), (made / "half").write_bytes(b"half")
     print("writing", flush=True)
     sys.stdin.read()

@@ -15,7 +15,7 @@ CONFIG = {"dataset": "digits", "learn": {"hyper": {"clip_norm": 1.0}}, "seeds": 
 @pytest.fixture
 def folder(tmp_path):
     made = RunFolder(tmp_path / "deep" / "run")
-    made.open(CONFIG, "stream")
+    made.open(CONFIG, "examples", "stream")
     return made
 
 
@@ -23,19 +23,19 @@ def test_a_new_folder_holds_configuration_and_stream(folder):
     there = json.loads((folder.path / "config.json").read_text())
     assert there.pop("run") == folder.run_id() and there == CONFIG
     assert (folder.path / "stream.json").read_text() == "stream"
-    assert sorted(path.name for path in folder.path.iterdir()) == ["config.json", "stream.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == ["config.json", "examples.csv", "stream.json"]
 
 
 def test_the_same_configuration_takes_it_up_untouched(folder):
     before = {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir()}
-    folder.open(json.loads(json.dumps(CONFIG)), "stream")
+    folder.open(json.loads(json.dumps(CONFIG)), "examples", "stream")
     assert {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir()} == before
 
 
 def test_another_configuration_is_refused_with_every_differing_key(folder):
     other = {"dataset": "fashion_mnist", "learn": {"hyper": {"clip_norm": 2.0}}, "seeds": [0], "model": "cnn"}
     with pytest.raises(ValueError) as caught:
-        folder.open(other, "stream")
+        folder.open(other, "examples", "stream")
     message = str(caught.value)
     assert str(folder.path) in message and "--run-dir" in message and "seeds" not in message
     assert 'dataset ("digits" there, "fashion_mnist" here)' in message
@@ -45,21 +45,23 @@ def test_another_configuration_is_refused_with_every_differing_key(folder):
     assert there.pop("run") == folder.run_id() and there == CONFIG
 
 
-def test_another_stream_is_refused(folder):
-    with pytest.raises(ValueError, match="another request stream"):
-        folder.open(CONFIG, "another")
+def test_a_stream_that_goes_on_is_written(folder):
+    run = folder.run_id()
+    folder.open(CONFIG, "other examples", "stream, and more")
+    assert folder.stream.read_text() == "stream, and more" and folder.examples.read_text() == "examples"
+    assert folder.run_id() == run
 
 
 @pytest.mark.parametrize("text", ["", "{", "3", "null", "{}", '{"run": 3}', '{"run": "../other"}'])
 def test_a_damaged_configuration_is_named(folder, text):
     (folder.path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config.json is not a configuration .* give another --run-dir"):
-        folder.open(CONFIG, "stream")
+        folder.open(CONFIG, "examples", "stream")
 
 
 def test_a_folder_without_configuration_is_one_that_was_cut_short(folder):
     (folder.path / "config.json").unlink()
-    folder.open(CONFIG, "another")
+    folder.open(CONFIG, "examples", "another")
     assert (folder.path / "stream.json").read_text() == "another"
 
 
@@ -69,7 +71,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_its_setting(tmp_path):
         with pytest.raises(OSError, match=f"folder {path} cannot be written .* give another --cache-dir"):
             check_writable(path, "--cache-dir")
         with pytest.raises(OSError, match=f"folder {path} cannot be written .* give another --run-dir"):
-            RunFolder(path).open(CONFIG, "stream")
+            RunFolder(path).open(CONFIG, "examples", "stream")
     assert (tmp_path / "file").read_text() == "in the way"
 
 

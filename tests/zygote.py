@@ -14,6 +14,7 @@ from pathlib import Path
 from experiments import compare, hypergradients, one_default, report, search
 from ugclu_jax import data
 from ugclu_jax.harness.cli import main
+from ugclu_jax.report import metrics, page, tables  # noqa: F401 (imported late by a program)
 
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     **{

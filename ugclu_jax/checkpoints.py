@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -21,8 +22,12 @@ from ugclu_jax import files
 from ugclu_jax.extras import installed_by
 from ugclu_jax.types import PyTree
 
+SHARED_NUMBERS = 1000
+"""Of open files that several processes name alike: a shell allows 1024."""
 LONGEST_REASON = 300
 """Characters of an error of Orbax that are told; the whole of it is in the log."""
+_UNFINISHED = ".orbax-checkpoint-tmp"
+_NEW = ".new"  # ends the name of a checkpoint that is whole and replaces another
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")  # as `str` writes it: neither 07 nor ²
 
 
@@ -109,6 +114,7 @@ class Saving(NamedTuple):
     path: Path
     response: Any  # Orbax's
     opened: contextlib.ExitStack  # what it writes through
+    replaces: bool  # a checkpoint that is there
 
     def wait(self) -> None:
         """Return when the checkpoint is complete.
@@ -118,6 +124,8 @@ class Saving(NamedTuple):
         """
         with self.opened, _as_os_error(self.path):
             self.response.result()
+            if self.replaces:
+                sweep(self.path.parent)
 
 
 @contextlib.contextmanager
@@ -156,6 +164,10 @@ def _plain_name(folder: Path) -> Iterator[Path]:
     `/proc`, the name as it is.
     """
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if jax.process_count() > 1:
+        # Orbax wants the same name in all processes, which save in step, and have nothing else open up there.
+        low, number = number, fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, SHARED_NUMBERS)
+        os.close(low)
     try:
         opened = Path(f"/proc/self/fd/{number}")
         yield opened if opened.is_dir() else folder
@@ -174,9 +186,11 @@ def begin(directory: Path, request: int, state: PyTree, metadata: dict[str, Any]
     path = directory / str(request)
     with _as_os_error(path), contextlib.ExitStack() as opened:
         directory.mkdir(parents=True, exist_ok=True)
-        plain = opened.enter_context(_plain_name(directory)) / str(request)
-        response = ocp.save_async(plain, _shared(state), overwrite=True, custom_metadata=stored)
-        return Saving(path, response, opened.pop_all())
+        # Beside the one that it replaces: Orbax would delete that first, and a kill would leave neither.
+        replaces = os.path.lexists(path)
+        plain = opened.enter_context(_plain_name(directory)) / f"{request}{_NEW if replaces else ''}"
+        response = ocp.save_async(plain, _shared(state), custom_metadata=stored)
+        return Saving(path, response, opened.pop_all(), replaces)
 
 
 def save(directory: Path, request: int, state: PyTree, metadata: dict[str, Any]) -> None:
@@ -194,22 +208,42 @@ def save(directory: Path, request: int, state: PyTree, metadata: dict[str, Any])
     begin(directory, request, state, metadata).wait()
 
 
-def _delete(*paths: Path) -> None:
-    """By one process; none goes on before it is done."""
+def _by_one_process(work: Callable[[], None]) -> None:
+    """None goes on before it is done."""
     if jax.process_index() == 0:
-        for path in paths:
-            files.remove(path)
+        work()
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("deleted")
+        multihost_utils.sync_global_devices("done")
+
+
+def _delete(*paths: Path) -> None:
+    def remove() -> None:
+        for path in paths:
+            # By another name first: a kill leaves no half of a checkpoint that looks like one.
+            doomed = path.with_name(f"{path.name}{_UNFINISHED}")
+            files.remove(doomed)
+            path.rename(doomed)
+            files.remove(doomed)
+
+    _by_one_process(remove)
 
 
 def sweep(directory: Path) -> None:
-    """Delete what a killed process left of a checkpoint that it was writing.
+    """Delete what a killed process left of a checkpoint that it was writing; put one that is whole in its place.
 
     >>> sweep(Path("/nonexistent"))
     """
-    names = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
-    _delete(*(directory / name for name in names if ".orbax-checkpoint-tmp" in name))
+    _by_one_process(lambda: _sweep(directory))
+
+
+def _sweep(directory: Path) -> None:
+    for path in sorted(directory.iterdir()) if directory.is_dir() else []:
+        place = path.with_name(path.name.removesuffix(_NEW))
+        if _UNFINISHED in path.name:
+            files.remove(path)
+        elif path.name.endswith(_NEW) and _NUMBER.fullmatch(place.name):
+            files.remove(place)
+            path.rename(place)
 
 
 def keep_newest(directory: Path, number: int, newest: int) -> None:
@@ -230,7 +264,8 @@ def purge(
     """Rewrite every checkpoint earlier than request `before`, which unlearns, without what is unlearned.
 
     Call it once the checkpoint of `before` has been read back whole. A checkpoint that cannot be read or that belongs
-    elsewhere, and so cannot be rewritten, is deleted. One that was rewritten says so in its metadata, and is left alone when this is called again.
+    elsewhere, and so cannot be rewritten, is deleted. One that was rewritten says so in its metadata, and is left alone
+    when this is called again.
 
     Args:
         directory: absolute folder of the checkpoints.
@@ -291,13 +326,11 @@ def restore(directory: Path, request: int, like: PyTree, identity: Mapping[str, 
 
 
 def _check_identity(path: Path, there: Any, here: Mapping[str, Any] | None) -> None:
-    if here is None or there == here:
-        return
-    there = there if isinstance(there, Mapping) else {}
-    different = [
-        f"{key} {there.get(key)!r} there, {value!r} here" for key, value in here.items() if there.get(key) != value
-    ]
-    raise ForeignCheckpointError(f"checkpoint {path} belongs elsewhere ({'; '.join(different)})")
+    said = there if isinstance(there, Mapping) else {}
+    differing = [(key, value) for key, value in (here or {}).items() if said.get(key) != value]
+    different = [f"{key} {said.get(key)!r} there, {value!r} here" for key, value in differing]
+    if different:
+        raise ForeignCheckpointError(f"checkpoint {path} belongs elsewhere ({'; '.join(different)})")
 
 
 def _shared(state: PyTree) -> PyTree:

@@ -2,8 +2,8 @@
 
 An entry is a folder `<name>-<hash of its key>`; the key holds everything that determines the content. It is written
 under another name (`.partial-…`) and renamed when whole, so that a killed process leaves no entry, only a partial
-folder, which the next one to ask for an entry removes. Every file's SHA-256 is checked at each load (1.7 GB/s here); they
-stand in the manifest, with the key that was asked for, and the manifest stands under a digest of its own.
+folder, which the next one to ask for an entry removes. Every file's SHA-256 is checked at each load (1.7 GB/s here);
+they stand in the manifest, with the key that was asked for, and the manifest stands under a digest of its own.
 """
 
 import dataclasses

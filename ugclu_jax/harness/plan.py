@@ -142,8 +142,8 @@ def prepare(
     path = path_of(name, config)
     folder = RunFolder(path.absolute())
     try:
-        # Without a file of requests, settings decide them, and the same settings gave those that are known: what came to
-        # the data since is in none of them.
+        # Without a file of requests, settings decide them, and the same settings gave those that are known: what came
+        # to the data since is in none of them.
         stream = continued(found.known, scenario.stream) if config.stream is not None else found.known
         scenario = scenario._replace(stream=stream or scenario.stream)
     except ValueError as error:

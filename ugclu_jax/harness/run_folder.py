@@ -18,7 +18,8 @@ from ugclu_jax.data.record import Record, content_digest
 from ugclu_jax.version import __version__
 
 RUN_ID_DIGITS = 32
-LONGEST_PROCESS_ID = 10  # digits
+RUN_ID = re.compile(f"[0-9a-f]{{{RUN_ID_DIGITS}}}")
+PROCESS_ID = re.compile("[0-9]{1,10}")
 LONGEST_INSIDE = 400
 """Bytes that a path within a folder may have, of the 4095 that the system takes."""
 
@@ -150,8 +151,8 @@ class RunFolder:
         except OSError as error:
             raise ValueError(f"{path} is {error.strerror}; delete it, or give another --run-dir") from error
         try:
-            content = file.read(LONGEST_PROCESS_ID + 1).decode(errors="replace").strip()
-            if content and not re.fullmatch(r"[0-9]{1,%d}" % LONGEST_PROCESS_ID, content):
+            content = file.read(100).decode(errors="replace").strip()
+            if content and not PROCESS_ID.fullmatch(content):
                 raise ValueError(f"{path} is not a lock of this library; delete it, or give another --run-dir")
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -196,7 +197,7 @@ def check_run_id(value: Any) -> str:
     ...
     ValueError: run must be 32 hexadecimal digits, got None
     """
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{%d}" % RUN_ID_DIGITS, value):
+    if not isinstance(value, str) or not RUN_ID.fullmatch(value):
         raise ValueError(f"run must be {RUN_ID_DIGITS} hexadecimal digits, got {value!r}")
     return value
 

@@ -6,12 +6,11 @@ part that the run at hand does not use is refused as well: the run that does wou
 
 import json
 import re
-import typing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ugclu_jax.harness.budget import check_references
-from ugclu_jax.harness.config import EXPERIMENTS, ExperimentConfig, from_dict, merge, nearest, shown
+from ugclu_jax.harness.config import EXPERIMENTS, ExperimentConfig, from_dict, hints_of, merge, nearest, shown
 from ugclu_jax.harness.scenarios import SCENARIOS
 
 LARGEST_BYTES = 2**24
@@ -124,7 +123,7 @@ def read(path: Path, experiment: str, smoke: bool) -> SettingsFile:
     for name in sorted(EXPERIMENTS, key=lambda name: name != experiment):  # the run's own first
         kind = SCENARIOS[name].config
         # What stands for all may be of the experiment at hand alone.
-        of_all = values if name == experiment else {k: v for k, v in values.items() if k in typing.get_type_hints(kind)}
+        of_all = values if name == experiment else {k: v for k, v in values.items() if k in hints_of(kind)}
         for size in (smoke, not smoke):
             _check(found(name, size, of_all), kind, experiment)
     return found(experiment, smoke, values)
@@ -136,8 +135,8 @@ _OF_THE_COMMAND_LINE = {"settings"}
 def _check(file: SettingsFile, kind: type[ExperimentConfig], experiment: str) -> None:
     for start, part in file.parts:  # by itself first: what overrides a wrong value must not hide it
         for key in part:
-            others = [name for name, other in SCENARIOS.items() if key in typing.get_type_hints(other.config)]
-            if key not in typing.get_type_hints(kind) and others:
+            others = [name for name, other in SCENARIOS.items() if key in hints_of(other.config)]
+            if key not in hints_of(kind) and others:
                 raise ValueError(
                     f"settings file {file.path}: {start}{key} is a setting of {' and '.join(others)}, not of "
                     f"{experiment}: move it to experiments.{others[0]}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ugclu_jax import strict_json
 from ugclu_jax.requests.names import Names
 from ugclu_jax.requests.request import Request, Stream, brief
 from ugclu_jax.requests.select import refuse, select, way_of
@@ -183,15 +184,7 @@ def continued(known: Stream, stream: Stream) -> Stream:
 
 
 def _entries(text: str) -> list[Any]:
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"the request stream is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; correct the "
-            "text there"
-        ) from error
-    except RecursionError as error:
-        raise ValueError("the request stream is nested too deeply: write a list of requests") from error
+    document = strict_json.parse("the request stream", text)
     if not isinstance(document, list) or not document:
         refuse(
             "the request stream",
