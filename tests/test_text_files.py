@@ -163,6 +163,12 @@ def test_a_declared_encoding_is_used(tmp_path, encoding):
         (b"text,label\na,up\n", "klingon", "encoding is 'klingon': Python knows none"),
         (b"text,label\na,up\n", "base64", "encoding is 'base64': Python knows none"),
         (b"text,label\na,up\n", "rot13", "encoding is 'rot13'"),
+        (b"text,label\na,up\n", "idna", "encoding is 'idna'"),
+        (b"text,label\na,up\n", "punycode", "encoding is 'punycode'"),
+        (b"text,label\na,up\n", "unicode_escape", "encoding is 'unicode_escape'"),
+        (b"text,label\na,up\n", "undefined", "encoding is 'undefined'"),
+        (b"text,label\na,up\n", "a\0b", r"encoding is 'a\\x00b'"),
+        (b"text,label\na,up\n", "x" * 5000, "encoding is 'x*: Python knows none"),
         (b"text,label\na,up\n", "", "encoding is ''"),
         ("text,label\na,up\n".encode("utf-16"), "cp1252", "begins with the mark of UTF-16 and encoding is 'cp1252'"),
         (b"\xef\xbb\xbftext,label\na,up\n", "latin-1", "begins with the mark of UTF-8"),
@@ -197,6 +203,8 @@ REFUSED_CSV = {
         "text,label,user\na,up,1\nb,up,1\na,up,2\n",
         "line 2 and .*line 4 are equal but for their metadata, of which user is '1' and '2', .*an id",
     ),
+    "the column of keys": ("text,label,key\nx,up,1\n", "column 'key', which every data set has"),
+    "one label": ("text,label\na,up\nb,up\n", "all labels are 'up': at least two different names"),
     "a column of ours": ("text,label,split\nx,up,1\n", "column 'split', which every data set has"),
     "columns that are one": ("text,label,a,A\nx,up,1,1\n", "columns 'a' and 'A'"),
 }  # fmt: skip
@@ -255,6 +263,12 @@ def test_labels_are_said_and_near_twins_named(tmp_path):
         "4 classes are not in the test split: 10, Cat, cat, ＣＡＴ",
         "labels are written as number and as text, and are one: 9",
     )
+
+
+def test_what_cannot_be_seen_in_a_label_is_said(tmp_path):
+    built = load(folder(tmp_path, "text,label\na,up\nb,u\u200bp\nc,\x1b[31mred\n", "text,label\nq,up\n"))
+    assert built.notes[0] == r"label \x1b[31mred is class 0, label up is class 1, label u\u200bp is class 2"
+    assert built.notes[1] == r"2 labels are nearly one: 'up', 'u\u200bp'"
 
 
 def test_keys_are_of_content_or_ids(tmp_path):

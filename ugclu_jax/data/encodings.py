@@ -8,6 +8,8 @@ from ugclu_jax.decoding import decode, unicode_encoding
 from ugclu_jax.extras import installed_by
 
 _MARKED = {"utf-8-sig": "utf-8", "utf-16": "utf-16", "utf-32": "utf-32"}
+_NO_CHARSETS = ("punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined")
+"""Codecs of Python that are ways to write single words or literals."""
 _CURE = "give its encoding by --data.encoding, or convert the file to UTF-8"
 
 
@@ -58,13 +60,16 @@ def text_of(path: Path, content: bytes, encoding: str | None) -> tuple[str, list
 def _known(encoding: str) -> str:
     """The codec's own name."""
     try:
-        "".encode(encoding)  # refuses those of Python that make bytes of bytes
-        return codecs.lookup(encoding).name
-    except LookupError as error:
-        raise ValueError(
-            f"encoding is {encoding!r}: Python knows none of this name for text; give one such as utf-8, cp1252, "
-            "latin-1 or shift_jis"
-        ) from error
+        name = codecs.lookup(encoding).name
+        if name not in _NO_CHARSETS:
+            "".encode(encoding)  # refuses those of Python that make bytes of bytes
+            return name
+    except (LookupError, ValueError):
+        pass
+    raise ValueError(
+        f"encoding is {encoding!r:.60}: Python knows none of this name for text; give one such as utf-8, cp1252, "
+        "latin-1 or shift_jis"
+    )
 
 
 def _guessed(path: Path, content: bytes, guess: str) -> tuple[str, list[str]]:

@@ -225,9 +225,9 @@ class _Search:
                 continue
             suffixes = sorted({Path(name).suffix or "no suffix" for name in names}) if why == "no picture" else []
             kinds = f" ({listed(suffixes)})" if suffixes else ""
-            shown = listed(names) if why in ("folder", "classes") else names[0]
-            first = "" if why in ("folder", "classes") or len(names) == 1 else "the first "
-            notes.append(f"{counted(len(names), one, many)}{kinds}: {first}{shown}")
+            all_named = why in ("folder", "classes")
+            first = "" if all_named or len(names) == 1 else "the first "
+            notes.append(f"{counted(len(names), one, many)}{kinds}: {first}{listed(names if all_named else names[:1])}")
         return notes
 
 

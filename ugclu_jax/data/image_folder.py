@@ -161,4 +161,4 @@ def _copies(files: Sequence[File], digests: Sequence[str]) -> list[str]:
             copies.append(f"{file.key} is {first[digest]}")
     if not copies:
         return []
-    return [f"{counted(len(copies), 'picture is a copy', 'pictures are copies')} of another: {listed(copies, shown=3)}"]
+    return [f"{counted(len(copies), 'picture is a copy', 'pictures are copies')} of another: {listed(copies, most=3)}"]

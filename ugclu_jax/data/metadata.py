@@ -50,6 +50,7 @@ class Metadata:
         for name, values in columns.items():
             if len(values) != len(keys):
                 raise ValueError(f"metadata column {name!r} has {len(values)} values for {len(keys)} examples")
+        _refuse_own(columns)
         _refuse_twins(columns)
         connection = connect()
         fill(connection, "read", {**columns, "key": keys})
@@ -98,9 +99,7 @@ class Metadata:
     def _take(self, connection: "duckdb.DuckDBPyConnection", key: str) -> None:
         """Make the table of what was read, by key."""
         names = [name for name, _ in described(connection, "read") if name != key]
-        for name in names:
-            if name.lower() in OWN_COLUMNS:
-                raise ValueError(f"metadata has a column {name!r}, which every data set has of its own: rename it")
+        _refuse_own(names)
         others = "".join(f", {quote(name)}" for name in names)
         connection.execute(f"create table metadata as select {quote(key)}::varchar as key{others} from read")
         if connection.execute("select 1 from metadata where key is null limit 1").fetchall():
@@ -272,6 +271,12 @@ def _check_json(path: Path) -> None:
     """Refuse what DuckDB's reader settles by itself: numbers that are none, and columns that differ by case alone."""
     rows = jsonl_rows(path.name, decode(path.name, path.read_bytes()), FILE_COLUMNS[:1])
     _refuse_twins(dict.fromkeys(name for row in rows for name in row.values))
+
+
+def _refuse_own(names: Iterable[str]) -> None:
+    for name in names:
+        if name.lower() in OWN_COLUMNS:
+            raise ValueError(f"metadata has a column {name!r}, which every data set has of its own: rename it")
 
 
 def _refuse_twins(names: Iterable[str]) -> None:

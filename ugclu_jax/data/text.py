@@ -10,6 +10,7 @@ from ugclu_jax.data.classes import split_notes
 from ugclu_jax.data.dataset import Dataset, from_arrays
 from ugclu_jax.data.labels import numbered
 from ugclu_jax.data.text_files import read
+from ugclu_jax.data.wording import listed
 from ugclu_jax.extras import installed_by
 
 with installed_by("text"):
@@ -68,12 +69,15 @@ def load(
         )
     directory = Path(directory)
     texts = read(directory, encoding)
-    names, train_labels, label_notes = numbered(np.array(texts.labels[: texts.train], dtype=np.str_))
+    try:
+        names, train_labels, label_notes = numbered(np.array(texts.labels[: texts.train], dtype=np.str_))
+    except ValueError as error:
+        raise ValueError(f"{directory}: {error}") from error
     numbers = {name: number for number, name in enumerate(names)}
     for label, place in zip(texts.labels[texts.train :], texts.places[texts.train :], strict=True):
         if label not in numbers:
             raise ValueError(
-                f"{place}: label {label!r} is not among the training labels ({', '.join(names)}): correct it, or add "
+                f"{place}: label {label!r} is not among the training labels ({listed(names)}): correct it, or add "
                 "training texts of that label"
             )
     test_labels = np.array([numbers[label] for label in texts.labels[texts.train :]], np.int32)
