@@ -63,6 +63,8 @@ class RunFolder:
             return None
         try:
             config = dict(json.loads(self.config.read_text()))
+            if config.pop("sha256", None) != digest_of(config):
+                raise ValueError("its digest differs from what was written")
             check_run_id(config.get("run"))
             return config
         except (ValueError, TypeError) as error:
@@ -107,7 +109,8 @@ class RunFolder:
             files.write(self.examples, examples)
             files.write(self.stream, stream)
             marked = {"run": secrets.token_hex(RUN_ID_DIGITS // 2), **config}
-            files.write(self.config, json.dumps(marked, indent=2) + "\n")  # last: a folder with it is complete
+            sealed = {**marked, "sha256": digest_of(marked)}
+            files.write(self.config, json.dumps(sealed, indent=2) + "\n")  # last: a folder with it is complete
             return
         different = sorted(differences({key: value for key, value in there.items() if key != "run"}, config))
         if different:
@@ -125,7 +128,7 @@ class RunFolder:
             ValueError: the folder names none.
             OSError: it cannot be read.
         """
-        return check_run_id(json.loads((self.path / "config.json").read_text()).get("run"))
+        return check_run_id((self.read_config() or {}).get("run"))
 
     def identity(self, method: str, seed: int, data: str) -> dict[str, Any]:
         """What all checkpoints of a method and seed say of themselves: whose they are, and which library wrote them.
@@ -182,6 +185,15 @@ class RunFolder:
     def write_metrics(self, lines: list[Mapping[str, Any]]) -> None:
         """Replace metrics.jsonl, whole or not at all: one JSON line a method, seed and request."""
         files.write(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """SHA-256 of JSON values, whatever the order of their keys.
+
+    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    True
+    """
+    return content_digest(json.dumps(values, sort_keys=True))
 
 
 def check_run_id(value: Any) -> str:

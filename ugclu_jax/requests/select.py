@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -127,6 +128,10 @@ def _key(given: str | int, names: Names) -> str:
 
 def _keys(where: str, way: str, keys: Sequence[str], names: Names) -> Selected:
     train, test, absent = names.rows(keys)
+    if absent:  # the same name may be spelled in another form of Unicode
+        more = names.rows([unicodedata.normalize("NFC", key) for key in absent])
+        train, test = np.concatenate([train, more[0]]), np.concatenate([test, more[1]])
+        absent = more[2]
     if absent:
         shown = ", ".join(map(repr, absent[:SHOWN])) + (", …" if len(absent) > SHOWN else "")
         close = nearest(absent[0], names.train_keys.tolist()) if len(names.train_keys) <= 100_000 else ""
