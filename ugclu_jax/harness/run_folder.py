@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,13 @@ RUN_ID = re.compile(f"[0-9a-f]{{{RUN_ID_DIGITS}}}")
 PROCESS_ID = re.compile("[0-9]{1,10}")
 LONGEST_INSIDE = 400
 """Bytes that a path within a folder may have, of the 4095 that the system takes."""
+
+
+class Caches(NamedTuple):
+    """Absolute paths of what a run used outside of its folder."""
+
+    data: set[str]
+    oracles: set[str]
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,40 @@ class RunFolder:
             )
         if self.stream.read_text() != stream:
             files.write(self.stream, stream)
+
+    def note_caches(self, data: Path | None = None, oracle: Path | None = None) -> None:
+        """Remember where the run leaves things outside of its folder, for `remains`.
+
+        Args:
+            data: a folder of prepared data sets.
+            oracle: a file of the oracle cache.
+        """
+
+        def paths(one: Path | None) -> set[str]:
+            return set() if one is None else {str(one.absolute())}
+
+        noted = self.noted_caches()
+        new = Caches(noted.data | paths(data), noted.oracles | paths(oracle))
+        if new != noted:
+            text = json.dumps({key: sorted(paths) for key, paths in new._asdict().items()}, indent=1)
+            files.write(self.path / "caches.json", text)
+
+    def noted_caches(self) -> "Caches":
+        """What `note_caches` was told so far.
+
+        Raises:
+            DamagedFileError: the note is not what was written.
+        """
+        path = self.path / "caches.json"
+        if not path.exists():
+            return Caches(set(), set())
+        try:
+            noted = json.loads(path.read_text())
+            return Caches({str(one) for one in noted["data"]}, {str(one) for one in noted["oracles"]})
+        except (ValueError, TypeError, KeyError) as error:
+            raise files.DamagedFileError(
+                f"{path} is damaged ({error}); delete it, and the caches that the run used by hand"
+            ) from error
 
     def run_id(self) -> str:
         """The id that the run got when its folder was made.
