@@ -9,7 +9,7 @@ import numpy as np
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.data.wording import counted, listed
 
-_WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")  # longer ones are digests, not numbers
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")  # longer ones are digests, not numbers
 
 
 def in_order(names: Iterable[str]) -> list[str]:
