@@ -97,6 +97,8 @@ def read_keys(path: Path) -> list[str]:
         ValueError: it is not UTF-8, or empty.
         OSError: it cannot be read.
     """
+    if "\0" in str(path):
+        raise ValueError(f"ids_file is {str(path)!r}, which no file can be called: correct it")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
