@@ -25,8 +25,8 @@ from ugclu_jax.harness.run_folder import RunFolder
 from ugclu_jax.report.remains import Remain
 from ugclu_jax.requests import Ledger, Names, Stream, from_json
 
-WEIGHTS, ORACLES, PIXELS = "earlier weights", "oracles", "prepared inputs"
-FOREIGN = "checkpoints of elsewhere, or damaged"
+WEIGHTS, ORACLES, INPUTS = "earlier weights", "oracles", "prepared inputs"
+FOREIGN = "weights of another run"
 
 
 class Served(NamedTuple):
@@ -60,6 +60,15 @@ class Forgotten(NamedTuple):
         True
         """
         return any(sha(row) in self.digests for rows in self._readings(array) for row in rows)
+
+    def stand_in(self, entry: Path) -> bool:
+        """Whether one of them stands in a prepared data set, or it is damaged, so that nobody can say."""
+        try:
+            arrays = cache.arrays_of(entry)
+        except (ValueError, OSError):
+            return True
+        alike = [array for array in arrays if list(array.shape[1:]) == self.facts["shape"]]
+        return any(self.among(array) for array in alike if str(array.dtype) == self.facts["dtype"])
 
     def _readings(self, array: np.ndarray) -> Iterator[np.ndarray]:
         shape, dtype = tuple(self.facts["shape"]), np.dtype(self.facts["dtype"])
@@ -131,7 +140,8 @@ def forgotten(record: Record, stream: Stream) -> Forgotten:
     gone_train = ledger.status == Ledger.UNLEARNED
     gone = {digest.tobytes() for digest in (*train[gone_train], *test[gone_test])}
     others = {digest.tobytes() for digest in (*train[~gone_train], *test[~gone_test])}
-    return Forgotten(frozenset(gone - others), record.facts)
+    blank = sha(np.zeros(record.facts["shape"], record.facts["dtype"]))  # so are empty rows of a buffer
+    return Forgotten(frozenset(gone - others - {blank}), record.facts)
 
 
 def _names(record: Record) -> Names:
@@ -175,8 +185,8 @@ def remaining(found: Look) -> Iterator[Remain]:
             yield Remain(ORACLES, path, size(path))
     for folder in map(Path, sorted(caches.data)):
         for entry in cache.entries(folder):
-            if any(found.forgotten.among(array) for array in cache.arrays_of(entry)):
-                yield Remain(PIXELS, entry, size(entry))
+            if found.forgotten.stand_in(entry):
+                yield Remain(INPUTS, entry, size(entry))
 
 
 def size(path: Path) -> int:
@@ -232,7 +242,7 @@ def left(found: Look) -> Iterator[str]:
         if path.is_file() and any(map(found.forgotten.among, _arrays(path))):
             yield str(path)
     for entry in (entry for folder in caches.data for entry in cache.entries(Path(folder))):
-        if any(map(found.forgotten.among, cache.arrays_of(entry))):
+        if found.forgotten.stand_in(entry):
             yield str(entry)
 
 
