@@ -29,6 +29,7 @@ def main(run_dir: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")], /, markdown:
         markdown: print the markdown table for a README instead of writing report.html.
     """
     # Seconds that `--help` need not wait for.
+    from ugclu_jax.harness.remains import remains
     from ugclu_jax.report.metrics import read_metrics
     from ugclu_jax.report.page import write_html
     from ugclu_jax.report.tables import request_markdown
@@ -36,7 +37,7 @@ def main(run_dir: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")], /, markdown:
     console, errors = consoles()
     try:
         folder = path_of(run_dir, "RUN_DIR")
-        text = request_markdown(read_metrics(folder)) if markdown else str(write_html(folder))
+        text = request_markdown(read_metrics(folder)) if markdown else str(write_html(folder, remains(folder)))
     except (ValueError, OSError) as error:
         say(errors, "Error:", str(error))
         return 2

@@ -48,6 +48,20 @@ def settings(table: str, program: str = "task_aware") -> list[Row]:
     return rows
 
 
+def streams(table: str) -> list[Row]:
+    """Rows of a file of requests."""
+    rows = []
+    for line in filter(str.strip, table.strip("\n").split("\n")):
+        given, said = line.rsplit(" | ", 1)
+        rows.append(stream(given.strip().encode(), said.strip()))
+    return rows
+
+
+def stream(content: bytes, said: str, program: str = "task_aware", *more: str) -> Row:
+    """A file of requests byte for byte."""
+    return Row(program, ("--stream", "q.json", *more), said, {"q.json": content})
+
+
 def raw(content: bytes, said: str, program: str = "task_aware", *more: str) -> Row:
     """A settings file byte for byte."""
     return Row(program, ("--settings", "s.json", *more), said, {"s.json": content})
@@ -158,8 +172,8 @@ stray                                               | 'stray' belongs to no opti
 --run-dir                                           | --run-dir needs a value
 --cache-dir ''                                      | --cache-dir is '': give a path, or leave it out
 --stream ''                                         | --stream is '': give a path, or leave it out
---stream nowhere.json                               | --stream is nowhere.json: No such file or directory
---stream .                                          | --stream is .: Is a directory
+--stream nowhere.json                               | --stream nowhere.json cannot be read (No such file or directory)
+--stream .                                          | --stream . cannot be read (Is a directory)
 --unlearn-ids ''                                    | --unlearn-ids is '': give a path, or leave it out
 --unlearn-ids nowhere.txt                           | nowhere.txt
 --data.directory ''                                 | --data.directory is '': give a path, or leave it out
@@ -370,10 +384,10 @@ PROGRAMS = (
     + words(
         "compare",
         """
---scenario nope                                     | --scenario is 'nope': it must be one of task_aware, class_wise, random_sample
+--scenario nope                                     | unknown scenario 'nope'; Valid: class_wise, random_sample, task_aware
 --scenario                                          | --scenario needs a value
 --scenario ''                                       | --scenario is '': it must be one of task_aware
---scenario class-wise                               | --scenario is 'class-wise': it must be one of task_aware, class_wise, random_sample; did you mean class_wise?
+--scenario class-wise                               | unknown scenario 'class-wise'; did you mean class_wise?
 --scenario class_wise --sequence L1                 | --sequence; it is an option of --scenario task_aware
 --fraction 0.1                                      | --fraction; it is an option of --scenario random_sample
 --scenario task_aware --scenario class_wise         | --scenario and --scenario are the same option
@@ -398,7 +412,7 @@ PROGRAMS = (
 --sequence L1                                       | the stream unlearns nothing
 --extras yes                                        | 'yes' belongs to no option; see --help
 --steps 3                                           | Unrecognized options: --steps
---scenario nope                                     | --scenario is 'nope': it must be one of
+--scenario nope                                     | unknown scenario 'nope'
 """,
     )
     + words(
@@ -479,18 +493,18 @@ nowhere --markdown                                  | 'nowhere/metrics.jsonl' do
 SETTINGS = (
     settings(
         r"""
-{                                                   | settings file s.json is not JSON
+{                                                   | settings file s.json, line 1, column 2: not JSON
 []                                                  | settings file s.json: the file must be a JSON object, got list
 3                                                   | the file must be a JSON object, got int
 null                                                | the file must be a JSON object, got NoneType
 "text"                                              | the file must be a JSON object, got str
-{} {}                                               | settings file s.json is not JSON: Extra data
-{"capacity": 5,}                                    | settings file s.json is not JSON
-{'capacity': 5}                                     | settings file s.json is not JSON
-{"capacity": 05}                                    | settings file s.json is not JSON
-{"capacity": 5} // five                             | settings file s.json is not JSON
-{"capacity": 5, "capacity": 6}                      | settings file s.json: 'capacity' stands there twice, as 5 and 6; keep one
-{"learn": {"hyper": {"clip_norm": 1, "clip_norm": 1}}} | 'clip_norm' stands there twice
+{} {}                                               | settings file s.json, line 1, column 4: not JSON (Extra data)
+{"capacity": 5,}                                    | settings file s.json, line 1, column 16: not JSON
+{'capacity': 5}                                     | settings file s.json, line 1, column 2: not JSON
+{"capacity": 05}                                    | settings file s.json, line 1, column 15: not JSON
+{"capacity": 5} // five                             | settings file s.json, line 1, column 17: not JSON (Extra data)
+{"capacity": 5, "capacity": 6}                      | settings file s.json, line 1, column 17: the key 'capacity' stands twice in one object; keep one
+{"learn": {"hyper": {"clip_norm": 1, "clip_norm": 1}}} | the key 'clip_norm' stands twice in one object; keep one
 {"capacty": 5}                                      | settings file s.json: unknown setting 'capacty'; did you mean capacity?
 {"": 5}                                             | unknown setting ''
 {"learn.settings.outer_steps": 5}                   | unknown setting 'learn.settings.outer_steps'
@@ -504,9 +518,12 @@ null                                                | the file must be a JSON ob
 {"capacity": {}}                                    | setting 'capacity' must be int, got {}
 {"capacity": 0}                                     | settings file s.json: capacity must be at least 1, got 0
 {"capacity": -0}                                    | capacity must be at least 1, got 0
-{"capacity": 1e999}                                 | settings file s.json: '1e999' is more than a float can hold
-{"capacity": NaN}                                   | settings file s.json: NaN is no number
-{"capacity": Infinity}                              | setting 'capacity' must be int, got inf
+{"capacity": 1e999}                                 | settings file s.json, line 1, column 14: 1e999 is larger than the largest number; correct it
+{"capacity": NaN}                                   | settings file s.json, line 1, column 14: NaN is no JSON; write a finite number, or null
+{"capacity": Infinity}                              | settings file s.json, line 1, column 14: Infinity is no JSON
+{"capacity": "inf"}                                 | setting 'capacity' must be int, got 'inf'
+{"learn": {"hyper": {"clip_norm": "-inf"}}}         | setting 'learn.hyper.clip_norm' must be float, got '-inf'
+{"learn": {"hyper": {"fast_learning_rate": "inf"}}} | learn.hyper.fast_learning_rate must be in [0, ∞), got inf
 {"capacity": 1000000000000000000000000000000}       | capacity (settings file s.json) must be at most 2147483647
 {"smoke": 3}                                        | settings file s.json: 'smoke' must be a JSON object, got int
 {"smoke": true}                                     | 'smoke' must be a JSON object, got bool
@@ -557,7 +574,7 @@ null                                                | the file must be a JSON ob
 {"methods": ["salun", "ug_clu+salun"]}              | methods (settings file s.json) has 'salun' and 'ug_clu+salun', which are one method
 {"dataset": "digit"}                                | unknown dataset 'digit'
 {"dataset": null}                                   | setting 'dataset' must be str, got None
-{"dataset": "\ud800"}                               | unknown dataset
+{"dataset": "\ud800"}                               | \ud800 is half of a surrogate pair, which is no text
 {"model": "mpl"}                                    | unknown model 'mpl'
 {"model": null}                                     | setting 'model' must be str, got None
 {"augment": "x"}                                    | unknown augmentation 'x'
@@ -567,7 +584,7 @@ null                                                | the file must be a JSON ob
 {"evaluate_on": "tset"}                             | setting 'evaluate_on' must be 'test' or 'validation', got 'tset'
 {"run_dir": ""}                                     | setting 'run_dir' is '': give a path, or leave it out
 {"run_dir": "a\u0000b"}                             | setting 'run_dir' is 'a\x00b': no file can have this name
-{"run_dir": "a\ud800"}                              | setting 'run_dir' is 'a\ud800': no file can have this name
+{"run_dir": "a\ud800"}                              | line 1, column 15: \ud800 is half of a surrogate pair
 {"run_dir": 3}                                      | setting 'run_dir' must be Path, got 3
 {"cache_dir": null}                                 | setting 'cache_dir' must be Path, got None
 {"data": {"directory": 3}}                          | setting 'data.directory' must be Path, got 3
@@ -618,7 +635,7 @@ null                                                | the file must be a JSON ob
     )
     + settings('{"scenario": "class_wise"}                          | unknown setting \'scenario\'', "compare")
     + [
-        raw(b"", "settings file s.json is not JSON"),
+        raw(b"", "settings file s.json is empty: it must hold JSON"),
         raw(b"\x00", "settings file s.json"),
         raw(b"{}\x00", "settings file s.json"),
         raw(b"\xff\xfe{", "settings file s.json"),
@@ -626,14 +643,16 @@ null                                                | the file must be a JSON ob
         raw('{"capacty": 1}'.encode("utf-16-le"), "unknown setting 'capacty'"),
         raw('{"capacty": 1}'.encode("utf-32"), "unknown setting 'capacty'"),
         raw('{"capacty": 1}'.encode("utf-8-sig"), "unknown setting 'capacty'"),
-        raw('{"capacit\xe9": 1}'.encode("latin-1"), "settings file s.json is no text: byte 9 is 0xe9"),
+        raw('{"capacit\xe9": 1}'.encode("latin-1"), "settings file s.json, line 1, byte 9 of the file: not UTF-8"),
         raw('{"capacit\xe9": 1}'.encode(), "unknown setting 'capacité'; did you mean capacity?"),
-        raw(b'{"capacity": ' + b"9" * 5000 + b"}", "is more than any setting can be; write a smaller number"),
-        raw(b'{"capacity": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "nested too deep to be settings"),
-        raw(b"[" * 100_000, "settings file s.json"),
-        raw(b'{"a": ' * 10_000 + b"1" + b"}" * 10_000, "nested too deep to be settings"),
+        raw(b'{"capacity": ' + b"9" * 5000 + b"}", "a number of 5000 digits is larger than any that can be used"),
         raw(
-            b'{"references": {"er": {"hyper": {"momentum": ' + b"[" * 500 + b"]" * 500 + b"}}}}",
+            b'{"capacity": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "more than 100 brackets are open; nest less deeply"
+        ),
+        raw(b"[" * 100_000, "settings file s.json"),
+        raw(b'{"a": ' * 10_000 + b"1" + b"}" * 10_000, "more than 100 brackets are open; nest less deeply"),
+        raw(
+            b'{"references": {"er": {"hyper": {"momentum": ' + b"[" * 90 + b"]" * 90 + b"}}}}",
             "references.er.hyper.momentum",
         ),
         raw(b'{"capacity": "' + b"x" * 10_000 + b'"}', "setting 'capacity' must be int, got 'xxxx"),
@@ -642,10 +661,107 @@ null                                                | the file must be a JSON ob
         raw(b'{"capacity": 5}', "settings file s.json has no part 'smoke'", "task_aware", "--smoke"),
         raw(b'{"capacity": 0}', "capacity must be at least 1, got 0", "task_aware", "--capacity", "5"),
         raw(b'{"capacity": 0}', "settings file s.json: capacity must be at least 1", "compare", "--methods", "nope"),
-        Row("search", ("--smoke", "--write", "w.json"), "settings file w.json is not JSON", {"w.json": b"{"}),
+        Row(
+            "search",
+            ("--smoke", "--write", "w.json"),
+            "settings file w.json, line 1, column 2: not JSON",
+            {"w.json": b"{"},
+        ),
         Row("search", ("--smoke", "--write", "w.json"), "the file must be a JSON object", {"w.json": b"[]"}),
     ]
 )
+
+STREAMS = streams(
+    r"""
+{                                                   | q.json: the request stream, line 1, column 2: not JSON
+[                                                   | q.json: the request stream, line 1, column 2: not JSON
+3                                                   | q.json: the request stream is 3
+null                                                | q.json: the request stream is
+"L1 L2"                                             | q.json: the request stream is
+{}                                                  | q.json: the request stream is
+[]                                                  | q.json: the request stream is []
+{"learn": {"classes": [0]}}                         | q.json: the request stream is
+[3]                                                 | q.json: request 1 is 3; it must be an object
+[null]                                              | q.json: request 1 is None
+[[]]                                                | q.json: request 1 is []
+["learn"]                                           | q.json: request 1 is
+[{}]                                                | q.json: request 1 has none of ['learn', 'unlearn']
+[{"lern": {"classes": [0]}}]                        | q.json: request 1 has an unknown field 'lern'; did you mean 'learn'?
+[{"learn": {"classes": [0]}, "unlearn": {"classes": [0]}}] | it must have exactly one: keep one
+[{"learn": {"classes": [0]}, "learn": {"classes": [1]}}] | learn
+[{"learn": 3}]                                      | request 1
+[{"learn": null}]                                   | request 1
+[{"learn": []}]                                     | request 1
+[{"learn": {}}]                                     | it must have exactly one: keep one
+[{"learn": {"clases": [0]}}]                        | has an unknown field 'clases'; did you mean 'classes'?
+[{"learn": {"classes": [0], "ids": [1]}}]           | it must have exactly one: keep one
+[{"learn": {"classes": []}}]                        | classes
+[{"learn": {"classes": 3}}]                         | classes
+[{"learn": {"classes": null}}]                      | classes
+[{"learn": {"classes": [null]}}]                    | classes
+[{"learn": {"classes": [1.5]}}]                     | 1.5
+[{"learn": {"classes": [77]}}]                      | 77
+[{"learn": {"classes": [-1]}}]                      | -1
+[{"learn": {"classes": ["cat"]}}]                   | 'cat'
+[{"learn": {"classes": [true]}}]                    | classes
+[{"learn": {"ids": [999999]}}]                      | 999999
+[{"learn": {"ids": [-1]}}]                          | -1
+[{"learn": {"ids": [1, 1]}}]                        | 1
+[{"learn": {"ids": ["cat/1.png"]}}]                 | cat/1.png
+[{"learn": {"ids": []}}]                            | ids
+[{"learn": {"ids": {}}}]                            | ids
+[{"learn": {"ids": [1e30]}}]                        | ids
+[{"learn": {"ids": [100000000000000000000]}}]       | 100000000000000000000
+[{"learn": {"id_ranges": [[5, 1]]}}]                | id_ranges
+[{"learn": {"id_ranges": [[0, 10000000000000]]}}]   | id_ranges
+[{"learn": {"id_ranges": [[-3, 1]]}}]               | id_ranges
+[{"learn": {"id_ranges": [3]}}]                     | id_ranges
+[{"learn": {"ids_file": "nowhere.txt"}}]            | nowhere.txt
+[{"learn": {"ids_file": ""}}]                       | ids_file
+[{"learn": {"ids_file": 3}}]                        | ids_file
+[{"learn": {"ids_file": "q.json"}}]                 | q.json
+[{"learn": {"files": ["a.png"]}}]                   | a.png
+[{"learn": {"where": "user == 17"}}]                | 'user == 17' asks for 'user', which is no column
+[{"learn": {"where": 3}}]                           | where
+[{"learn": {"fraction": 0.5, "seed": 0}}]           | has 'fraction', which only unlearn requests may
+[{"learn": {"classes": [0]}}, {"unlearn": {"fraction": 0.5}}] | has only one of 'fraction' and 'seed'
+[{"learn": {"classes": [0]}}, {"unlearn": {"fraction": 2, "seed": 0}}] | fraction
+[{"learn": {"classes": [0]}}, {"unlearn": {"fraction": "x", "seed": 0}}] | fraction
+[{"learn": {"classes": [0]}}, {"unlearn": {"fraction": 0.5, "seed": -1}}] | seed
+[{"learn": {"classes": [0]}}, {"unlearn": {"fraction": 1e-9, "seed": 0}}] | 1e-09
+[{"learn": {"classes": [0]}}, {"unlearn": {"classes": [1]}}] | request 2
+[{"learn": {"classes": [0]}}, {"learn": {"classes": [0]}}] | request 2
+[{"unlearn": {"classes": [0]}}]                     | request 1
+[{"learn": {"classes": [0]}, "name": 3}]            | name
+[{"learn": {"classes": [0]}, "name": ""}]           | name
+[{"learn": {"classes": [0]}, "naem": "a"}]          | has an unknown field 'naem'; did you mean 'name'?
+[{"learn": {"classes": [0]}, "held_out": [3]}]      | held_out
+"""
+) + [
+    stream(b"", "q.json: the request stream is empty"),
+    stream(b"\x00", "q.json"),
+    stream(b"\xff\xfe\x00", "q.json"),
+    stream('[{"learn": {"classes": ["\xe9"]}}]'.encode("latin-1"), "q.json"),
+    stream(b"[" * 100_000, "more than 100 brackets are open; nest less deeply"),
+    stream(b'[{"learn": {"classes": ["\\u001b[2J"]}}]', r"\x1b[2J"),
+    stream(b'[{"\\u001b[2J": 1}]', r"\x1b[2J"),
+    stream(b'[{"learn": {"ids_file": "\\u001b[2J"}}]', r"\x1b[2J"),
+    stream(b'[{"learn": {"ids_file": "a\\u0000b"}}]', "ids_file"),
+    stream(b'[{"learn": {"classes": [0]}, "name": "\\ud800"}]', r"\ud800 is half of a surrogate pair"),
+    stream(
+        b'[{"learn": {"classes": [0]}}]', "--sequence is not read beside --stream", "task_aware", "--sequence", "L1"
+    ),
+    stream(b'[{"learn": {"classes": [0]}}]', "--tasks is not read beside --stream", "class_wise", "--tasks", "2"),
+    stream(
+        b'[{"learn": {"classes": [0]}}]', "--regime is not read beside --stream", "random_sample", "--regime", "joint"
+    ),
+    stream(b'[{"learn": {"classes": [0]}}]', "a run has one of them", "class_wise", "--unlearn-classes", "2"),
+    stream(b'[{"learn": {"classes": [0]}}]', "the stream unlearns nothing", "search", "--methods", "ug_clu"),
+    Row("task_aware", ("--unlearn-ids", "ids.txt"), "ids.txt names no example", {"ids.txt": b""}),
+    Row("task_aware", ("--unlearn-ids", "ids.txt"), "ids.txt is not UTF-8", {"ids.txt": b"\xff\xfe"}),
+    Row("task_aware", ("--unlearn-ids", "ids.txt"), "no_such_key", {"ids.txt": b"no_such_key\n"}),
+    Row("task_aware", ("--unlearn-ids", "ids.txt"), r"\x1b[2J", {"ids.txt": b"\x1b[2J\n"}),
+]
 
 PLACES = [
     Row("task_aware", ("--smoke", "--run-dir", "/dev/null/run"), "/dev/null/run cannot be written"),
@@ -677,7 +793,7 @@ CONTROL = [
     Row("task_aware", ("--smoke", "--run-dir", "/dev/null/\x1b[2J"), r"/dev/null/\x1b[2J"),
     Row("task_aware", ("--coordinator", "\x1b[2J"), r"\x1b[2J"),
     Row("class_wise", ("--unlearn-classes", "\u202e2"), r"\u202e2"),
-    Row("compare", ("--scenario", "\x1b[2J"), r"--scenario is '\x1b[2J'"),
+    Row("compare", ("--scenario", "\x1b[2J"), r"unknown scenario '\x1b[2J'"),
     Row("hypergradients", ("--names", "\x1b[2J"), r"unknown name '\x1b[2J'"),
     Row("search", ("--write", "\x1b[2J.json"), r"\x1b[2J.json"),
     Row("one_default", ("--method", "\x1b[2J", "--searches", "."), r"no trial of \x1b[2J", {"trials.jsonl": b""}),
@@ -687,7 +803,7 @@ CONTROL = [
     raw(b'{"model": "\\u001b[2J"}', r"unknown model '\x1b[2J'"),
     raw(b'{"references": {"\\u001b[2J": {}}}', r"\x1b[2J"),
     raw(b'{"experiments": {"\\u001b[2J": {}}}', r"unknown experiment '\x1b[2J'"),
-    raw(b"{\x1b[2J}", "settings file s.json is not JSON"),
+    raw(b"{\x1b[2J}", "settings file s.json, line 1, column 2: not JSON"),
     Row("report", (".", "--markdown"), r"\x1b[2J", {"metrics.jsonl": b'"\x1b[2J"\n'}),
 ]
 
@@ -700,6 +816,7 @@ GROUPS: dict[str, list[Row]] = {
     "sizes": SIZES,
     "programs": PROGRAMS,
     "settings": SETTINGS,
+    "streams": STREAMS,
     "places": PLACES,
     "control characters": CONTROL,
 }

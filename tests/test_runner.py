@@ -108,7 +108,7 @@ def test_a_line_has_every_metric_and_none_where_nothing_is_retained(finished):
         of_unlearning = {"before", "undefined"} if line is empty else set()
         assert set(line) == of_unlearning | {
             "method", "seed", "request", "kind", "name", "examples", "retained", "buffer", "model", "oracle",
-            "noise_floor", "cost", "mask_density", "timing", "before", "undefined",
+            "noise_floor", "cost", "mask_density", "timing",
         }  # fmt: skip
         own = {"LA", "RA", "TA", "UA", "UA_test", "MIA", "MIA_AUC", "group_accuracy", "past_UA"}
         assert set(line["oracle"]) == own

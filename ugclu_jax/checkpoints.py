@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -108,6 +109,13 @@ def digest(state: PyTree, metadata: dict[str, Any]) -> str:
     return sha.hexdigest()
 
 
+def _content(state: PyTree) -> str:
+    """SHA-256 of the leaves in whatever order, for who has no state of the same structure."""
+    arrays = [np.ascontiguousarray(_plain(leaf)) for leaf in jax.tree.leaves(state)]
+    each = sorted(hashlib.sha256(f"{a.dtype} {a.shape} ".encode() + a.tobytes()).hexdigest() for a in arrays)
+    return hashlib.sha256("".join(each).encode()).hexdigest()
+
+
 class Saving(NamedTuple):
     """A checkpoint on its way to the disk."""
 
@@ -182,7 +190,7 @@ def begin(directory: Path, request: int, state: PyTree, metadata: dict[str, Any]
 
     # One call a checkpoint, not Orbax's `Checkpointer`: that one reads all the others, and fails where one is damaged.
     sweep(directory)
-    stored = {"digest": digest(state, metadata), "content": metadata}
+    stored = {"digest": digest(state, metadata), "leaves": _content(state), "content": metadata}
     path = directory / str(request)
     with _as_os_error(path), contextlib.ExitStack() as opened:
         directory.mkdir(parents=True, exist_ok=True)
@@ -323,6 +331,45 @@ def restore(directory: Path, request: int, like: PyTree, identity: Mapping[str, 
     if digest(state, metadata) != expected:
         raise CorruptCheckpointError(f"checkpoint {path} is damaged: its digest does not match")
     return Restored(request, jax.tree.map(_uncommitted, state, like), metadata)
+
+
+def read(directory: Path, request: int, identity: Mapping[str, Any]) -> list[np.ndarray]:
+    """The arrays of a checkpoint, for who only looks: the state's structure is not needed, nor kept.
+
+    Args:
+        directory, request, identity: as in `restore`.
+
+    Raises:
+        CorruptCheckpointError: as in `restore`.
+    """
+    with installed_by("run"):
+        from orbax.checkpoint import v1 as ocp  # as in `begin`
+
+    path = directory / str(request)
+    try:
+        with _plain_name(directory) as plain:
+            stored = ocp.metadata(plain / str(request)).custom_metadata
+            _check_identity(path, stored["content"].get("identity"), identity)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Sharding info not provided")  # on one device, as it was written
+                arrays = [_plain(leaf) for leaf in jax.tree.leaves(ocp.load(plain / str(request)))]
+    except ForeignCheckpointError:
+        raise
+    except Exception as error:  # as in `restore`
+        reason = _told(_causes(error)[-1], directory)
+        raise CorruptCheckpointError(f"checkpoint {path} cannot be read: {reason}") from error
+    if _content(arrays) != stored["leaves"]:
+        raise CorruptCheckpointError(f"checkpoint {path} is damaged: its digest does not match")
+    return arrays
+
+
+def delete(directory: Path, request: int) -> None:
+    """Delete the checkpoint of a request.
+
+    Raises:
+        OSError: it is not there or cannot be deleted.
+    """
+    _delete(directory / str(request))
 
 
 def _check_identity(path: Path, there: Any, here: Mapping[str, Any] | None) -> None:

