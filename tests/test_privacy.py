@@ -120,6 +120,7 @@ def test_no_method_leaves_an_unlearned_example_in_a_run(tmp_path):
     run, cache = tmp_path / "run", tmp_path / "cache"
     arguments = ["--dataset", "npz", "--data.directory", str(tmp_path / "toy.npz"), "--smoke", "--keep", "9"]
     arguments += ["--stream", str(tmp_path / "stream.json"), "--methods", "ug_clu", *KEEPING]
+    arguments += ["--learn.settings.outer-steps", "60", "--unlearn.settings.outer-steps", "60"]
     arguments += ["--run-dir", str(run), "--cache-dir", str(cache)]
     assert main("task_aware", "", arguments) == 0
     from experiments import purge

@@ -64,8 +64,11 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
             raise RunFailed("\n".join(diverged))
         return
     with resumable(plan), clock.spending("report"):
-        left = remains(plan.folder.path)
-        report = page.write_html(plan.folder.path, left)
+        try:
+            left = remains(plan.folder.path)
+            report = page.write_html(plan.folder.path, left)
+        except ValueError as error:  # a file of the run is damaged, a trace say
+            raise RunFailed(f"the run is done, but its report cannot be written: {error}") from error
     found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
     if found and conclude is not None:
         say_verdicts(plan.console, found)  # first: a table of methods is what is read

@@ -116,7 +116,7 @@ def look(run: Path) -> Look | None:
     record, config = folder.read_record(), folder.read_config()
     if record is None or config is None:
         return None
-    stream = from_json(folder.stream.read_text(), _names(record))
+    stream = from_json(folder.read_stream(), _names(record))
     unlearning = [index for index, request in enumerate(stream) if request.kind == "unlearn"]
     served = []
     for method in config["methods"]:

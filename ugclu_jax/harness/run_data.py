@@ -90,7 +90,7 @@ def known_requests(folder: RunFolder, dataset: Dataset) -> Stream:
         OSError: it cannot be read.
     """
     try:
-        return from_json(folder.stream.read_text(), names_of(dataset))
+        return from_json(folder.read_stream(), names_of(dataset))
     except ValueError as error:
         raise ValueError(
             f"{folder.stream} is damaged ({error}); put it back, or give another --run-dir to start anew"

@@ -1,6 +1,7 @@
 """A run's folder: what lies where, and that it belongs to the configuration at hand."""
 
 import fcntl
+import io
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from ugclu_jax import files
+from ugclu_jax import files, seals
 from ugclu_jax.data.record import Record, content_digest
 from ugclu_jax.version import __version__
 
@@ -69,12 +70,10 @@ class RunFolder:
         if not self.config.exists():
             return None
         try:
-            config = dict(json.loads(self.config.read_text()))
-            if config.pop("sha256", None) != digest_of(config):
-                raise ValueError("its digest differs from what was written")
+            config = dict(json.loads(seals.read(self.path, self.config.name)))
             check_run_id(config.get("run"))
             return config
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError, files.DamagedFileError) as error:
             raise ValueError(f"{self.config} is not a configuration ({error}); give another --run-dir") from error
 
     def read_record(self) -> Record | None:
@@ -114,10 +113,9 @@ class RunFolder:
         there = self.read_config()
         if there is None:
             files.write(self.examples, examples)
-            files.write(self.stream, stream)
-            marked = {"run": secrets.token_hex(RUN_ID_DIGITS // 2), **config}
-            sealed = {**marked, "sha256": digest_of(marked)}
-            files.write(self.config, json.dumps(sealed, indent=2) + "\n")  # last: a folder with it is complete
+            seals.write(self.path, self.stream.name, stream.encode(errors="surrogatepass"))
+            text = json.dumps({"run": secrets.token_hex(RUN_ID_DIGITS // 2), **config}, indent=2) + "\n"
+            seals.write(self.path, self.config.name, text.encode())  # last: a folder with it is complete
             return
         different = sorted(differences({key: value for key, value in there.items() if key != "run"}, config))
         if different:
@@ -125,8 +123,20 @@ class RunFolder:
                 f"run folder {self.path} was made with another configuration; differing: "
                 f"{'; '.join(different)}. Give another --run-dir, or the same settings to resume"
             )
-        if self.stream.read_text() != stream:
-            files.write(self.stream, stream)
+        if self.read_stream() != stream:
+            seals.write(self.path, self.stream.name, stream.encode(errors="surrogatepass"))
+
+    def read_stream(self) -> str:
+        """The requests, as `open` wrote them.
+
+        Raises:
+            ValueError: they are damaged.
+            OSError: they cannot be read.
+        """
+        try:
+            return seals.read(self.path, self.stream.name).decode(errors="surrogatepass")
+        except (ValueError, files.DamagedFileError) as error:
+            raise ValueError(f"{error}; put it back, or give another --run-dir to start anew") from error
 
     def note_caches(self, data: Path | None = None, oracle: Path | None = None) -> None:
         """Remember where the run leaves things outside of its folder, for `remains`.
@@ -220,21 +230,14 @@ class RunFolder:
 
     def write_trace(self, method: str, seed: int, request: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Store the traces of one request, whole or not at all."""
-        with files.replacing(self.trace(method, seed, request)) as file:
-            np.savez(file, allow_pickle=False, **arrays)
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **arrays)
+        name = str(self.trace(method, seed, request).relative_to(self.path))
+        seals.write(self.path, name, content.getvalue())
 
     def write_metrics(self, lines: list[Mapping[str, Any]]) -> None:
         """Replace metrics.jsonl, whole or not at all: one JSON line a method, seed and request."""
-        files.write(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-
-
-def digest_of(values: Mapping[str, Any]) -> str:
-    """SHA-256 of JSON values, whatever the order of their keys.
-
-    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
-    True
-    """
-    return content_digest(json.dumps(values, sort_keys=True))
+        seals.write(self.path, "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
 def check_run_id(value: Any) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from ugclu_jax import seals
+
 Value = TypeVar("Value")
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -172,7 +174,11 @@ def read_metrics(run_dir: Path | str) -> list[Line]:
         raise ValueError(f"{str(path)!r} does not exist; give the folder of a run that finished at least one request")
     lines: list[Line] = []
     seen: dict[tuple[str, int, int], int] = {}
-    for row, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        whole = seals.read(path.parent, path.name).decode("utf-8")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{error}; resume the run, which writes it again") from error
+    for row, text in enumerate(whole.splitlines(), start=1):
         try:
             line = from_json(json.loads(text))
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from ugclu_jax import files
+from ugclu_jax import files, seals
 from ugclu_jax.report.checks import (
     GUESS_AUC,
     KL_RATIO_LIMITS,
@@ -70,7 +70,10 @@ def _config(run_dir: Path) -> dict[str, Any]:
     path = run_dir / "config.json"
     if not path.is_file():
         raise ValueError(f"{str(path)!r} does not exist; a run's folder holds config.json beside metrics.jsonl")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return dict(json.loads(seals.read(run_dir, path.name)))
+    except (ValueError, TypeError, RecursionError, OSError) as error:
+        raise ValueError(f"{str(path)!r} is not a configuration ({error})") from error
 
 
 def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """The losses within each request, from the traces that a run left."""
 
+import io
 import math
 import re
 import zipfile
@@ -11,6 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ugclu_jax import seals
 from ugclu_jax.report.marks import mark_of
 from ugclu_jax.report.summaries import RequestSummary
 from ugclu_jax.report.svg import MUTED, STYLE, as_svg, log_scale
@@ -25,14 +27,14 @@ def _binned(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([block.mean() for block in blocks]), np.array([losses[block].mean() for block in blocks])
 
 
-def _read_trace(path: Path) -> dict[str, np.ndarray]:
+def _read_trace(run_dir: Path, name: str) -> dict[str, np.ndarray]:
+    path = run_dir / name
     if not path.is_file():
         return {}
     try:
-        # Opened here: of a damaged archive np.load leaves the file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(seals.read(run_dir, name)), allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{str(path)!r} is not a readable trace ({error}); delete it to report without it") from error
 
 
@@ -60,7 +62,7 @@ def trace_figure(run_dir: Path, own: list[RequestSummary]) -> Markup | None:
         axes.set_title(f"{summary.request + 1} {summary.name}", fontsize=8)
         clipped = []
         for seed in summary.seeds:
-            trace = _read_trace(run_dir / "runs" / method / f"seed-{seed}" / "traces" / f"{summary.request}.npz")
+            trace = _read_trace(run_dir, f"runs/{method}/seed-{seed}/traces/{summary.request}.npz")
             remain = trace.get("remain_losses", np.zeros((0, 0)))
             remain = remain.mean(axis=1) if remain.ndim == 2 and remain.size else np.zeros(0)
             for losses, mark in ((trace.get("task_losses", np.zeros(0)), TASK), (remain, REMAIN)):

@@ -1,0 +1,203 @@
+"""A flip, a truncation, a deletion, a swap, another run's file, in every kind of file: the right result or a refusal.
+
+A damaged run is started again, reported, and purged. What it finds may then cost work, never be wrong: the lines are
+those of the undamaged run, or the exit code is 1 or 2 after one sentence.
+"""
+
+import contextlib
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import purge, report
+from ugclu_jax import checkpoints, seals
+from ugclu_jax.files import DamagedFileError
+from ugclu_jax.harness.cli import main
+from ugclu_jax.harness.run_folder import RunFolder
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # see test_checkpoints.py
+SMALL = ["--smoke", "--sequence", "L1 L2 U1", "--methods", "er", "--model", "mlp"]
+Damage = Callable[[Path, Path], None]
+"""Of a file, given another run's file of the same kind."""
+
+
+def flip(where: float) -> Damage:
+    def damage(path: Path, other: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[int(where * (len(content) - 1))] ^= 0x11
+        path.write_bytes(content)
+
+    return damage
+
+
+def cut(path: Path, other: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path, other: Path) -> None:
+    path.write_bytes(b"")
+
+
+def delete(path: Path, other: Path) -> None:
+    path.unlink()
+
+
+def swap(path: Path, other: Path) -> None:
+    shutil.copyfile(other, path)
+
+
+def garble(path: Path, other: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
+
+
+def nest(path: Path, other: Path) -> None:
+    path.write_text("[" * 200_000)
+
+
+def link(path: Path, other: Path) -> None:
+    path.unlink()
+    path.symlink_to(other)
+
+
+DAMAGES: dict[str, Damage] = {
+    "flip at the start": flip(0.02),
+    "flip in the middle": flip(0.5),
+    "flip near the end": flip(0.97),
+    "cut": cut,
+    "empty": empty,
+    "deleted": delete,
+    "another run's": swap,
+    "garbled": garble,
+    "nested": nest,
+    "a link to another run's": link,
+}
+RUN_FILES = ["config.json", "stream.json", "examples.csv", "metrics.jsonl", "digests.json", "caches.json"]
+KINDS = [*RUN_FILES, "runs/er/seed-0/traces/1.npz", "report.html", "lock", "oracles"]
+
+
+def start(place: Path, seed: int = 0) -> tuple[int, str]:
+    """Exit code and what was said as an error."""
+    folders = ["--run-dir", str(place / "run"), "--cache-dir", str(place / "cache")]
+    return said(lambda: main("task_aware", "", [*SMALL, "--seeds", str(seed), *folders]))
+
+
+def said(work: Callable[[], int]) -> tuple[int, str]:
+    errors = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
+        code = work()
+    return code, errors.getvalue()
+
+
+def lines_of(place: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "timing"} for line in lines]
+
+
+def one_sentence(code: int, text: str) -> None:
+    assert code in (1, 2), text
+    assert re.match(r"(Error|Run failed):", text) and "Traceback" not in text, text
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> tuple[Path, Path]:
+    """A finished run, and another one, of another seed."""
+    places = tuple(tmp_path_factory.mktemp(name) for name in ("one", "other"))
+    assert start(places[0])[0] == 0 and start(places[1], seed=1)[0] == 0
+    return places
+
+
+@pytest.fixture
+def damaged(runs, tmp_path) -> Callable[[str, str], Path]:
+    """A copy of the first run with one kind of damage to one kind of file, and the path of that file."""
+
+    def make(kind: str, damage: str) -> Path:
+        for name in ("run", "cache"):
+            shutil.copytree(runs[0] / name, tmp_path / name)
+        one, other = tmp_path / "run" / kind, runs[1] / "run" / kind.replace("seed-0", "seed-1")
+        if kind == "oracles":
+            one, other = sorted((tmp_path / "cache" / "oracles").iterdir())[:2]
+        DAMAGES[damage](one, other)
+        return one
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_run_goes_on_rightly_or_is_refused(kind, damage, damaged, runs, tmp_path):
+    damaged(kind, damage)
+    for folder in (tmp_path / "run").glob("runs/*/*/checkpoints/2"):
+        shutil.rmtree(folder)  # so that there is work left, and oracles are asked for
+    code, text = start(tmp_path)
+    if code:
+        one_sentence(code, text)
+    else:
+        assert lines_of(tmp_path) == lines_of(runs[0])
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", ["config.json", "metrics.jsonl", "runs/er/seed-0/traces/1.npz", "digests.json"])
+def test_a_damaged_run_is_reported_rightly_or_refused(kind, damage, damaged, runs, tmp_path):
+    damaged(kind, damage)
+    code, text = said(lambda: report.run([str(tmp_path / "run"), "--markdown"]))
+    whole = said(lambda: report.run([str(runs[0] / "run"), "--markdown"]))
+    if code:
+        one_sentence(code, text)
+        assert kind in text or "digests.json" in text
+    else:
+        assert (code, text) == whole
+        assert kind not in ("metrics.jsonl",) or damage == "nothing"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", ["config.json", "stream.json", "examples.csv", "caches.json", "digests.json"])
+def test_a_purge_of_a_damaged_run_is_right_or_refused(kind, damage, damaged, tmp_path):
+    damaged(kind, damage)
+    there = checkpoints.requests(RunFolder(tmp_path / "run").checkpoints("er", 0))
+    code, text = said(lambda: purge.run([str(tmp_path / "run")]))
+    if code:
+        one_sentence(code, text)
+        assert checkpoints.requests(RunFolder(tmp_path / "run").checkpoints("er", 0)) == there, "nothing was removed"
+    else:
+        assert kind in ("digests.json", "caches.json") or damage == "a link to another run's"
+
+
+@pytest.mark.parametrize("name", ["another seed's", "renamed"])
+def test_a_checkpoint_of_elsewhere_is_passed_over_by_name(name, runs, tmp_path, capsys):
+    for part in ("run", "cache"):
+        shutil.copytree(runs[0] / part, tmp_path / part)
+    folder = RunFolder(tmp_path / "run").checkpoints("er", 0)
+    source = RunFolder(runs[1] / "run").checkpoints("er", 1) / "2" if name == "another seed's" else folder / "1"
+    shutil.rmtree(folder / "2")
+    shutil.copytree(source, folder / "2")
+    folders = ["--run-dir", str(tmp_path / "run"), "--cache-dir", str(tmp_path / "cache")]
+    assert main("task_aware", "", [*SMALL, *folders]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"checkpoint {folder}/2 belongs elsewhere (" in text and "falling back to the one before" in text
+    assert ("seed 1 there, 0 here" in text) == (name == "another seed's")
+    assert ("request 1 there, 2 here" in text) == (name == "renamed")
+    assert lines_of(tmp_path) == lines_of(runs[0])
+
+
+def test_digests_outlive_a_kill_between_them_and_the_file(tmp_path, monkeypatch):
+    seals.write(tmp_path, "a", b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(seals.files, "replacing", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            seals.write(tmp_path, "a", b"old, and not even the digest")
+    assert seals.read(tmp_path, "a") == b"old"
+    write = seals.files.replacing
+    monkeypatch.setattr(seals.files, "replacing", lambda path: write(path) if path.name != "a" else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        seals.write(tmp_path, "a", b"new")
+    assert seals.read(tmp_path, "a") == b"old"
+    (tmp_path / "a").write_bytes(b"other")
+    with pytest.raises(DamagedFileError, match="a is damaged: its digest"):
+        seals.read(tmp_path, "a")
