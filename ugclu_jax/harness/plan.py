@@ -25,8 +25,8 @@ from ugclu_jax.harness.progress import Progress
 from ugclu_jax.harness.run_data import RunData
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
 from ugclu_jax.harness.scenarios import Scenario, names_of
-from ugclu_jax.harness.terminal import say
 from ugclu_jax.harness.understood import lines_of_data, lines_of_stream
+from ugclu_jax.report.ending import say
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.visible import copyable
 from ugclu_jax.requests import Request, Situation, continued, drawn, situations, to_json, validate, without
@@ -191,7 +191,7 @@ def prepare(
     opening = functools.partial(folder.open, settings, examples, to_json(scenario.stream, names_of(dataset)))
     lock = None if config.dry_run else open_folder(folder, opening, config.cache_dir / "oracles")
     for line in (*lines_of_data(dataset, found.notes), "Requests:", *lines_of_stream(scenario.stream, dataset)):
-        say(console, "", line)
+        say(console, line)
     if config.dry_run:
         raise DryRun
     return Plan(

@@ -19,9 +19,10 @@ NARROWEST = 24
 
 
 def say(console: Console, text: str, style: str = "") -> None:
-    """Print a sentence: wrapped between words on a terminal, one line in a pipe."""
+    """Print a sentence: on a terminal wrapped between words, under its own beginning; in a pipe one line."""
     if console.is_terminal:
-        for line in textwrap.wrap(visible(text), max(console.width, NARROWEST), subsequent_indent="  "):
+        indent = text[: len(text) - len(text.lstrip(" "))] or "  "
+        for line in textwrap.wrap(visible(text), max(console.width, NARROWEST), subsequent_indent=indent):
             console.print(Text(line, style), soft_wrap=True)
     else:
         console.out(visible(text), highlight=False)
