@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_paths import FAMILIES
 
 from ugclu_jax import data
 from ugclu_jax.data import folders
@@ -422,3 +423,17 @@ def test_the_order_in_which_a_system_lists_a_folder_plays_no_part(tmp_path_facto
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "listdir", lambda path: random.sample(names := listdir(path), len(names)))
         assert folders.find(root, False) == before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_any_path_of_a_folder_is_read(tmp_path, family):
+    root = tmp_path / FAMILIES[family] / "it"
+    for number in range(4):
+        picture(root / "ab"[number % 2] / f"{number}.png", number)
+    write(root / "metadata.csv", b"file,user\na/0.png,17\n")
+    for _ in range(2):  # read, and from the cache
+        built = load(root)
+        assert keys(built) == ["a/0.png", "a/2.png", "b/1.png", "b/3.png"]
+        assert sum(map(len, built.where("user = 17"))) == 1
+    np.savez(root / "it.npz", x=np.arange(20)[:, None], y=np.arange(20) % 2)
+    assert len(data.load("npz", data.DataOptions(directory=root / "it.npz")).train_keys) > 10
