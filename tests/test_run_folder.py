@@ -23,7 +23,7 @@ def test_a_new_folder_holds_configuration_and_stream(folder):
     there = json.loads((folder.path / "config.json").read_text())
     assert there.pop("run") == folder.run_id() and there == CONFIG
     assert (folder.path / "stream.json").read_text() == "stream"
-    assert sorted(path.name for path in folder.path.iterdir()) == ["config.json", "examples.csv", "stream.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == ["config.json", "digests.json", "examples.csv", "stream.json"]
 
 
 def test_the_same_configuration_takes_it_up_untouched(folder):
