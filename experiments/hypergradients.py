@@ -37,7 +37,7 @@ from ugclu_jax.harness.catalogue import DECAY_RANGE, UG_CLU_RANGES, Range
 from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.config import ExperimentConfig, nearest
-from ugclu_jax.harness.options import ScenarioName
+from ugclu_jax.harness.options import ScenarioName, check_seeds
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.run import Run, start
 from ugclu_jax.harness.signals import Stop
@@ -63,6 +63,7 @@ DESCENT, RANDOM = "hypergradient descent", "random search"
 SAMPLE = 1000
 """Inputs of each side that an arm sees, and as many others that score it."""
 RANDOM_SEED = 0
+MOST_STEPS = 2**20
 
 
 @dataclass(frozen=True)
@@ -354,6 +355,12 @@ def job(options: HypergradientOptions, config: ExperimentConfig) -> Job:
         raise ValueError(f"rate must be positive and finite, got {options.rate:g}")
     if options.steps < 2:
         raise ValueError(f"steps must be at least 2, got {options.steps}: the first alone changes nothing")
+    if options.steps > MOST_STEPS:
+        raise ValueError(f"steps must be at most {MOST_STEPS}, got {options.steps}: each is a request and its gradient")
+    check_seeds("tuning_seeds", options.tuning_seeds)
+    for name, values in (("tuning_seeds", options.tuning_seeds), ("names", options.names)):
+        if not values or len(set(values)) != len(values):
+            raise ValueError(f"{name} must be one or more different values, got {values}")
     config = for_study(config)
     for name in options.names:
         if name not in RANGES:

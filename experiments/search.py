@@ -41,6 +41,7 @@ from ugclu_jax.learner import CLUState
 from ugclu_jax.tuning import sobol
 from ugclu_jax.types import PyTree, RequestKind
 
+MOST_TRIALS = 2**20
 SOBOL_SEED = 0
 """Of the trials' points: the same for every method."""
 
@@ -179,6 +180,8 @@ def job(options: SearchOptions, config: ExperimentConfig) -> Job:
     """Refuse what cannot be searched, and search the rest on held-out data."""
     if options.trials < 1:
         raise ValueError(f"trials must be at least 1, got {options.trials}")
+    if options.trials > MOST_TRIALS:
+        raise ValueError(f"trials must be at most {MOST_TRIALS}, got {options.trials}: they are drawn before the first")
     for name in config.methods:
         part_of(name)
     written = {path: load_json(path) for path in options.write}

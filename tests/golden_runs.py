@@ -226,6 +226,10 @@ SCENARIO_CASES: dict[str, dict] = {
 }
 
 
+NOT_COMPARED = ("timing", "before", "undefined")
+"""Of a line of metrics."""
+
+
 @contextlib.contextmanager
 def in_float64() -> Iterator[dict[tuple, dict]]:
     """Networks of an experiment with parameters of float64; gives what is noted of them by method, seed, and request.
@@ -257,7 +261,7 @@ def in_float64() -> Iterator[dict[tuple, dict]]:
 
 
 def run_scenario(case: dict, methods: list[str] | None = None) -> list[dict]:
-    """The lines of metrics of an experiment, without what a clock says."""
+    """The lines of metrics of an experiment, without what is not compared."""
     from ugclu_jax.harness.cli import main
 
     with tempfile.TemporaryDirectory() as folder, in_float64() as noted:
@@ -266,7 +270,8 @@ def run_scenario(case: dict, methods: list[str] | None = None) -> list[dict]:
         code = main(case["experiment"], "", arguments)
         assert code == 0, f"{case['experiment']} ended with exit code {code}"
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
-    untimed = ({key: value for key, value in line.items() if key != "timing"} for line in lines)
+    # What a line says of itself besides its numbers came after these files, and is tested where it is made.
+    untimed = ({key: value for key, value in line.items() if key not in NOT_COMPARED} for line in lines)
     return [line | noted[line["method"], line["seed"], line["request"]] for line in untimed]
 
 

@@ -160,7 +160,7 @@ def test_a_file_is_overridden_by_experiment_by_size_and_by_the_command_line(tmp_
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not JSON"),
+        ("{", "line 1, column 2: not JSON"),
         ("[]", "the file must be a JSON object, got list"),
         ('{"experiments": []}', "'experiments' must be a JSON object, got list"),
         ('{"smoke": 3}', "'smoke' must be a JSON object, got int"),

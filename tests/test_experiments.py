@@ -235,7 +235,7 @@ def test_nothing_but_text_is_piped(finished, cache):
         (["--stream", '[{"learn": {"ids": [55, 55]}}]'], "ids train/55 (1 in all) more than once"),
         (["--stream", '[{"learn": {"ids": [99999]}}]'], "99999"),
         (["--stream", '[{"learn": {"ids": []}}]'], "has 0 ids"),
-        (["--stream", "{"], "JSON"),
+        (["--stream", "{"], "the request stream, line 1, column 2"),
         (["--run-dir", "/dev/null/run"], "/dev/null"),
         (["--data.directory", "/nowhere"], "digits"),
         (["--settings", "/nowhere.json"], "/nowhere.json"),

@@ -116,6 +116,10 @@ def test_each_split_may_have_its_own(root):
         ({"metadata.csv": "file,user\ncat/0.png,7\n./cat/0.png,8\n"}, "rows './cat/0.png' and 'cat/0.png', both of"),
         ({"metadata.csv": "file,user\n/etc/passwd,7\n"}, "names no picture that is there"),
         ({"metadata.csv": "user\n7\n"}, "must have one column"),
+        ({"metadata.csv": "file,User,user\ncat/0.png,7,8\n"}, "columns 'User' and 'user', which are one"),
+        ({"metadata.jsonl": '{"file": "cat/0.png", "u": 1, "U": 2}\n'}, "columns 'u' and 'U', which are one"),
+        ({"metadata.jsonl": '{"file": "cat/0.png", "u": 1, "u": 2}\n'}, "line 1, column 31: the key 'u' stands twice"),
+        ({"metadata.jsonl": '{"file": "cat/0.png", "u": NaN}\n'}, "line 1, column 28: NaN is no JSON"),
     ],
 )
 def test_metadata_that_cannot_be_matched_are_refused(root, files, message):
@@ -141,3 +145,9 @@ def test_a_folder_with_signs_of_patterns_in_its_name_is_read(tmp_path, root):
     (other / "metadata.csv").unlink()
     (other / "metadata.jsonl").write_text('{"file": "cat/0.png", "user": 7}\n')
     assert users(load(other)) == {"cat/0.png": 7}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-le"])
+def test_metadata_in_other_encodings_of_unicode_and_with_long_fields_are_read(root, encoding):
+    (root / "metadata.csv").write_bytes(f"file,user,note\ncat/0.png,é,{'x' * 200_000}\n".encode(encoding))
+    assert users(load(root)) == {"cat/0.png": "é"}

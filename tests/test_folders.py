@@ -136,6 +136,15 @@ REFUSED = {
     "a drawing": (lambda r: write(r / "cat" / "x.wmf", b"\xd7\xcd\xc6\x9a\0\0"), "x.wmf is WMF, drawing commands"),
     "measurements": (lambda r: write(r / "cat" / "x", b"SIMPLE  =                    T" + b" " * 99), "x is FITS"),
     "a picture of a telephone": (lambda r: write(r / "cat" / "x.HEIC"), "x.HEIC is .* Pillow does not open"),
+    "the same without a suffix": (
+        lambda r: write(r / "cat" / "x", b"\0\0\0\x18ftypheic" + bytes(40)),
+        "cat/x is .* Pillow does not open",
+    ),
+    "a test split without classes": (
+        lambda r: [picture(r / "train" / "cat" / "x.png"), picture(r / "test" / "x.png")],
+        r"has train and lacks test \(test has pictures, without folders of classes\)",
+    ),
+    "no height": (lambda r: write(r / "cat" / "x.gif", b"GIF89a" + bytes(7) + b";"), "x.gif is not .* known format"),
     "a raw picture": (
         lambda r: Image.new("RGB", (2, 2)).save(r / "cat" / "x.dng", "TIFF"),
         "x.dng is a picture that Pillow does not open",
@@ -249,6 +258,7 @@ def test_a_file_that_changes_while_it_is_read_is_named(root, monkeypatch):
         (["7", "cat", "11", "Dog"], ["7", "11", "Dog", "cat"], "folder 7 is class 0, folder 11 is class 1, folder Dog"),
         (["b", "a", "C"], ["C", "a", "b"], None),
         (["1", "01", "2"], ["01", "1", "2"], "folder 01 is class 0$"),
+        (["1", "-1", "0"], ["-1", "0", "1"], "folder -1 is class 0, folder 0 is class 1, folder 1 is class 2$"),
         (["9" * 30, "8"], ["8", "9" * 30], "folder 8 is class 0"),
     ],
 )
@@ -275,7 +285,7 @@ def test_forms_of_unicode_are_one_class_and_twins_are_named(root):
     built = load(root)
     assert built.class_names == ("Cat", f"caf{NFC}", "cat", "dog")
     assert {"café/a.png", "café/b.png"} < set(keys(built))
-    assert "1 group of classes have nearly one name: 'Cat' and 'cat'" in built.notes
+    assert "1 group of classes has nearly one name: 'Cat' and 'cat'" in built.notes
     assert any("differ by case alone: the first 'Cat/0.png' and 'cat/0.png'" in note for note in built.notes)
 
 

@@ -129,3 +129,10 @@ def test_folders_that_do_not_fit_are_refused(folder, tmp_path):
     shutil.move(folder / "green", folder / "test" / "green")
     with pytest.raises(ValueError, match=r"00.png is of class 'green', which .*train lacks"):
         load(folder, tmp_path / "cache")
+
+
+def test_pictures_that_the_memory_cannot_hold_are_refused_before_they_are_read(folder, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"20 pictures of 9000000 × 9000000 would take .* GB .*: lower --data.image-size"
+    ):
+        load(folder, tmp_path / "cache", size=9_000_000)

@@ -315,6 +315,12 @@ def test_another_library_is_refused(program, tmp_path, monkeypatch):
         ("stream.json", lambda text: text.replace("0-0.png", "0-1.png", 1), "stream.json is damaged"),
         ("stream.json", lambda text: "[", "stream.json is damaged"),
         ("config.json", lambda text: text[:50], "config.json is not a configuration"),
+        (
+            "config.json",
+            lambda text: text.replace('"classes": [', '"classes": ["x",', 1),
+            "its digest is not the one in digests.json",
+        ),
+        ("stream.json", lambda text: text.replace('"cat/2-2.png"', '"cat/2-1.png"'), "stream.json is damaged"),
     ],
 )
 def test_a_damaged_file_of_the_run_is_named(program, tmp_path, name, damage, message):

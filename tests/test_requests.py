@@ -193,10 +193,12 @@ def unlearning(**selector):
 
 
 MALFORMED = {
-    "not JSON": ('[{"learn":\n {"ids" [1]}}]', ["line 2", "column 9"]),
+    "not JSON": ('[{"learn":\n {"ids" [1]}}]', ["the request stream, line 2, column 9"]),
     "not a list": (json.dumps(A), ["the request stream", "a list of at least one request"]),
+    "twice": ('[{"learn": {"ids": [0]}, "learn": {"ids": [1]}}]', ["the key 'learn' stands twice in one object"]),
+    "no number": ('[{"learn": {"ids": [NaN]}}]', ["line 1, column 21"]),
     "no requests": (document(), ["the request stream", "at least one request"]),
-    "nested": ("[" * 100_000, ["nested too deeply"]),
+    "nested": ("[" * 100_000, ["brackets are open; nest less deeply"]),
     "request no object": (document(A, 3), ["request 2", "is 3", "an object such as"]),
     "lacks kind": (document({"name": "a"}), ["request 1", "none of ['learn', 'unlearn']", "exactly one"]),
     "two kinds": (document(A | {"unlearn": {"ids": [0]}}), ["request 1", "['learn', 'unlearn']", "exactly one"]),

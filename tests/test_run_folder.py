@@ -20,10 +20,15 @@ def folder(tmp_path):
 
 
 def test_a_new_folder_holds_configuration_and_stream(folder):
-    there = json.loads((folder.path / "config.json").read_text())
+    there = folder.read_config()
     assert there.pop("run") == folder.run_id() and there == CONFIG
     assert (folder.path / "stream.json").read_text() == "stream"
-    assert sorted(path.name for path in folder.path.iterdir()) == ["config.json", "digests.json", "examples.csv", "stream.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        "config.json",
+        "digests.json",
+        "examples.csv",
+        "stream.json",
+    ]
 
 
 def test_the_same_configuration_takes_it_up_untouched(folder):
@@ -41,7 +46,7 @@ def test_another_configuration_is_refused_with_every_differing_key(folder):
     assert 'dataset ("digits" there, "fashion_mnist" here)' in message
     assert "learn.hyper.clip_norm (1.0 there, 2.0 here)" in message
     assert 'model ("nothing" there, "cnn" here)' in message
-    there = json.loads((folder.path / "config.json").read_text())
+    there = folder.read_config()
     assert there.pop("run") == folder.run_id() and there == CONFIG
 
 

@@ -76,12 +76,39 @@ def state_digest(path: Path, request: int) -> str:
     return checkpoints.digest(ocp.load(RunFolder(path).checkpoints("ug_clu", 0) / str(request)), {})
 
 
+@pytest.fixture
+def compiled() -> Iterator[list[str]]:
+    """Names of what is compiled while a test runs, whatever was compiled before it."""
+    found: list[str] = []
+
+    def note(event: str, duration_secs: float, **details: str | int) -> None:
+        if event.endswith("backend_compile_duration"):
+            found.append(str(details.get("fun_name")))
+
+    jax.clear_caches()
+    jax.monitoring.register_event_duration_secs_listener(note)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(note)
+
+
+def test_a_finished_run_asked_for_again_compiles_nothing(finished, cache, compiled, capsys):
+    arguments = [*SMALL, *STREAM, "--run-dir", str(finished), "--cache-dir", cache]
+    before = [(finished / name).read_bytes() for name in ("metrics.jsonl", "report.html")]
+    assert run(*arguments) == 0
+    assert compiled == []
+    assert [(finished / name).read_bytes() for name in ("metrics.jsonl", "report.html")] == before
+    said = capsys.readouterr().out
+    assert "2 unlearn U1" in said and "ug_clu: UA is" in said
+    assert "request 1/3" not in said, "nothing happened"
+
+
 def test_a_line_has_every_metric_and_none_where_nothing_is_retained(finished):
     first, empty, again = lines_of(finished)
     for line in (first, empty, again):
-        assert set(line) == {
+        of_unlearning = {"before", "undefined"} if line is empty else set()
+        assert set(line) == of_unlearning | {
             "method", "seed", "request", "kind", "name", "examples", "retained", "buffer", "model", "oracle",
-            "noise_floor", "cost", "mask_density", "timing", "before", "undefined",
+            "noise_floor", "cost", "mask_density", "timing",
         }  # fmt: skip
         own = {"LA", "RA", "TA", "UA", "UA_test", "MIA", "MIA_AUC", "group_accuracy", "past_UA"}
         assert set(line["oracle"]) == own
@@ -92,6 +119,9 @@ def test_a_line_has_every_metric_and_none_where_nothing_is_retained(finished):
     assert [line["retained"] for line in (first, empty, again)] == [60, 0, 60]
     assert empty["buffer"] == 0 < again["buffer"]
     assert empty["model"]["LA"] is None and empty["model"]["KL"]["unlearned"] > 0
+    assert empty["undefined"] == ["nothing is retained: LA, RA, TA, FM and MIA are undefined"]
+    assert empty["before"]["UA"] == first["model"]["RA"], "what is unlearned was all that was retained"
+    assert empty["before"]["MIA"] is None and empty["before"]["KL"]["unlearned"] > 0
     assert again["model"]["UA"] is None and again["model"]["FM"] == 0, "a group learned again starts anew"
 
 

@@ -107,7 +107,8 @@ def test_whole_numbers_are_labels_and_a_mark_at_the_start_is_none(tmp_path):
     content = (folder / "train.jsonl").read_bytes()
     (folder / "train.jsonl").write_bytes(b"\xef\xbb\xbf" + content + b"\n")
     built = load(folder, tmp_path / "cache")
-    assert built.class_names == ("10", "3") and built.test_labels.tolist() == [1]
+    assert built.class_names == ("3", "10") and built.test_labels.tolist() == [0]
+    assert built.notes[:1] == ("label 3 is class 0, label 10 is class 1",)
 
 
 JSONL = {
@@ -136,7 +137,7 @@ CSV = {
     "no utf-8": (b"text,label\na,up\n\xe9,up\n", r"test.csv, line 3, byte 16 of the file: not UTF-8"),
     "columns": (b"txt,label\na,up\n", r"test.csv, line 1: columns are \['txt', 'label'\]; there must be"),
     "too many": (b"text,label\na,b,up\n", "line 2: more fields than columns"),
-    "too few": (b"text,label\na\n", "line 2: text is 'a' and label None"),
+    "too few": (b"text,label\na\n", "line 2: fewer fields than columns, 1 for text, label"),
     "open quote": (b'text,label\n"a,up\n', "line 2: not CSV"),
     "nothing": (b"text,label\n", "test.csv has no example"),
     "empty": (b"", "test.csv, line 1: columns are None"),

@@ -1,6 +1,7 @@
 """Pages that show a terminal: their files are written, their commands run, and what came out is laid beside the page.
 
-Figures differ from machine to machine in the last digits, and times altogether: decimals are compared as "#". `UPDATE=1
+Figures differ from machine to machine in the last digits, times altogether, and digests by the version of a library:
+all these are compared as "#". `UPDATE=1
 python tests/transcript.py PAGE` writes what came out into the page.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 BLOCK = re.compile(r"```(\w+)\n(.*?)```\n", re.DOTALL)
-DECIMAL = re.compile(r"\d*\.\d+|(?<=\|)\d+|\d+(?=\|)")
+DECIMAL = re.compile(r"\d*\.\d+|(?<=\|)\d+|\d+(?=\|)|[0-9a-f]{16,}")
 
 
 class Command(NamedTuple):
@@ -64,7 +65,7 @@ def run(page: str, folder: Path) -> list[tuple[Command, str]]:
 
 
 def alike(text: str) -> list[str]:
-    """Lines in which decimals are "#", for a comparison."""
+    """Lines in which decimals and digests are "#", for a comparison."""
     lines = [line for line in text.splitlines() if not line.startswith("Seconds:")]
     return [re.sub(r" {2,}", "  ", DECIMAL.sub("#", line)) for line in lines]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -22,6 +23,8 @@ from ugclu_jax import files
 from ugclu_jax.extras import installed_by
 from ugclu_jax.types import PyTree
 
+SHARED_NUMBERS = 1000
+"""Of open files that several processes name alike: a shell allows 1024."""
 LONGEST_REASON = 300
 """Characters of an error of Orbax that are told; the whole of it is in the log."""
 _UNFINISHED = ".orbax-checkpoint-tmp"
@@ -169,6 +172,10 @@ def _plain_name(folder: Path) -> Iterator[Path]:
     `/proc`, the name as it is.
     """
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if jax.process_count() > 1:
+        # Orbax wants the same name in all processes, which save in step, and have nothing else open up there.
+        low, number = number, fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, SHARED_NUMBERS)
+        os.close(low)
     try:
         opened = Path(f"/proc/self/fd/{number}")
         yield opened if opened.is_dir() else folder

@@ -22,7 +22,7 @@ MODULES: dict[Extra, tuple[str, ...]] = {
         "matplotlib",
         "jinja2",
     ),
-    "text": ("tokenizers",),
+    "text": ("tokenizers", "charset_normalizer"),
 }
 """Top-level modules that nothing outside a block of `installed_by` and the programs of `experiments` may import."""
 

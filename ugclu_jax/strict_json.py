@@ -47,12 +47,13 @@ def read_json(path: Path) -> Any:
     return parse(str(path), decode(str(path), path.read_bytes()))
 
 
-def parse(what: str, text: str) -> Any:
+def parse(what: str, text: str, first_line: int = 1) -> Any:
     """The value of a text.
 
     Args:
         what: what an error calls the text.
         text: all of it.
+        first_line: number of its first line, where it is a part of a file.
 
     Raises:
         ValueError: it is no JSON, or has a key twice in one object, NaN or an infinity, a number beyond float64, half
@@ -80,7 +81,7 @@ def parse(what: str, text: str) -> Any:
     if wrong is None:
         return value
     line, column = place(text, wrong[0])
-    raise ValueError(f"{what}, line {line}, column {column}: {wrong[1]}")
+    raise ValueError(f"{what}, line {line + first_line - 1}, column {column}: {wrong[1]}")
 
 
 def _beyond_the_standard(text: str) -> tuple[int, str] | None:

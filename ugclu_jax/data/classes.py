@@ -9,7 +9,7 @@ import numpy as np
 from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.data.wording import counted, listed
 
-_WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")  # longer ones are digests, not numbers
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")  # longer ones are digests, not numbers
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -38,12 +38,12 @@ def numbering_notes(what: str, names: Sequence[str]) -> list[str]:
     if not any(map(_is_number, names)) or list(names) == [str(number) for number in range(len(names))]:
         return []
     pairs = [f"{what} {name} is class {number}" for number, name in enumerate(names) if name != str(number)]
-    return [f"classes are numbered from 0, whatever their names: {listed(pairs, shown=20)}"]
+    return [f"classes are numbered from 0, whatever their names: {listed(pairs, most=20)}"]
 
 
 def near_twins(names: Iterable[str]) -> list[list[str]]:
-    """Groups of different names that a reader may take for one: they differ by case, width, form of Unicode, space or
-    leading zeros.
+    """Groups of different names that a reader may take for one: they differ by case, width, form of Unicode, space,
+    characters without width, or leading zeros.
 
     Example:
         >>> near_twins(["Cat", "cat", "dog", "cat ", "1", "01"])
@@ -52,7 +52,7 @@ def near_twins(names: Iterable[str]) -> list[list[str]]:
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-        folded = "".join(folded.split())
+        folded = "".join(each for each in folded if not each.isspace() and unicodedata.category(each) != "Cf")
         groups.setdefault(str(int(folded)) if _is_number(folded) else folded, []).append(name)
     return [group for group in groups.values() if len(group) > 1]
 
@@ -73,7 +73,7 @@ def split_notes(names: Sequence[str], train_labels: np.ndarray, test_labels: np.
         (train == 0, ("class is not in the training split", "classes are not in the training split")),
     ):
         if chosen.any():
-            found = [names[number] for number in np.flatnonzero(chosen)]
+            found = [names[number] for number in np.flatnonzero(chosen).tolist()]
             notes.append(f"{counted(len(found), one, many)}: {listed(found)}")
     return notes
 

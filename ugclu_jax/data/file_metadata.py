@@ -60,7 +60,7 @@ def _read(path: Path, directory: Path, folder: str, keys: Sequence[str]) -> tupl
     if not renamed:
         example = next((key for key in keys if key.startswith(folder)), keys[0]).removeprefix(f"{folder}/")
         raise ValueError(
-            f"{path} names no picture that is there: it has {listed(map(repr, missing), shown=3)}; name them from its "
+            f"{path} names no picture that is there: it has {listed(map(repr, missing), most=3)}; name them from its "
             f"own folder on, such as {example!r}"
         )
     notes = []

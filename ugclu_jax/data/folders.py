@@ -92,9 +92,11 @@ class _Search:
         there = [folder.path.name for folder in found]
         lacking = [name for name in SPLITS if name not in there]
         if lacking:
+            flat = [folder.path.name for folder in others if folder.path.name in lacking and folder.pictures]
+            beside = f" ({flat[0]} has pictures, without folders of classes)" if flat else ""
             raise FileNotFoundError(
-                f"{self.directory} has {' and '.join(there)} and lacks {' and '.join(lacking)}: give train and test, "
-                "under these names, or one folder a class without either, to have 20 % drawn for the test split"
+                f"{self.directory} has {' and '.join(there)} and lacks {' and '.join(lacking)}{beside}: give train and "
+                "test, under these names, or one folder a class without either, to have 20 % drawn for the test split"
             )
         for folder in others:
             if folder.pictures or folder.deeper:
@@ -223,9 +225,9 @@ class _Search:
                 continue
             suffixes = sorted({Path(name).suffix or "no suffix" for name in names}) if why == "no picture" else []
             kinds = f" ({listed(suffixes)})" if suffixes else ""
-            shown = listed(names) if why in ("folder", "classes") else names[0]
-            first = "" if why in ("folder", "classes") or len(names) == 1 else "the first "
-            notes.append(f"{counted(len(names), one, many)}{kinds}: {first}{shown}")
+            all_named = why in ("folder", "classes")
+            first = "" if all_named or len(names) == 1 else "the first "
+            notes.append(f"{counted(len(names), one, many)}{kinds}: {first}{listed(names if all_named else names[:1])}")
         return notes
 
 
@@ -250,7 +252,7 @@ _REASONS = {
         "entry is passed over, which is neither a file nor a folder",
         "entries are passed over, which are neither files nor folders",
     ),
-    "classes": ("group of classes have nearly one name", "groups of classes have nearly one name each"),
+    "classes": ("group of classes has nearly one name", "groups of classes have nearly one name each"),
     "files": ("pair of pictures differ by case alone", "pairs of pictures differ by case alone"),
 }
 """Why something is passed over or named → how one and many are said."""

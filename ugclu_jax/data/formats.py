@@ -23,6 +23,11 @@ _FOREIGN = (
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
 )
 """Suffixes of pictures that Pillow does not open, or of which it would see the preview alone."""
+_FOREIGN_MARKS = (
+    *(b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim", b"ftypheis", b"ftypmif1", b"ftypmsf1"),
+    *(b"\0\0\0\x0cJXL ", b"v/1\x01", b"gimp xcf", b"#?RADIANCE"),
+)
+"""How such pictures begin, some of them after a length of four bytes."""
 _PREFIX_BYTES = 64
 
 
@@ -62,7 +67,9 @@ def is_picture(path: Path) -> bool:
     formats()
     named = _named(path.suffix)
     begins = [name for name, (_, accept) in Image.OPEN.items() if accept is not None and accept(prefix)]
-    if path.suffix.lower() in _FOREIGN:
+    if path.suffix.lower() in _FOREIGN or (
+        not begins and any(mark in (prefix[: len(mark)], prefix[4 : 4 + len(mark)]) for mark in _FOREIGN_MARKS)
+    ):
         raise ValueError(f"{path} is a picture that Pillow does not open: convert it to PNG, or take it away")
     for name, reason in _NOT_READ.items():
         if name == named or name in begins:

@@ -14,6 +14,7 @@ from ugclu_jax.data.dataset import Dataset, from_arrays
 from ugclu_jax.data.folders import File, find
 from ugclu_jax.data.formats import candidates
 from ugclu_jax.data.keys import rows_for_test
+from ugclu_jax.data.memory import check_fits
 from ugclu_jax.data.wording import counted, listed
 
 TEST_SHARE = 0.2
@@ -105,6 +106,7 @@ def _build(
 ) -> Dataset:
     """Decode every picture, and leave in the folder of the entry what was seen of them."""
     files = [file for group in groups for file in group]
+    check_fits(f"{len(files)} pictures of {size} × {size}", len(files) * size * size * 3, "lower --data.image-size")
     pixels = np.empty((len(files), size, size, 3), np.uint8)
     numbers = {class_name: number for number, class_name in enumerate(names)}
     labels = np.array([numbers[file.class_name] for file in files], np.int32)
@@ -159,4 +161,4 @@ def _copies(files: Sequence[File], digests: Sequence[str]) -> list[str]:
             copies.append(f"{file.key} is {first[digest]}")
     if not copies:
         return []
-    return [f"{counted(len(copies), 'picture is a copy', 'pictures are copies')} of another: {listed(copies, shown=3)}"]
+    return [f"{counted(len(copies), 'picture is a copy', 'pictures are copies')} of another: {listed(copies, most=3)}"]

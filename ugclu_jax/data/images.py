@@ -13,7 +13,7 @@ from ugclu_jax.extras import installed_by
 
 with installed_by("run"):
     import PIL
-    from PIL import Image, ImageCms, ImageFile, ImageOps
+    from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 DECODER = f"Pillow {PIL.__version__}, reading 2"
 """Part of every cache key: another version may decode JPEG or resize differently."""
@@ -84,6 +84,11 @@ def read(where: str, encoded: bytes, channels: int, size: int | None, formats: S
                 image, frames = _shown(opened), _frames(opened)
                 image = image if image.mode in ("1", "L") else image.convert("RGB")
                 image = image.convert("RGB" if channels == 3 else "L")
+    except UnidentifiedImageError as error:  # its message has an address of memory
+        raise ValueError(
+            f"{where} is not a readable picture (it begins as none of any known format, or what follows is damaged); "
+            "replace or remove it"
+        ) from error
     except _UNREADABLE as error:
         raise ValueError(
             f"{where} is not a readable picture ({type(error).__name__}: {error}); replace or remove it"

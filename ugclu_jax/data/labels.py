@@ -30,7 +30,8 @@ def numbered(labels: np.ndarray) -> Numbered:
         labels: [N] integers, booleans or strings.
 
     Raises:
-        ValueError: labels of another kind, an empty string, or two that differ by space or by form of Unicode alone.
+        ValueError: labels of another kind, an empty string, two that differ by space or by form of Unicode alone, or
+            labels that are all equal.
 
     Example:
         >>> names, numbers, notes = numbered(np.array([1, -1, 1]))
@@ -46,10 +47,12 @@ def numbered(labels: np.ndarray) -> Numbered:
         ordered = in_order(names)
         places = {name: number for number, name in enumerate(ordered)}
         numbers, names = np.array([places[name] for name in names])[numbers], ordered
+    if len(names) < 2:
+        raise ValueError(f"all labels are {names[0]!r}: at least two different names are needed, one a class")
     notes = []
     if names != [str(number) for number in range(len(names))]:
         pairs = [f"label {name} is class {number}" for number, name in enumerate(names)]
-        notes.append(listed(pairs, shown=20))
+        notes.append(listed(pairs, most=20))
     for group in near_twins(names):
         notes.append(f"{counted(len(group), 'label', 'labels')} are nearly one: {listed(map(repr, group))}")
     return Numbered(names, numbers.astype(np.int32).reshape(labels.shape), notes)

@@ -6,13 +6,16 @@ that its example is not chosen; ask for it by `user is null`.
 """
 
 import csv
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ugclu_jax.data.tables import jsonl_rows, long_fields
+from ugclu_jax.decoding import decode
 from ugclu_jax.extras import installed_by
 
 if TYPE_CHECKING:
@@ -47,16 +50,26 @@ class Metadata:
         for name, values in columns.items():
             if len(values) != len(keys):
                 raise ValueError(f"metadata column {name!r} has {len(values)} values for {len(keys)} examples")
-        folded: dict[str, str] = {}
-        for name in columns:
-            if folded.setdefault(name.lower(), name) != name:
-                raise ValueError(
-                    f"metadata has the columns {folded[name.lower()]!r} and {name!r}, which are one in a condition: "
-                    "rename one"
-                )
+        _refuse_own(columns)
+        _refuse_twins(columns)
         connection = connect()
         fill(connection, "read", {**columns, "key": keys})
         self._take(connection, "key")
+
+    @classmethod
+    def of_text(cls, keys: Sequence[str], columns: Mapping[str, Sequence[str | None]]) -> "Metadata":
+        """Columns of text, as a CSV has them: of numbers or dates if all their values come back as they were written.
+
+        Example:
+            >>> Metadata.of_text(["a", "b"], {"user": ["17", None], "zip": ["007", "1"]}).types()
+            {'user': 'BIGINT', 'zip': 'VARCHAR'}
+        """
+        texts = cls(keys, columns)
+        made, connection = cls.__new__(cls), texts.connection
+        connection.execute("alter table metadata rename to text")
+        connection.execute(f"create or replace table read as select {', '.join(_casts(connection))} from text")
+        made._take(connection, "key")
+        return made
 
     @classmethod
     def read(cls, path: Path) -> "Metadata":
@@ -86,9 +99,7 @@ class Metadata:
     def _take(self, connection: "duckdb.DuckDBPyConnection", key: str) -> None:
         """Make the table of what was read, by key."""
         names = [name for name, _ in described(connection, "read") if name != key]
-        for name in names:
-            if name.lower() in OWN_COLUMNS:
-                raise ValueError(f"metadata has a column {name!r}, which every data set has of its own: rename it")
+        _refuse_own(names)
         others = "".join(f", {quote(name)}" for name in names)
         connection.execute(f"create table metadata as select {quote(key)}::varchar as key{others} from read")
         if connection.execute("select 1 from metadata where key is null limit 1").fetchall():
@@ -247,21 +258,47 @@ def _read(connection: "duckdb.DuckDBPyConnection", path: Path) -> None:
             fill(connection, "text", _text_columns(path))
             connection.execute(f"create table read as select {', '.join(_casts(connection))} from text")
         else:
+            if path.suffix == ".jsonl":
+                _check_json(path)
             connection.execute(f"create table read as select * from {_READERS[path.suffix]}", [str(path)])
-    except (duckdb.Error, UnicodeDecodeError, csv.Error) as error:
+    except (duckdb.Error, ValueError, csv.Error) as error:
         raise ValueError(
             f"{path} is not readable as {path.suffix[1:].upper()} ({_reason(error)}): correct it"
         ) from error
 
 
+def _check_json(path: Path) -> None:
+    """Refuse what DuckDB's reader settles by itself: numbers that are none, and columns that differ by case alone."""
+    rows = jsonl_rows(path.name, decode(path.name, path.read_bytes()), FILE_COLUMNS[:1])
+    _refuse_twins(dict.fromkeys(name for row in rows for name in row.values))
+
+
+def _refuse_own(names: Iterable[str]) -> None:
+    for name in names:
+        if name.lower() in OWN_COLUMNS:
+            raise ValueError(f"metadata has a column {name!r}, which every data set has of its own: rename it")
+
+
+def _refuse_twins(names: Iterable[str]) -> None:
+    """Refuse names of columns that a condition cannot tell apart."""
+    folded: dict[str, str] = {}
+    for name in names:
+        if folded.setdefault(name.lower(), name) != name:
+            raise ValueError(
+                f"metadata has the columns {folded[name.lower()]!r} and {name!r}, which are one in a condition: rename "
+                "one"
+            )
+
+
 def _text_columns(path: Path) -> dict[str, list[str | None]]:
     """Columns of a CSV as written, None where nothing is; DuckDB's own reader guesses where the table begins."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, strict=True)
+    with long_fields():
+        rows = csv.reader(io.StringIO(decode(path.name, path.read_bytes()), newline=""), strict=True)
         names = next(rows, [])
         columns: dict[str, list[str | None]] = {name: [] for name in names}
         if len(columns) < len(names) or not names:
             raise csv.Error(f"line 1: columns are {names}; there must be some, each of another name")
+        _refuse_twins(names)
         for row in rows:
             if row and len(row) != len(names):
                 raise csv.Error(f"line {rows.line_num}: {len(row)} fields for {len(names)} columns")

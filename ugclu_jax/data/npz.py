@@ -1,6 +1,7 @@
 """Arrays of one's own in a NumPy `.npz` file."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def _dataset(name: str, content: dict[str, np.ndarray], found: Roles) -> Dataset
         return [content[f"{stem}{ending}"] for ending in found.endings]
 
     def values(stem: str) -> list[Any]:
-        return [value for part in parts(stem) for value in _values(part)]
+        names = [f"{stem}{ending}" for ending in found.endings]
+        return [value for name, part in zip(names, parts(stem), strict=True) for value in _values(name, part)]
 
     x_names = [f"x{ending}" for ending in found.endings]
     inputs = stored(x_names, parts("x"))
@@ -79,7 +81,7 @@ def _dataset(name: str, content: dict[str, np.ndarray], found: Roles) -> Dataset
     keys, kind = keyed(values(ID) if found.has_ids else None, contents, known, places.__getitem__)
     label_notes: list[str] = []
     if CLASS_NAMES in content:
-        names = [str(value) for value in _values(content[CLASS_NAMES])]
+        names = [str(value) for value in _values(CLASS_NAMES, content[CLASS_NAMES])]
         for place, label in zip(places, labels, strict=True):
             if not 0 <= label < len(names):
                 raise ValueError(
@@ -110,18 +112,27 @@ def _dataset(name: str, content: dict[str, np.ndarray], found: Roles) -> Dataset
     return dataclasses.replace(dataset, notes=tuple(notes))
 
 
-def _values(array: np.ndarray) -> list[Any]:
+def _values(name: str, array: np.ndarray) -> list[Any]:
     """Python's values of a flat array; None for what is missing.
 
-    >>> _values(np.array([b"a", b"b"])), _values(np.array([1.5, np.nan])), _values(np.array(["NaT"], "datetime64[D]"))
-    (['a', 'b'], [1.5, None], [None])
+    >>> _values("it", np.array([b"a", b"b"])), _values("it", np.array([1.5, np.nan]))
+    (['a', 'b'], [1.5, None])
     """
-    if array.dtype.kind == "S":
-        return [value.decode() for value in array.tolist()]
-    if array.dtype.kind == "M":  # finer units than microseconds come out as numbers
-        array = (
-            array.astype("datetime64[us]") if np.datetime_data(array.dtype)[0] in ("ns", "ps", "fs", "as") else array
-        )
-    if array.dtype.kind == "f":
+    kind = array.dtype.kind
+    if kind == "U" and array.astype(array.dtype.newbyteorder("=")).view(np.uint32).max(initial=0) > sys.maxunicode:
+        raise ValueError(f"{name} holds characters that Unicode has not: write strings with .astype(str)")
+    if kind == "S":
+        try:
+            return [value.decode() for value in array.tolist()]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name} holds {error.object!r:.60}, which is not UTF-8: use np.char.decode") from error
+    if kind == "f":
         return [None if value != value else value for value in array.astype(np.float64).tolist()]  # NaN is not itself
+    if kind == "M":
+        # Finer units than microseconds, and years beyond 1..9999, come out as numbers.
+        fine = np.datetime_data(array.dtype)[0] in ("ns", "ps", "fs", "as")
+        values = list((array.astype("datetime64[us]") if fine else array).tolist())
+        if any(isinstance(value, int) for value in values):
+            raise ValueError(f"{name} holds dates beyond the years 1 to 9999: write them as strings")
+        return values
     return list(array.tolist())

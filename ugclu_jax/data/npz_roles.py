@@ -43,7 +43,7 @@ def roles(there: Mapping[str, Member]) -> Roles:
     endings = ("_train", "_test") if set(_SPLIT) <= set(there) else ("",)
     required = _SPLIT if len(endings) > 1 else _WHOLE
     if not set(required) <= set(there) or (required == _SPLIT and set(_WHOLE) & set(there)):
-        raise ValueError(f"it holds {listed(sorted(there), 20) or 'nothing'} and must hold {RULE}: rename them")
+        raise ValueError(f"it holds {listed(sorted(there), most=20) or 'nothing'} and must hold {RULE}: rename them")
     lengths = [_pair(f"x{ending}", f"y{ending}", there) for ending in endings]
     kinds = {_KINDS[there[f"y{ending}"].dtype.kind] for ending in endings}
     if len(kinds) > 1:

@@ -26,7 +26,7 @@ class DataOptions:
     follow_links: bool = False
     """image_folder: read also what links lead to that lies outside of the folder."""
     encoding: str | None = None
-    """text: in which its files are, such as cp1252. Default: UTF-8, -16 or -32, or what the bytes leave no doubt of."""
+    """text: of its files, such as cp1252. Default: one of Unicode, or the only one that makes words of the bytes."""
     text_length: int = 128
     """text: tokens an example is cut or padded to, the leading CLS token included."""
     vocabulary_size: int = 8192

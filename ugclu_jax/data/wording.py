@@ -2,19 +2,29 @@
 
 from collections.abc import Iterable
 
-_SHOWN = 5
+_MOST = 5
 
 
-def listed(names: Iterable[str], shown: int = _SHOWN) -> str:
+def shown(name: str) -> str:
+    r"""A name on one line and as it is, but for characters that cannot be seen, which are escaped.
+
+    Example:
+        >>> print(shown("café"), shown("a\n\x1b[31m"), shown("u\u200bp"))
+        café a\n\x1b[31m u\u200bp
+    """
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in name)
+
+
+def listed(names: Iterable[str], most: int = _MOST) -> str:
     """Names for a sentence, the first few of many.
 
     Example:
-        >>> listed(["a", "b"]), listed("abcdefg", shown=3)
+        >>> listed(["a", "b"]), listed("abcdefg", most=3)
         ('a, b', 'a, b, c and 4 more')
     """
-    all_names = list(names)
-    rest = len(all_names) - shown
-    return ", ".join(all_names[:shown]) + (f" and {rest} more" if rest > 0 else "")
+    all_names = [shown(name) for name in names]
+    rest = len(all_names) - most
+    return ", ".join(all_names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def counted(number: int, one: str, many: str) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ugclu_jax import checkpoints, devices, oracle
 from ugclu_jax.extras import MissingExtraError
+from ugclu_jax.harness import estimate
 from ugclu_jax.harness.command_line import defaults, first_words, parse
 from ugclu_jax.harness.config import ExperimentConfig, nearest
 from ugclu_jax.harness.execute import execute
@@ -97,6 +98,7 @@ def _main(
                 raise ValueError(f"{program} runs in one process; leave --coordinator out")
             devices.join(config.coordinator, config.num_processes, config.process_id)
         check_machine(os.environ)
+        estimate.check_counts(config)
         if not devices.is_first():
             console = Console(quiet=True)
         found = take_up(path_of(made.name, config), load_dataset(config), config)
@@ -105,6 +107,7 @@ def _main(
             built = built._replace(stream=shortened(built.stream))
         if made.check is not None:
             made.check(built)
+        estimate.check(config, built.dataset, built.stream)
         plan = prepare(made.name, config, built, found, console, command)
     except DryRun:
         return 0

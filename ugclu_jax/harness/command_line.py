@@ -50,13 +50,15 @@ class Origin:
         """The message of an error; of a file that a setting named, with that name."""
         if not isinstance(error, OSError) or error.filename is None:
             return self.told(str(error))
-        path = os.fsdecode(error.filename)
-        typed = [option for key, option in self.given.typed.items() if self.given.values[key] == path]
+        path = Path(os.fsdecode(error.filename))
+        there = [path.absolute(), *path.absolute().parents]
+        paths = {key: value for key, value in self.given.values.items() if isinstance(value, str)}
+        typed = [self.given.typed[key] for key, value in paths.items() if value and Path(value).absolute() in there]
         return f"{f'{typed[0]} is ' if typed else ''}{path}: {error.strerror}"
 
     def told(self, message: str) -> str:
         """A message that begins with the key of a setting, with the name that the user gave it."""
-        found = re.match(r"(?:option )?(?P<key>[\w.]+)", message)
+        found = re.match(r"(?:option )?(?!settings file)(?P<key>[\w.]+)", message)
         keys = {option.key for option in self.options}
         if found is None:
             return message

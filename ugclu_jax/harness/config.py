@@ -2,11 +2,14 @@
 
 import dataclasses
 import difflib
+import functools
 import json
+import math
 import os
 import sys
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -45,6 +48,12 @@ def nearest(name: str, valid: typing.Iterable[str]) -> str:
     return (f"did you mean {close[0]}? " if close else "") + f"Valid: {', '.join(valid)}"
 
 
+@functools.cache
+def hints_of(kind: type) -> Mapping[str, Any]:
+    """The types of the fields of a dataclass by name; evaluated once, which takes a millisecond."""
+    return typing.get_type_hints(kind)
+
+
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`base` with the entries of `over`, nested dictionaries merged.
 
@@ -78,7 +87,7 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
         ...
     ValueError: learn.settings.outer_steps must be at least 1, got 0
     """
-    hints = typing.get_type_hints(kind)
+    hints = hints_of(kind)
     for key in values:
         if key not in hints:
             raise ValueError(f"unknown setting {where + key!r}; {nearest(key, hints)}")
@@ -110,6 +119,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is Path and isinstance(value, str | Path):
         return path_of(str(value), f"setting {where!r}")
+    if hint is float and value == "inf":  # which JSON has no number for
+        return math.inf
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         if abs(value) > sys.float_info.max and not isinstance(value, float):
             raise ValueError(f"setting {where!r} must be a number that a float can hold, got {shown(value)}")

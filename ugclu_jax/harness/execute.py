@@ -4,18 +4,30 @@ import itertools
 import time
 from typing import Any
 
-from ugclu_jax import devices
+from ugclu_jax import checkpoints, devices
 from ugclu_jax.harness.clock import Clock
+from ugclu_jax.harness.finished import finished_lines
 from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
 from ugclu_jax.harness.remains import remains
 from ugclu_jax.harness.run import start
 from ugclu_jax.harness.signals import Stop
-from ugclu_jax.harness.stream_run import resumable, run_streams
+from ugclu_jax.harness.stream_run import Publish, resumable, run_streams
 from ugclu_jax.harness.terminal import say
 from ugclu_jax.report.ending import say_requests, say_verdicts
 from ugclu_jax.report.metrics import from_json
 from ugclu_jax.report.remains import remaining
 from ugclu_jax.streaming import reading
+
+
+def serve(plan: Plan, clock: Clock, publish: Publish, stop: Stop) -> list[str]:
+    """Take every method and seed to the end of the stream; return why some did not get there."""
+    diverged: list[str] = []
+    with reading((run := start(plan, clock)).data.train_inputs):
+        at_once = plan.devices.count if plan.config.over == "seeds" else 1
+        seeds = plan.config.seeds
+        for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
+            diverged += map(str, run_streams(run, method, seeds[first : first + at_once], publish, stop))
+    return diverged
 
 
 def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = None) -> None:
@@ -40,14 +52,13 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
             plan.folder.write_metrics(list(itertools.chain.from_iterable(lines.values())))
 
     begin, clock = time.perf_counter(), Clock()
-    with clock, plan.progress, reading((run := start(plan, clock)).data.train_inputs):
-        at_once = plan.devices.count if plan.config.over == "seeds" else 1
-        seeds = plan.config.seeds
-        for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
-            diverged += [
-                str(error)
-                for error in run_streams(run, method, seeds[first : first + at_once], publish, stop or Stop())
-            ]
+    with clock, plan.progress:
+        with checkpoints.logged(plan.folder.path / "orbax.log"), clock.spending("checkpoints"):
+            finished = finished_lines(plan)
+        if finished is None:
+            diverged += serve(plan, clock, publish, stop or Stop())
+        for (method, seed), found in (finished or {}).items():
+            publish(method, seed, found)
     if not devices.is_first():
         if diverged:
             raise RunFailed("\n".join(diverged))

@@ -53,7 +53,7 @@ def make_network(config: ExperimentConfig, dataset: Dataset) -> Network:
     tokens = dataset.vocabulary_size is not None
     # Numbers are normalised; token ids go to the embedding as they are.
     preprocess = jnp.asarray if tokens else normalise(dataset.mean, dataset.std, dataset.scale)
-    example = jnp.asarray(dataset.train_inputs[:1])
+    example = jax.device_put(dataset.train_inputs[:1])  # `asarray` would compile a program of its own
     augmented = augment.create(config.augment, shape)
     if named.is_name(config.model):
         return own_network(config, dataset.num_classes, model, preprocess, example, augmented)

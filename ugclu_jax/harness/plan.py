@@ -25,8 +25,8 @@ from ugclu_jax.harness.progress import Progress
 from ugclu_jax.harness.run_data import RunData
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
 from ugclu_jax.harness.scenarios import Scenario, names_of
-from ugclu_jax.harness.terminal import say
 from ugclu_jax.harness.understood import lines_of_data, lines_of_stream
+from ugclu_jax.report.ending import say
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.visible import copyable
 from ugclu_jax.requests import Request, Situation, continued, drawn, situations, to_json, validate, without
@@ -102,7 +102,10 @@ def load_dataset(config: ExperimentConfig) -> Dataset:
     """
     dataset = data.load(config.dataset, config.data)
     if config.evaluate_on == "validation":
-        dataset = hold_out(dataset, config.validation_examples, VALIDATION_SEED)
+        try:
+            dataset = hold_out(dataset, config.validation_examples, VALIDATION_SEED)
+        except ValueError as error:  # which calls them "examples"
+            raise ValueError(f"validation_{error}") from error
     return dataset if config.per_class is None else subset(dataset, config.per_class, seed=0)
 
 
@@ -139,8 +142,8 @@ def prepare(
     path = path_of(name, config)
     folder = RunFolder(path.absolute())
     try:
-        # Without a file of requests, settings decide them, and the same settings gave those that are known: what came to
-        # the data since is in none of them.
+        # Without a file of requests, settings decide them, and the same settings gave those that are known: what came
+        # to the data since is in none of them.
         stream = continued(found.known, scenario.stream) if config.stream is not None else found.known
         scenario = scenario._replace(stream=stream or scenario.stream)
     except ValueError as error:
@@ -188,7 +191,7 @@ def prepare(
     opening = functools.partial(folder.open, settings, examples, to_json(scenario.stream, names_of(dataset)))
     lock = None if config.dry_run else open_folder(folder, opening, config.cache_dir / "oracles")
     for line in (*lines_of_data(dataset, found.notes), "Requests:", *lines_of_stream(scenario.stream, dataset)):
-        say(console, "", line)
+        say(console, line)
     if config.dry_run:
         raise DryRun
     return Plan(

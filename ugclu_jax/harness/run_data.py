@@ -89,8 +89,9 @@ def known_requests(folder: RunFolder, dataset: Dataset) -> Stream:
         ValueError: their file is damaged.
         OSError: it cannot be read.
     """
+    text = folder.read_stream()
     try:
-        return from_json(folder.read_stream(), names_of(dataset))
+        return from_json(text, names_of(dataset))
     except ValueError as error:
         raise ValueError(
             f"{folder.stream} is damaged ({error}); put it back, or give another --run-dir to start anew"

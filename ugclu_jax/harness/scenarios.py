@@ -10,6 +10,7 @@ import numpy as np
 from ugclu_jax import requests
 from ugclu_jax.data.cuts import with_label_noise
 from ugclu_jax.data.dataset import Dataset
+from ugclu_jax.decoding import decode
 from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.harness.options import Group, check_seeds
 from ugclu_jax.requests import Groups, Stream
@@ -59,7 +60,7 @@ def stream_of(
     names = names_of(dataset)
     if config.stream is not None:
         try:
-            text = config.stream.read_bytes().decode("utf-8-sig")
+            text = decode(str(config.stream), config.stream.read_bytes())
         except OSError as error:
             raise OSError(f"--stream {config.stream} cannot be read ({error.strerror}): give a JSON file") from error
         try:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import devices, oracle
@@ -19,6 +20,15 @@ from ugclu_jax.types import Info, PyTree, RequestKind
 
 SharedKey = tuple[str, int, int]
 """Learner, seed and request of work that methods have in common."""
+
+
+def first_state(plan: Plan, method: str, seed: int, dtype: DTypeLike) -> CLUState:
+    """A method before the first request, and an empty buffer of inputs of a type."""
+    init_key, buffer_key = jax.random.split(jax.random.key(seed))
+    params, model_state = jax.jit(plan.network.init_fn)(init_key)
+    shape = plan.scenario.dataset.train_inputs.shape[1:]
+    buffer = buffer_lib.init(plan.config.capacity, shape, dtype, buffer_key)
+    return CLUState(plan.entries[method].method.init(params, model_state), buffer)
 
 
 class Served(NamedTuple):
@@ -43,12 +53,8 @@ class Server:
 
     def fresh_state(self, method: str, seed: int) -> CLUState:
         """The state before the first request."""
-        init_key, buffer_key = jax.random.split(jax.random.key(seed))
         with self.clock.spending("compilation"):  # the rest of it is nothing
-            params, model_state = jax.jit(self.plan.network.init_fn)(init_key)
-            inputs = self.data.train_inputs
-            buffer = buffer_lib.init(self.plan.config.capacity, inputs.shape[1:], inputs.dtype, buffer_key)
-            return CLUState(self.plan.entries[method].method.init(params, model_state), buffer)
+            return first_state(self.plan, method, seed, self.data.train_inputs.dtype)
 
     def shared(self, method: str, seed: int, step: Step) -> SharedKey | None:
         """Name of the work that a method has in common with others: what its learner does before anything is unlearned.

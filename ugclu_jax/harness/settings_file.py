@@ -4,15 +4,15 @@ A file holds settings for all experiments, and parts of its own for some: `exper
 part that the run at hand does not use is refused as well: the run that does would find it after hours.
 """
 
-import json
 import re
-import typing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ugclu_jax.decoding import decode
 from ugclu_jax.harness.budget import check_references
-from ugclu_jax.harness.config import EXPERIMENTS, ExperimentConfig, from_dict, merge, nearest, shown
+from ugclu_jax.harness.config import EXPERIMENTS, ExperimentConfig, from_dict, hints_of, merge, nearest
 from ugclu_jax.harness.scenarios import SCENARIOS
+from ugclu_jax.strict_json import parse
 
 LARGEST_BYTES = 2**24
 
@@ -67,7 +67,7 @@ def load_json(path: Path) -> dict[str, Any]:
     """What a settings file holds, as it stands there, in UTF-8, UTF-16 or UTF-32.
 
     Raises:
-        ValueError: it is not a JSON object, names a key twice, or has a number that no setting can be.
+        ValueError: it is not a JSON object as the standard has it; see `strict_json.parse`.
         OSError: it cannot be read.
     """
     try:
@@ -78,18 +78,9 @@ def load_json(path: Path) -> dict[str, Any]:
     if len(raw) > LARGEST_BYTES:
         raise ValueError(f"settings file {path} is larger than {LARGEST_BYTES >> 20} MiB; give --settings a JSON file")
     try:
-        values = json.loads(raw, object_pairs_hook=_once, parse_float=_float, parse_int=_int, parse_constant=_constant)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"settings file {path} is no text: byte {error.start} is {raw[error.start]:#04x}, which {error.encoding} "
-            "has not; save it as UTF-8"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"settings file {path} is not JSON: {error}") from error
-    except RecursionError as error:
-        raise ValueError(f"settings file {path} is nested too deep to be settings; correct it") from error
+        values = parse(str(path), decode(str(path), raw))
     except ValueError as error:
-        raise ValueError(f"settings file {path}: {error}") from error
+        raise ValueError(f"settings file {error}") from error
     _check_object(path, "the file", values)
     return values
 
@@ -124,7 +115,7 @@ def read(path: Path, experiment: str, smoke: bool) -> SettingsFile:
     for name in sorted(EXPERIMENTS, key=lambda name: name != experiment):  # the run's own first
         kind = SCENARIOS[name].config
         # What stands for all may be of the experiment at hand alone.
-        of_all = values if name == experiment else {k: v for k, v in values.items() if k in typing.get_type_hints(kind)}
+        of_all = values if name == experiment else {k: v for k, v in values.items() if k in hints_of(kind)}
         for size in (smoke, not smoke):
             _check(found(name, size, of_all), kind, experiment)
     return found(experiment, smoke, values)
@@ -136,8 +127,8 @@ _OF_THE_COMMAND_LINE = {"settings"}
 def _check(file: SettingsFile, kind: type[ExperimentConfig], experiment: str) -> None:
     for start, part in file.parts:  # by itself first: what overrides a wrong value must not hide it
         for key in part:
-            others = [name for name, other in SCENARIOS.items() if key in typing.get_type_hints(other.config)]
-            if key not in typing.get_type_hints(kind) and others:
+            others = [name for name, other in SCENARIOS.items() if key in hints_of(other.config)]
+            if key not in hints_of(kind) and others:
                 raise ValueError(
                     f"settings file {file.path}: {start}{key} is a setting of {' and '.join(others)}, not of "
                     f"{experiment}: move it to experiments.{others[0]}"
@@ -148,33 +139,6 @@ def _check(file: SettingsFile, kind: type[ExperimentConfig], experiment: str) ->
             check_references(from_dict(kind, some.values).references)
         except ValueError as error:
             raise ValueError(f"settings file {file.path}: {some.placed(str(error))}") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"{shown(key)} stands there twice, as {shown(found[key])} and {shown(value)}; keep one")
-        found[key] = value
-    return found
-
-
-def _float(text: str) -> float:
-    if abs(float(text)) == float("inf"):
-        raise ValueError(f"{shown(text)} is more than a float can hold; write a smaller number")
-    return float(text)
-
-
-def _int(text: str) -> int:
-    if len(text) > 40:
-        raise ValueError(f"{shown(text)} is more than any setting can be; write a smaller number")
-    return int(text)
-
-
-def _constant(text: str) -> float:
-    if text == "NaN":
-        raise ValueError("NaN is no number; write one")
-    return float(text)
 
 
 def _check_object(path: Path, where: str, value: Any) -> None:

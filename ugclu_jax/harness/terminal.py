@@ -69,7 +69,7 @@ def ended(work: Callable[[], int]) -> int:
         The exit code of the work; 141 where nobody reads any more, 1 where the output cannot be written.
     """
     if sys.stdout is None:  # closed by whoever started the program: its number must not go to a file of the run
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (as long as the process)
     code = 0
     try:
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ugclu_jax.harness.config import path_of, shown
+from ugclu_jax.harness.config import hints_of, path_of, shown
 
 
 class Option(NamedTuple):
@@ -54,7 +54,7 @@ def options_of(kinds: Iterable[type], prefix: str = "") -> dict[str, Option]:
     """
     found: dict[str, Option] = {}
     for kind in kinds:
-        for name, hint in typing.get_type_hints(kind).items():
+        for name, hint in hints_of(kind).items():
             key = prefix + name
             if dataclasses.is_dataclass(hint):
                 found |= options_of([typing.cast(type, hint)], f"{key}.")
@@ -102,7 +102,9 @@ def read(arguments: Sequence[str], options: Mapping[str, Option], elsewhere: Map
             place += 1
         if flag and given:
             raise ValueError(f"{word} takes no value, got {shown(attached)}")
-        if not flag and not many and not given:
+        if many and not given:
+            raise ValueError(f"{word} must be one or more different values, got none")
+        if not flag and not given:
             raise ValueError(f"{word} needs a value: {word} {option.metavar}")
         typed[option.key] = word
         if flag:

@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.text import Text
 
 from ugclu_jax.report.checks import undefined, verdict, warnings
-from ugclu_jax.report.format import printable
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.summaries import methods_of
 from ugclu_jax.report.tables import LEGEND, request_table
+from ugclu_jax.report.visible import visible
 
 WARNINGS_SHOWN = 5
 """The page has them all."""
@@ -19,12 +19,13 @@ NARROWEST = 24
 
 
 def say(console: Console, text: str, style: str = "") -> None:
-    """Print a sentence: wrapped between words on a terminal, one line in a pipe."""
+    """Print a sentence: on a terminal wrapped between words, under its own beginning; in a pipe one line."""
     if console.is_terminal:
-        for line in textwrap.wrap(printable(text), max(console.width, NARROWEST), subsequent_indent="  "):
+        indent = text[: len(text) - len(text.lstrip(" "))] or "  "
+        for line in textwrap.wrap(visible(text), max(console.width, NARROWEST), subsequent_indent=indent):
             console.print(Text(line, style), soft_wrap=True)
     else:
-        console.out(printable(text), highlight=False)
+        console.out(visible(text), highlight=False)
 
 
 def space(console: Console) -> None:

@@ -5,15 +5,6 @@ import math
 from ugclu_jax.report.summaries import Statistic
 
 
-def printable(text: str) -> str:
-    r"""A text from outside on one line of a terminal: what would move its cursor or its colours is written out.
-
-    >>> print(printable("unlearn \x1b[2Jcat\n"))
-    unlearn \x1b[2Jcat\n
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 def number(value: float | None) -> str:
     """Write a number in four characters or so, None as a dash and NaN as what it means.
 

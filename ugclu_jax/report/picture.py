@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from markupsafe import Markup
 
 from ugclu_jax.report.columns import KL_TEST, KL_UNLEARNED
-from ugclu_jax.report.format import printable
 from ugclu_jax.report.marks import mark_of
 from ugclu_jax.report.ranking import Row, shared_references
+from ugclu_jax.report.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,9 +78,9 @@ def ranking_figure(rows: list[Row]) -> "Figure":
         colour, marker, _, fill = mark_of(row.appearance)
         point = None if row.unfinished else _point(row)
         style = {"marker": marker, "color": colour, "fillstyle": fill, "markersize": 8, "linestyle": "none"}
-        name = f"{place}  {printable(row.method)}"
+        name = f"{place}  {visible(row.method)}"
         if point is None:
-            absent.append(printable(row.label))
+            absent.append(visible(row.label))
             continue
         axes.plot(*point, **style, markeredgewidth=1.4, zorder=3)
         handles.append(Line2D([], [], **style, label=name))

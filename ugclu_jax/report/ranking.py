@@ -25,9 +25,10 @@ from ugclu_jax.report.columns import (
     UA,
     Column,
 )
-from ugclu_jax.report.format import markdown_table, mean_text, printable, statistic_text
+from ugclu_jax.report.format import markdown_table, mean_text, statistic_text
 from ugclu_jax.report.metrics import Line, Numbers, Sides
 from ugclu_jax.report.summaries import Statistic, combined, mean, methods_of, milestones, named, statistic, summarise
+from ugclu_jax.report.visible import visible
 
 COLUMNS = (KL_TEST, KL_UNLEARNED, KL_RETAINED, JS_TEST, LA, UA, FM, MIA, TOW, RELAPSE, RTE, GRADIENT_EVALUATIONS)
 """Beside the distance; the last column counts an average milestone, not the whole stream."""
@@ -129,7 +130,7 @@ def ranking_table(rows: list[Row]) -> grid.Grid:
     found = []
     for row in rows:
         name, *cells = _cells(row, SHOWN)
-        found.append(grid.Row(printable(name), [grid.Cell(cell) for cell in cells]))
+        found.append(grid.Row(visible(name), [grid.Cell(cell) for cell in cells]))
     references = [grid.Cell(cell) for cell in _reference_cells(rows, SHOWN)]
     return grid.Grid("method", heads, [*found, grid.Row("oracle, noise floor", references, "dim")], right=True)
 

@@ -1,9 +1,10 @@
 """What a run's folder and its caches still hold of what was unlearned, and how to remove it."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from ugclu_jax.report.visible import copyable
 
 
 class Remain(NamedTuple):
@@ -32,7 +33,7 @@ def purge_command(run_folder: Path) -> str:
     >>> purge_command(Path("runs/my run"))
     "python -m experiments.purge 'runs/my run'"
     """
-    return f"python -m experiments.purge {shlex.quote(str(run_folder))}"
+    return f"python -m experiments.purge {copyable([str(run_folder)])}"
 
 
 def remaining(remains: Sequence[Remain], run_folder: Path) -> list[str]:

@@ -16,10 +16,11 @@ from ugclu_jax.report.columns import (
     UA,
     Column,
 )
-from ugclu_jax.report.format import markdown_table, mean_text, number, printable, statistic_text, std_text
+from ugclu_jax.report.format import markdown_table, mean_text, number, statistic_text, std_text
 from ugclu_jax.report.grid import Cell, Grid, Row
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.summaries import RequestSummary, by_request, methods_of, milestones, references, summarise
+from ugclu_jax.report.visible import visible
 
 COLUMNS = (LA, UA, FM, MIA, KL_RETAINED, KL_UNLEARNED, KL_TEST, RTE, COMPILATION, GRADIENT_EVALUATIONS)
 HEADINGS = {COMPILATION: ("comp", "s"), GRADIENT_EVALUATIONS: ("grad.", "evals")}  # where the terminal has no room
@@ -41,7 +42,7 @@ LEGEND = {
 def title(summary: RequestSummary | Line) -> str:
     """A request as a person counts and calls it."""
     name = summary.name if summary.name.startswith(summary.kind) else f"{summary.kind} {summary.name}"
-    return printable(f"{summary.request + 1} {name}")
+    return visible(f"{summary.request + 1} {name}")
 
 
 def request_table(lines: Iterable[Line]) -> Grid:
@@ -60,7 +61,7 @@ def request_table(lines: Iterable[Line]) -> Grid:
             rows.append(Row(title(group[0]), style=f"{style} underline".strip()))
         for summary in group:
             cells = [_cell(column, summary) for column in COLUMNS]
-            rows.append(Row(printable(summary.method) if several_methods else title(summary), cells, style))
+            rows.append(Row(visible(summary.method) if several_methods else title(summary), cells, style))
     return Grid("request", [HEADINGS.get(column, tuple(column.title.split())) for column in COLUMNS], rows)
 
 
@@ -88,7 +89,7 @@ def request_line(line: Line, requests: int) -> str:
     >>> request_line(from_json(head | numbers | {"timing": {"RTE": 1.5}}), 7)
     'er  seed 0  request 2/7  unlearn U2  LA .500|1.00  UA .750→.250|.000  1.50 s'
     """
-    words = [printable(line.method), f"seed {line.seed}", f"request {line.request + 1}/{requests}"]
+    words = [visible(line.method), f"seed {line.seed}", f"request {line.request + 1}/{requests}"]
     words.append(title(line).split(" ", 1)[1])
     for column in AS_IT_HAPPENS:
         value, reference, before = (read(line.numbers) for read in (column.value, column.reference, column.before))

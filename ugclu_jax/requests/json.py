@@ -1,6 +1,5 @@
 """A stream as JSON, and back: a list of requests, each of which says which examples it is about."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ugclu_jax import strict_json
 from ugclu_jax.requests.names import Names
 from ugclu_jax.requests.request import Request, Stream, brief
 from ugclu_jax.requests.select import refuse, select, way_of
 from ugclu_jax.requests.validate import Ledger, nearest
 from ugclu_jax.types import REQUEST_KINDS, RequestKind
 
-_FIELDS = (*REQUEST_KINDS, "name", "asked", "held_out", "sha256")
+_FIELDS = (*REQUEST_KINDS, "name", "asked", "held_out")
 _DECIDED_BY_DATA = ("classes", "where", "fraction")
 _LONGEST_NAME = 24
 
@@ -52,14 +52,7 @@ def _entry(request: Request, names: Names) -> dict[str, Any]:
         entry["held_out"] = names.test_keys[request.held_out].tolist()
     if request.asked:
         entry["asked"] = json.loads(request.asked)
-        # What it meant is believed without another look at the data, so a flipped letter must not go unseen.
-        entry["sha256"] = _digest(entry)
     return entry
-
-
-def _digest(entry: dict[str, Any]) -> str:
-    text = json.dumps({field: value for field, value in entry.items() if field != "sha256"}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def from_json(
@@ -79,7 +72,7 @@ def from_json(
     - "fraction": `0.1` with "seed": `0`, to unlearn that share of what is retained, at random.
 
     Test examples among them are never learned; they go with the request as its `held_out` ones. A file that `to_json`
-    wrote lists these apart, and what was "asked" beside the ids that this meant, under a digest.
+    wrote lists these apart, and what was "asked" beside the ids that this meant.
 
     Args:
         text: the JSON.
@@ -183,15 +176,7 @@ def continued(known: Stream, stream: Stream) -> Stream:
 
 
 def _entries(text: str) -> list[Any]:
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"the request stream is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; correct the "
-            "text there"
-        ) from error
-    except RecursionError as error:
-        raise ValueError("the request stream is nested too deeply: write a list of requests") from error
+    document = strict_json.parse("the request stream", text)
     if not isinstance(document, list) or not document:
         refuse(
             "the request stream",
@@ -210,8 +195,6 @@ def _head(where: str, entry: Any) -> tuple[RequestKind, str, str]:
     for field in entry:
         if field not in _FIELDS:
             raise ValueError(f"{where} has an unknown field {field!r}; did you mean {nearest(field, _FIELDS)!r}?")
-    if "sha256" in entry and entry["sha256"] != _digest(entry):
-        raise ValueError(f"{where} is not what was written: its sha256 differs; take that field out if you changed it")
     kinds = [kind for kind in REQUEST_KINDS if kind in entry]
     if len(kinds) != 1:
         raise ValueError(f"{where} has {kinds or 'none'} of {list(REQUEST_KINDS)}; it must have exactly one: keep one")

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -96,6 +97,8 @@ def read_keys(path: Path) -> list[str]:
         ValueError: it is not UTF-8, or empty.
         OSError: it cannot be read.
     """
+    if "\0" in str(path):
+        raise ValueError(f"ids_file is {str(path)!r}, which no file can be called: correct it")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -127,6 +130,10 @@ def _key(given: str | int, names: Names) -> str:
 
 def _keys(where: str, way: str, keys: Sequence[str], names: Names) -> Selected:
     train, test, absent = names.rows(keys)
+    if absent:  # the same name may be spelled in another form of Unicode
+        more = names.rows([unicodedata.normalize("NFC", key) for key in absent])
+        train, test = np.concatenate([train, more[0]]), np.concatenate([test, more[1]])
+        absent = more[2]
     if absent:
         shown = ", ".join(map(repr, absent[:SHOWN])) + (", …" if len(absent) > SHOWN else "")
         close = nearest(absent[0], names.train_keys.tolist()) if len(names.train_keys) <= 100_000 else ""
