@@ -26,7 +26,7 @@ from ugclu_jax.report import page
 WRITING = os.O_WRONLY | os.O_RDWR
 EVENTS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"}
 CONFIG = {"dataset": "digits"}
-RUN_FILES = ["config.json", "examples.csv", "stream.json"]
+RUN_FILES = ["config.json", "digests.json", "examples.csv", "stream.json"]
 
 
 class Act(NamedTuple):
@@ -94,7 +94,7 @@ def resume_report(folder: Path) -> None:
     assert (text := (folder / "report.html").read_text()) == "old" or text.rstrip().endswith("</html>")
     page.write_html(folder)
     assert (folder / "report.html").read_text() != "old"
-    assert len(listed(folder)) == 6
+    assert len(listed(folder)) == 7
 
 
 TREE = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array([1, 2], np.uint8)]

@@ -11,15 +11,22 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from test_report import one_line
 
-from experiments import purge, report
-from ugclu_jax import checkpoints, seals
+from ugclu_jax import data, oracle, seals
+from ugclu_jax.data import cache
+from ugclu_jax.data.record import content_digest, record
 from ugclu_jax.files import DamagedFileError
 from ugclu_jax.harness.cli import main
 from ugclu_jax.harness.run_folder import RunFolder
+from ugclu_jax.harness.scenarios import names_of
+from ugclu_jax.report import page, traces
+from ugclu_jax.report.metrics import read_metrics
+from ugclu_jax.requests import Request, to_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # see test_checkpoints.py
 SMALL = ["--smoke", "--sequence", "L1 L2 U1", "--methods", "er", "--model", "mlp"]
@@ -128,6 +135,86 @@ def damaged(runs, tmp_path) -> Callable[[str, str], Path]:
     return make
 
 
+# What is read, by those who read it.
+
+
+def tree_of(number: float) -> list[np.ndarray]:
+    return [np.full(40, number, np.float32)]
+
+
+def store(place: Path, number: int) -> None:
+    """A folder of a run and its caches, as they lie on disk, without a run."""
+    folder, images = RunFolder(place / "run"), np.random.default_rng(number).integers(0, 256, (12, 4, 4, 1), np.uint8)
+    made = data.from_arrays("toy", images[:8], np.arange(8) % 2, images[8:], np.arange(4) % 2)
+    known = record(made, made.digests())
+    settings = {"seeds": [number], "made_of": {"data": {**known.facts, "examples_csv": content_digest(known.to_csv())}}}
+    folder.open(settings, known.to_csv(), to_json([Request("learn", "all", np.arange(8 - number))], names_of(made)))
+    folder.write_metrics([one_line(method="er", seed=number, request=request) for request in range(3)])
+    folder.write_trace("er", 0, 1, {"task_losses": np.arange(9.0) + number})
+    folder.note_caches(data=place / "data", oracle=place / f"{number}.npz")
+    oracle.cached(place / "oracles" / f"{number}.npz", tree_of(number), lambda: tree_of(number))
+    cache.cached(place / "data", "toy", {"number": number}, lambda _: made)
+
+
+def entry_of(place: Path, number: int) -> Path:
+    return cache.entry_path(place / "data", "toy", {"number": number})
+
+
+FILES: dict[str, Callable[[Path, int], Path]] = {
+    **{name: lambda place, number, name=name: place / "run" / name for name in RUN_FILES},
+    "trace": lambda place, number: place / "run" / "runs/er/seed-0/traces/1.npz",
+    "oracle": lambda place, number: place / "oracles" / f"{number}.npz",
+    "manifest": lambda place, number: entry_of(place, number) / "manifest.json",
+    "inputs": lambda place, number: entry_of(place, number) / "train_inputs.npy",
+    "labels": lambda place, number: entry_of(place, number) / "test_labels.npy",
+    "keys": lambda place, number: entry_of(place, number) / "train_keys.npy",
+}
+READERS: dict[str, Callable[[Path], Any]] = {
+    "config.json": lambda place: (RunFolder(place / "run").read_config(), page._config(place / "run")),
+    "stream.json": lambda place: RunFolder(place / "run").read_stream(),
+    "examples.csv": lambda place: RunFolder(place / "run").read_record().to_csv(),
+    "metrics.jsonl": lambda place: read_metrics(place / "run"),
+    "caches.json": lambda place: RunFolder(place / "run").noted_caches(),
+    "digests.json": lambda place: (RunFolder(place / "run").read_stream(), read_metrics(place / "run")),
+    "trace": lambda place: traces._read_trace(place / "run", "runs/er/seed-0/traces/1.npz"),
+    "oracle": lambda place: [
+        leaf.tolist() for leaf in oracle.cached(place / "oracles" / "0.npz", tree_of(0), lambda: tree_of(0))[0]
+    ],
+    **dict.fromkeys(
+        ("manifest", "inputs", "labels", "keys"),
+        lambda place: cache.cached(place / "data", "toy", {"number": 0}, lambda _: 1 / 0).fingerprint(),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> tuple[Path, Path]:
+    places = tuple(tmp_path_factory.mktemp(name) for name in ("zero", "one"))
+    for number, place in enumerate(places):
+        store(place, number)
+    return places
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", FILES)
+def test_what_is_damaged_is_refused_by_name(kind, damage, stored, tmp_path):
+    """Or read as it was: a flipped byte may be one that no reader looks at."""
+    place, file = tmp_path / "place", FILES[kind]
+    shutil.copytree(stored[0], place)
+    path = file(place, 0)
+    DAMAGES[damage](path, file(stored[1], 1))
+    try:
+        found = READERS[kind](place)
+    except (ValueError, OSError, oracle.DamagedCacheError) as error:
+        assert path.name in str(error) or kind == "digests.json", error
+    else:
+        # A report without a trace has an empty panel in its place.
+        assert repr(found) == repr(READERS[kind](stored[0])) or (kind, damage, found) == ("trace", "deleted", {})
+
+
+# Runs.
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("kind", KINDS)
@@ -142,33 +229,7 @@ def test_a_damaged_run_goes_on_rightly_or_is_refused(kind, damage, damaged, runs
         assert lines_of(tmp_path) == lines_of(runs[0])
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("kind", ["config.json", "metrics.jsonl", "runs/er/seed-0/traces/1.npz", "digests.json"])
-def test_a_damaged_run_is_reported_rightly_or_refused(kind, damage, damaged, runs, tmp_path):
-    damaged(kind, damage)
-    code, text = said(lambda: report.run([str(tmp_path / "run"), "--markdown"]))
-    whole = said(lambda: report.run([str(runs[0] / "run"), "--markdown"]))
-    if code:
-        one_sentence(code, text)
-        assert kind in text or "digests.json" in text
-    else:
-        assert (code, text) == whole
-        assert kind not in ("metrics.jsonl",) or damage == "nothing"
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("kind", ["config.json", "stream.json", "examples.csv", "caches.json", "digests.json"])
-def test_a_purge_of_a_damaged_run_is_right_or_refused(kind, damage, damaged, tmp_path):
-    damaged(kind, damage)
-    there = checkpoints.requests(RunFolder(tmp_path / "run").checkpoints("er", 0))
-    code, text = said(lambda: purge.run([str(tmp_path / "run")]))
-    if code:
-        one_sentence(code, text)
-        assert checkpoints.requests(RunFolder(tmp_path / "run").checkpoints("er", 0)) == there, "nothing was removed"
-    else:
-        assert kind in ("digests.json", "caches.json") or damage == "a link to another run's"
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["another seed's", "renamed"])
 def test_a_checkpoint_of_elsewhere_is_passed_over_by_name(name, runs, tmp_path, capsys):
     for part in ("run", "cache"):

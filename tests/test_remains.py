@@ -1,6 +1,5 @@
 """What still holds traces of the unlearned is listed, removed, and searched for; what others own stays."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import purge
-from ugclu_jax import checkpoints, data, oracle
+from ugclu_jax import checkpoints, data, oracle, seals
 from ugclu_jax.data import cache
 from ugclu_jax.data.record import content_digest, record
 from ugclu_jax.harness import remains
@@ -66,8 +65,8 @@ def made(tmp_path_factory):
 def place(made, tmp_path) -> Path:
     """A copy of the run; what it noted of caches leads to the copy too."""
     shutil.copytree(made, tmp_path / "copy")
-    note = tmp_path / "copy" / "run" / "caches.json"
-    note.write_text(note.read_text().replace(str(made), str(tmp_path / "copy")))
+    note = (made / "run" / "caches.json").read_text().replace(str(made), str(tmp_path / "copy"))
+    seals.write(tmp_path / "copy" / "run", "caches.json", note.encode())
     return tmp_path / "copy"
 
 
@@ -159,7 +158,9 @@ def test_damage_is_named(place, capsys):
     (place / "run" / "caches.json").write_text("{")
     assert purge.run([str(place / "run")]) == 2
     assert "caches.json is damaged" in capsys.readouterr().err
-    (place / "run" / "caches.json").write_text(json.dumps({"data": [], "oracles": []}))
+    (place / "run" / "caches.json").unlink()
+    assert purge.run([str(place / "run")]) == 2
+    assert "caches.json is gone; put it back" in capsys.readouterr().err
     (place / "run" / "stream.json").write_text("{")
     assert purge.run([str(place / "run")]) == 2
     assert "stream" in capsys.readouterr().err

@@ -58,6 +58,15 @@ def read(folder: Path, name: str) -> bytes:
     return content
 
 
+def knows(folder: Path, name: str) -> bool:
+    """Whether there is a digest of a file. Arguments and errors as `read`.
+
+    >>> knows(Path("/nonexistent"), "a.txt")
+    False
+    """
+    return name in _digests(folder)
+
+
 def _digests(folder: Path) -> dict[str, list[str]]:
     path = folder / DIGESTS
     try:

@@ -18,6 +18,7 @@ from ugclu_jax import files, seals
 from ugclu_jax.data.record import Record, content_digest
 from ugclu_jax.version import __version__
 
+CACHES = "caches.json"
 RUN_ID_DIGITS = 32
 RUN_ID = re.compile(f"[0-9a-f]{{{RUN_ID_DIGITS}}}")
 PROCESS_ID = re.compile("[0-9]{1,10}")
@@ -153,7 +154,7 @@ class RunFolder:
         new = Caches(noted.data | paths(data), noted.oracles | paths(oracle))
         if new != noted:
             text = json.dumps({key: sorted(paths) for key, paths in new._asdict().items()}, indent=1)
-            files.write(self.path / "caches.json", text)
+            seals.write(self.path, CACHES, text.encode())
 
     def noted_caches(self) -> "Caches":
         """What `note_caches` was told so far.
@@ -161,16 +162,17 @@ class RunFolder:
         Raises:
             DamagedFileError: the note is not what was written.
         """
-        path = self.path / "caches.json"
-        if not path.exists():
-            return Caches(set(), set())
+        path = self.path / CACHES
+        fix = "put it back; or delete it, digests.json, and by hand the caches that the run used"
         try:
-            noted = json.loads(path.read_text())
+            noted = json.loads(seals.read(self.path, CACHES))
             return Caches({str(one) for one in noted["data"]}, {str(one) for one in noted["oracles"]})
-        except (ValueError, TypeError, KeyError) as error:
-            raise files.DamagedFileError(
-                f"{path} is damaged ({error}); delete it, and the caches that the run used by hand"
-            ) from error
+        except FileNotFoundError as error:
+            if seals.knows(self.path, CACHES):
+                raise files.DamagedFileError(f"{path} is gone; {fix}") from error
+            return Caches(set(), set())
+        except (ValueError, TypeError, KeyError, RecursionError, OSError) as error:
+            raise files.DamagedFileError(f"{path} is damaged ({error}); {fix}") from error
 
     def run_id(self) -> str:
         """The id that the run got when its folder was made.
