@@ -42,6 +42,8 @@ def zygote() -> Iterator[Zygote]:
     yield found
     assert found.process.stdin is not None
     found.process.stdin.close()
+    assert found.process.stdout is not None
+    found.process.stdout.close()
     assert found.process.wait(timeout=60) == 0
 
 

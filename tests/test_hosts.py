@@ -98,11 +98,11 @@ def test_the_others_end_when_one_dies(victim, started, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--coordinator", "127.0.0.1:1", "--num-processes", "2"], "process_id is missing"),
-        (["--coordinator", "127.0.0.1:1", "--process-id", "0"], "num_processes is missing"),
+        (["--coordinator", "127.0.0.1:1", "--num-processes", "2"], "--process-id is missing"),
+        (["--coordinator", "127.0.0.1:1", "--process-id", "0"], "--num-processes is missing"),
         (
             ["--coordinator", "127.0.0.1:1", "--num-processes", "2", "--process-id", "2"],
-            "process_id must be in 0 … 1, got 2",
+            "--process-id must be in 0 … 1, got 2",
         ),
     ],
 )

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+import shutil
 import statistics
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -14,6 +15,9 @@ import pytest
 from rich.console import Console
 
 from experiments.report import run
+from ugclu_jax.data import from_arrays
+from ugclu_jax.data.record import content_digest, record
+from ugclu_jax.harness.run_folder import RunFolder
 from ugclu_jax.report.checks import cheaper_retraining, kl_ratio, scorecard, verdict, warnings
 from ugclu_jax.report.columns import KL_TEST
 from ugclu_jax.report.ending import WARNINGS_SHOWN, say_requests, say_verdicts
@@ -23,6 +27,7 @@ from ugclu_jax.report.page import write_html
 from ugclu_jax.report.remains import Remain, remaining
 from ugclu_jax.report.summaries import summarise
 from ugclu_jax.report.tables import request_markdown, request_table
+from ugclu_jax.requests import Request, to_json
 
 FEATURES = ("loss", "entropy", "confidence", "modified_entropy")
 STREAM = (
@@ -555,14 +560,24 @@ def test_a_damaged_trace_is_named_and_the_old_report_stays(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "metrics.jsonl", "report.html", "runs"]
 
 
-def test_command_line_makes_the_same_report_again(run_dir, capsys):
-    assert run([str(run_dir), "--markdown"]) == 0
-    assert capsys.readouterr().out.strip() == request_markdown(read_metrics(run_dir)).strip()
-    before = (run_dir / "report.html").read_bytes()
-    (run_dir / "report.html").unlink()
-    assert run([str(run_dir)]) == 0
-    assert capsys.readouterr().out.strip() == str(run_dir / "report.html")
-    assert (run_dir / "report.html").read_bytes() == before
+def test_command_line_makes_the_same_report_again(run_dir, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run_dir, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").unlink()
+    rows = np.arange(8, dtype=np.uint8).reshape(4, 2)
+    known = record(data := from_arrays("toy", rows, [0, 1, 0, 1], rows + 100, [0, 1, 0, 1]), data.digests())
+    facts = {**known.facts, "examples_csv": content_digest(known.to_csv())}
+    config |= {"methods": ["ug_clu"], "made_of": {"data": facts}}
+    RunFolder(folder).open(config, known.to_csv(), to_json([Request("learn", "all", [0, 1, 2, 3])]))
+    assert run([str(folder), "--markdown"]) == 0
+    assert capsys.readouterr().out.strip() == request_markdown(read_metrics(folder)).strip()
+    (folder / "report.html").unlink()
+    assert run([str(folder)]) == 0
+    assert capsys.readouterr().out.strip() == str(folder / "report.html")
+    before = write_html(folder, []).read_bytes()
+    (folder / "report.html").unlink()
+    assert run([str(folder)]) == 0 and (folder / "report.html").read_bytes() == before
 
 
 def test_command_line_says_what_is_wrong(tmp_path, capsys):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import jax
 from rich.console import Console
 
 from ugclu_jax import data, devices, files, named
@@ -155,10 +154,6 @@ def prepare(
     network = make_network(config, dataset)
     chosen = devices.select(config.devices, config.parallel)
     shares_batches = chosen.count > 1 and config.over == "batch"
-    if config.over == "seeds" and jax.process_count() > 1:
-        raise ValueError(
-            "over is seeds, which spread over the devices of one process: start each with seeds of its own"
-        )
     apply_fn = network.shared_apply_fn if shares_batches else network.apply_fn
     if apply_fn is None:
         raise ValueError(

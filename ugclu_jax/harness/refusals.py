@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 
-from ugclu_jax import named
+from ugclu_jax import devices, named
 from ugclu_jax.data import DATASETS
 from ugclu_jax.data.augment import AUGMENTATIONS
 from ugclu_jax.data.checks import refuse_name
@@ -162,3 +162,16 @@ def check_machine(environment: Mapping[str, str]) -> None:
         asked = environment.get(name)
         cure = f"{name} is {asked!r}: unset it, or set it to cpu" if asked else "set JAX_PLATFORMS=cpu to do without"
         raise ValueError(f"JAX finds no device ({reason}); {cure}") from error
+
+
+def check_devices(config: ExperimentConfig) -> None:
+    """See that the devices that are asked for are there, and that the processes that have joined can share the work.
+
+    Raises:
+        ValueError: there are fewer, or what they divide does not suit them.
+    """
+    devices.select(config.devices, config.parallel)
+    if config.over == "seeds" and jax.process_count() > 1:
+        raise ValueError(
+            "over is seeds, which spread over the devices of one process: start each with seeds of its own"
+        )
