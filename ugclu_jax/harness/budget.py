@@ -27,7 +27,8 @@ from ugclu_jax.ranges import check_hyper
 from ugclu_jax.types import AnyHyper, Method, RequestKind
 from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
 
-S, H = TypeVar("S"), TypeVar("H")
+S = TypeVar("S")
+H = TypeVar("H")
 
 
 class Entry(NamedTuple):

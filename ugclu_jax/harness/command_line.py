@@ -162,7 +162,7 @@ def parse(
         show_help(configurations, kinds, WHOLE if WHOLE in arguments else SHORT, program, description)
     options = words.options_of(kinds)
     origin = Origin(words.read(arguments, options, elsewhere(options)), tuple(options.values()), file)
-    made = []
+    made: list[Any] = []
     for one, kind in zip(configurations, kinds, strict=True):
         names = {field.name for field in dataclasses.fields(kind)}
         own = {key: value for key, value in origin.given.values.items() if key.split(".")[0] in names}

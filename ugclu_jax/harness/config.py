@@ -48,9 +48,13 @@ def nearest(name: str, valid: typing.Iterable[str]) -> str:
     return (f"did you mean {close[0]}? " if close else "") + f"Valid: {', '.join(valid)}"
 
 
-@functools.cache
-def hints_of(kind: type) -> Mapping[str, Any]:
+def hints_of(kind: Any) -> Mapping[str, Any]:
     """The types of the fields of a dataclass by name; evaluated once, which takes a millisecond."""
+    return _hints_of(kind)
+
+
+@functools.cache
+def _hints_of(kind: Any) -> Mapping[str, Any]:
     return typing.get_type_hints(kind)
 
 

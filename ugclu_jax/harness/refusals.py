@@ -48,6 +48,11 @@ def check_names(config: ExperimentConfig) -> None:
     config.data.refuse_unused(config.dataset, DATASETS[config.dataset].options)
 
 
+def settled(met: bool) -> Callable[[ExperimentConfig], bool]:
+    """A need of which it is known already whether it is met."""
+    return lambda config: met
+
+
 class Need(NamedTuple):
     """What an option needs to be read at all."""
 
@@ -104,11 +109,11 @@ def check_needs(config: ExperimentConfig, typed: Mapping[str, str]) -> None:
         elif part == "data":
             of = DATASETS[config.dataset].options
             uses = f"it uses {', '.join(of)}" if of else "it uses none"
-            need = Need(lambda config, name=name, of=of: name in of, f"is of no use to {config.dataset} ({uses})")
+            need = Need(settled(name in of), f"is of no use to {config.dataset} ({uses})")
         elif part == "model_options" and config.model in MODELS:
             has = MODELS[config.model].options
             need = Need(
-                lambda config, name=name, has=has: name in has,
+                settled(name in has),
                 f"is no option of {config.model}, which has {', '.join(sorted(has))}",
             )
         if need is not None and not need.met(config):
@@ -122,7 +127,7 @@ def _of_ug_clu(config: ExperimentConfig, kind: RequestKind, name: str) -> Need |
     if parts & variants or not (name.startswith("hyper.") or "ug_clu" in parts):
         return None
     if "ug_clu" not in parts:  # its settings still give the budget; its hyperparameters give nothing
-        return Need(lambda config: False, f"is UG-CLU's, and no method here does {kind} by ug_clu")
+        return Need(settled(False), f"is UG-CLU's, and no method here does {kind} by ug_clu")
     settings = (config.learn if kind == "learn" else config.unlearn).settings
     masked, fast_slow = settings.mask != "none", settings.manifold == "fast_slow"
     ascends = kind == "learn" or settings.unlearn_loss == "ascent"
@@ -138,7 +143,7 @@ def _of_ug_clu(config: ExperimentConfig, kind: RequestKind, name: str) -> Need |
     if name not in needs:
         return None
     met, what = needs[name]
-    return Need(lambda config: met, f"needs --{kind}.settings.{what}" if not what.startswith("a ") else f"needs {what}")
+    return Need(settled(met), f"needs --{kind}.settings.{what}" if not what.startswith("a ") else f"needs {what}")
 
 
 def check_machine(environment: Mapping[str, str]) -> None:
@@ -150,7 +155,7 @@ def check_machine(environment: Mapping[str, str]) -> None:
     Raises:
         ValueError: naming the variable to change.
     """
-    if jax.config.jax_disable_jit:
+    if jax.config.values["jax_disable_jit"]:
         raise ValueError(
             "JAX_DISABLE_JIT is set: a request is one compiled program, and step by step it would take days; unset it"
         )
