@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ugclu_jax import seals
 from ugclu_jax.files import write
 from ugclu_jax.harness.catalogue import DECAY_RANGE, UG_CLU_RANGES, Range
 from ugclu_jax.harness.cli import Job, main
@@ -224,8 +225,8 @@ def conduct(run: Run, options: HypergradientOptions, stop: Stop) -> dict[str, An
     def kept(name: str, compute: Callable[[], Any]) -> Any:
         path = plan.folder.path / f"{name}.json"
         if not path.exists():
-            write(path, json.dumps(compute()) + "\n")
-        return json.loads(path.read_text())
+            seals.write(path.parent, path.name, (json.dumps(compute()) + "\n").encode())
+        return json.loads(seals.read(path.parent, path.name))
 
     say(f"learning, seeds {', '.join(map(str, (*tuning_seeds, *plan.config.seeds)))}")
     problems = study.problems(tuning_seeds, study.seen)

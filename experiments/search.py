@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ugclu_jax import metrics
-from ugclu_jax.files import write
+from ugclu_jax.files import DamagedFileError, write
 from ugclu_jax.harness.catalogue import METHODS, entry_of, ranges_of, searched, split_name
 from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.clock import Clock
@@ -122,12 +122,27 @@ def part_of(method: str) -> tuple[str, RequestKind]:
     return found
 
 
+def read_trials(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """The trials that a search has scored so far, by method and number.
+
+    Raises:
+        DamagedFileError: their file is not what was written.
+    """
+    path = folder / "trials.jsonl"
+    if not path.exists():
+        return {}
+    try:
+        entries = [json.loads(line) for line in path.read_text().splitlines()]
+        return {(entry["method"], entry["trial"]): entry for entry in entries}
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedFileError(f"{path} is damaged ({error}); delete it to search anew") from error
+
+
 def search(run: Run, options: SearchOptions, stop: Stop) -> dict[str, Any]:
     """Score every trial that trials.jsonl does not hold yet, and return the best as a settings file has it."""
     plan, searching, path = run.plan, Search(run), run.plan.folder.path / "trials.jsonl"
     trials, extras = options.trials, options.extras
-    done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    known = {(entry["method"], entry["trial"]): entry for entry in done}
+    known = read_trials(plan.folder.path)
     found: dict[str, Any] = {}
     for method in plan.config.methods:
         part, kind = part_of(method)
@@ -142,8 +157,7 @@ def search(run: Run, options: SearchOptions, stop: Stop) -> dict[str, Any]:
                 distance = searching.score(method, kinds, point)
                 entry = {"method": method, "trial": trial, "point": point, "distance": distance}
                 known[method, trial] = entry
-                with path.open("a") as file:
-                    file.write(json.dumps(entry) + "\n")
+                write(path, "".join(json.dumps(one) + "\n" for one in known.values()))
             scored.append(known[method, trial])
         searching.learned.clear()
         best = min(scored, key=lambda entry: entry["distance"])

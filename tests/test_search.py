@@ -131,3 +131,14 @@ def test_the_test_split_is_not_read(tmp_path, monkeypatch):
 def test_wrong_use_is_refused(arguments, said, tmp_path, capsys):
     assert command.run(["--smoke", "--cache-dir", str(tmp_path), "--run-dir", str(tmp_path / "r"), *arguments]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_damaged_trials_are_named(tmp_path):
+    assert command.read_trials(tmp_path) == {}
+    entry = {"method": "er", "trial": 0, "point": {}, "distance": 1.0}
+    (tmp_path / "trials.jsonl").write_text(json.dumps(entry) + "\n")
+    assert command.read_trials(tmp_path) == {("er", 0): entry}
+    for damage in ("{", "3", '{"method": "er"}', "\x00"):
+        (tmp_path / "trials.jsonl").write_text(json.dumps(entry) + "\n" + damage + "\n")
+        with pytest.raises(OSError, match=r"trials.jsonl is damaged .*; delete it to search anew"):
+            command.read_trials(tmp_path)

@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def _plain(leaf: Any) -> np.ndarray:
 class _Log(logging.FileHandler):
     """Made when there is something to write; a link in its place is replaced, not followed."""
 
-    def _open(self) -> TextIO:
+    def _open(self) -> io.TextIOWrapper:
         if os.path.islink(self.baseFilename):
             os.unlink(self.baseFilename)
         file = files.open_plain(Path(self.baseFilename), os.O_RDWR | os.O_CREAT)
