@@ -264,7 +264,8 @@ def test_an_experiment_measures_the_same_on_more_devices(tmp_path):
         (["--devices", "0"], "devices must be at least 1 or all, got 0"),
         (
             ["--devices", "6"],
-            "--learn.settings.task-batch-size is 64, which 6 devices cannot share evenly; the nearest sizes are 60 and 66",
+            "--learn.settings.task-batch-size is 64, which 6 devices cannot share evenly; the nearest sizes are 60 "
+            "and 66",
         ),
     ],
 )

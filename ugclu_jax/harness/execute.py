@@ -57,8 +57,8 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
             finished = finished_lines(plan)
         if finished is None:
             diverged += serve(plan, clock, publish, stop or Stop())
-        for (method, seed), found in (finished or {}).items():
-            publish(method, seed, found)
+        for (method, seed), saved in (finished or {}).items():
+            publish(method, seed, saved)
     if not devices.is_first():
         if diverged:
             raise RunFailed("\n".join(diverged))
@@ -79,9 +79,8 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     whole = time.perf_counter() - begin
     clock.spent["the rest"] = whole - sum(clock.spent.values())
     spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in clock.spent.items())
-    plan.console.print(f"Seconds:    {spent}", highlight=False, soft_wrap=True)
-    plan.console.print(f"Run folder: {plan.folder.path}", highlight=False, soft_wrap=True)
-    plan.console.print(f"Report:     {report}", highlight=False, soft_wrap=True)
+    for line in (f"Seconds:    {spent}", f"Run folder: {plan.folder.path}", f"Report:     {report}"):
+        say(plan.console, "", line)
     if any(step.request.kind == "unlearn" for step in plan.steps):
         for line in remaining(left or [], plan.folder.path):
             say(plan.console, "", line)

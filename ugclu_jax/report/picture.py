@@ -3,7 +3,7 @@
 import math
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -77,7 +77,7 @@ def ranking_figure(rows: list[Row]) -> "Figure":
     for place, row in enumerate(rows, start=1):
         colour, marker, _, fill = mark_of(row.appearance)
         point = None if row.unfinished else _point(row)
-        style = {"marker": marker, "color": colour, "fillstyle": fill, "markersize": 8, "linestyle": "none"}
+        style: dict[str, Any] = dict(marker=marker, color=colour, fillstyle=fill, markersize=8, linestyle="none")
         name = f"{place}  {visible(row.method)}"
         if point is None:
             absent.append(visible(row.label))

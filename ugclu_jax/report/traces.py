@@ -5,6 +5,7 @@ import math
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -89,14 +90,12 @@ def trace_figure(run_dir: Path, own: list[RequestSummary]) -> Markup | None:
             log_scale(axes)
     for axes in panels[::columns]:
         axes.set_ylabel("loss (nats)")
+    entries = (
+        (TASK, "task loss (what is learned or unlearned)"),
+        (REMAIN, "remain loss (buffer), mean over inner steps"),
+    )
+    styles: list[dict[str, Any]] = [{"color": m.colour, "linestyle": m.dashes, "label": label} for m, label in entries]
     figure.legend(
-        handles=[
-            Line2D([], [], color=mark.colour, linestyle=mark.dashes, label=label)
-            for mark, label in (
-                (TASK, "task loss (what is learned or unlearned)"),
-                (REMAIN, "remain loss (buffer), mean over inner steps"),
-            )
-        ],
-        loc="outside upper left", ncols=2, frameon=False,
-    )  # fmt: skip
+        handles=[Line2D([], [], **style) for style in styles], loc="outside upper left", ncols=2, frameon=False
+    )
     return as_svg(figure, f"traces-{re.sub(r'[^A-Za-z0-9_-]', '-', method)}")
