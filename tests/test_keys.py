@@ -32,20 +32,31 @@ def test_a_draw_follows_its_key_whatever_the_others(names, drawn):
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.text("abcdef/", min_size=1, max_size=6), st.integers(0, 2), min_size=8), st.data())
 def test_an_example_that_goes_moves_no_other_to_the_other_split(folder, drawn):
-    """A model of the split: each key by its own hash, but where a class or the split would be empty."""
+    """Each key goes by its own hash, but where a class or the split would be empty."""
+
+    def split(names):
+        """A model, of sets."""
+        draws = dict(zip(names, key_draws(np.array(names), "test split").tolist(), strict=True))
+        chosen = {name for name in names if draws[name] < 0.4}
+        classes = [[name for name in names if folder[name] == label] for label in set(folder.values())]
+        for members in filter(None, classes):
+            if chosen >= set(members):
+                chosen.discard(max(members, key=draws.__getitem__))
+        if not chosen:
+            chosen = {min((name for members in classes if len(members) > 1 for name in members), key=draws.__getitem__)}
+        return chosen, {name for name in names if draws[name] < 0.4}
+
     names = sorted(folder)
-    labels = np.array([folder[name] for name in names])
-    draws = dict(zip(names, key_draws(np.array(names), "test split").tolist(), strict=True))
-    by_hash = {name for name in names if draws[name] < 0.4}
-    whole = all(any(folder[n] == c and n not in by_hash for n in names) for c in set(labels)) and by_hash
-    chosen = {names[row] for row in rows_for_test(np.array(names), labels, 0.4)}
-    if whole:
-        assert chosen == by_hash
-    assert {folder[name] for name in names if name not in chosen} == set(labels.tolist()), "no class vanishes"
     gone = drawn.draw(st.sampled_from(names))
     left = [name for name in names if name != gone]
-    others = rows_for_test(np.array(left), np.array([folder[name] for name in left]), 0.4)
-    assert len({left[row] for row in others} ^ (chosen - {gone})) <= 1 + (not whole)
+    for some in (names, left):
+        found = rows_for_test(np.array(some), np.array([folder[name] for name in some]), 0.4)
+        chosen, _ = split(some)
+        assert {some[row] for row in found} == chosen
+        assert {folder[name] for name in some if name not in chosen} == {folder[name] for name in some}
+    (before, by_hash), (after, by_hash_after) = split(names), split(left)
+    if before == by_hash and after == by_hash_after:
+        assert after == before - {gone}
 
 
 def test_where_nothing_can_be_spared_there_is_no_test_split():

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ugclu_jax.data.metadata import Metadata, rows_where
+from ugclu_jax.data.conditions import rows_where
+from ugclu_jax.data.metadata import Metadata
 
 COLUMNS = {"key": ["a", "b", "c", "d"], "class": ["cat", "dog", "cat", "dog"], "split": ["train"] * 3 + ["test"]}
 KNOWN = Metadata(

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ugclu_jax.data.checks import check_inputs, check_keys, check_labels, check_scale, check_tokens
+from ugclu_jax.data.conditions import rows_where
 from ugclu_jax.data.keys import KeyKind, position_keys
-from ugclu_jax.data.metadata import Metadata, rows_where
+from ugclu_jax.data.metadata import Metadata
 
 DIGEST_BYTES = 16
 _STATISTICS_CHUNK = 4096  # examples converted to float64 at a time: 60,000 images at once would take 376 MB
@@ -70,7 +71,7 @@ class Dataset:
         """Rows of the training and of the test split for which a condition is true.
 
         Args:
-            condition: over `key`, `class`, `split` and the columns of the metadata, see `metadata.rows_where`.
+            condition: over `key`, `class`, `split` and the columns of the metadata, see `conditions.rows_where`.
 
         Raises:
             ValueError: it is no condition on these columns.

@@ -1,22 +1,17 @@
-"""What is known of examples besides their inputs and labels, such as whose they are: columns, asked by conditions.
+"""What is known of examples besides their inputs and labels, such as whose they are: columns by key.
 
-Columns lie in an in-memory DuckDB table by key. A condition is a DuckDB expression, `user == 17 and date <
-'2024-01-01'`; it reads nothing but the table. A value that is missing makes a comparison neither true nor false, so
-that its example is not chosen; ask for it by `user is null`.
+They lie in an in-memory DuckDB table; `conditions.py` asks it.
 """
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ugclu_jax.data.database import casts, connect, described, fill, quote, reason
 from ugclu_jax.data.tables import jsonl_rows, long_fields
 from ugclu_jax.decoding import decode
-from ugclu_jax.extras import installed_by
 
 if TYPE_CHECKING:
     import duckdb
@@ -67,7 +62,7 @@ class Metadata:
         texts = cls(keys, columns)
         made, connection = cls.__new__(cls), texts.connection
         connection.execute("alter table metadata rename to text")
-        connection.execute(f"create or replace table read as select {', '.join(_casts(connection))} from text")
+        connection.execute(f"create or replace table read as select {', '.join(casts(connection))} from text")
         made._take(connection, "key")
         return made
 
@@ -126,129 +121,6 @@ class Metadata:
         return Metadata([keys[row[0]] for row in rows], columns)
 
 
-def rows_where(condition: str, columns: Mapping[str, Sequence[Any]], metadata: Metadata | None) -> np.ndarray:
-    """Rows for which a condition is true.
-
-    Args:
-        condition: a DuckDB expression over the columns and those of the metadata.
-        columns: what every data set has: `key`, `class` and `split`, of equal length.
-        metadata: the rest, by key.
-
-    Returns:
-        Sorted int64 rows.
-
-    Raises:
-        ValueError: no such column, no expression, or one that is neither true nor false.
-
-    Example:
-        >>> dates = ["2023-05-01", "2024-01-01", "2024-02-01"]
-        >>> known = Metadata(["a", "b", "c"], {"user": [17, 18, 17], "date": dates})
-        >>> columns = {"key": ["b", "a", "c"], "class": ["cat", "cat", "dog"], "split": ["train"] * 3}
-        >>> rows_where("user == 17 and date < '2024-01-01'", columns, known).tolist()
-        [1]
-        >>> rows_where("usr == 17", columns, known)
-        Traceback (most recent call last):
-            ...
-        ValueError: 'usr == 17' asks for 'usr', which is no column; columns are key, class, split, user (INTEGER), \
-date (VARCHAR)
-    """
-    with installed_by("run"):
-        import duckdb
-
-    connection = connect() if metadata is None else metadata.connection.cursor()
-    connection.execute("drop table if exists own")
-    fill(connection, "own", {"row": range(len(columns["key"])), **columns})
-    known: dict[str, str] = dict.fromkeys(columns, "")
-    table, kept = "own", [f"own.{quote(name)}" for name in ("row", *columns)]
-    if metadata is not None:
-        known |= metadata.types()
-        table = "own left join metadata on own.key = metadata.key"
-        kept += [f"metadata.{quote(name)}" for name in metadata.names]
-    there = ", ".join(f"{name} ({kind})" if kind else name for name, kind in known.items())
-    # The line break ends a comment. What is more than an expression makes more columns, or no sense.
-    chosen = f"{condition}\n as chosen"
-    query = f'select "row", {chosen} from (select {", ".join(kept)} from {table})'
-    try:
-        lower = {name.lower() for name in known}
-        # DuckDB itself would take `user` for the user of the database, where no column has that name.
-        absent = [name for name in _columns_asked(connection, chosen) if name.lower() not in lower]
-        if absent:
-            raise ValueError(f"{condition!r} asks for {absent[0]!r}, which is no column; columns are {there}")
-        found = described(connection, query)
-        if len(found) != 2 or found[1][1] != "BOOLEAN":
-            kind = found[1][1] if len(found) == 2 else "more than one expression"
-            raise ValueError(
-                f"{condition!r} is {kind}; a condition must be true or false, such as user == 17: columns are {there}"
-            )
-        rows = [row for row, is_true in connection.execute(query).fetchall() if is_true]
-    except duckdb.Error as error:
-        raise ValueError(
-            f"{condition!r} is no condition ({_reason(error)}); write one such as user == 17 and date < '2024-01-01'; "
-            f"columns are {there}"
-        ) from error
-    return np.sort(np.array(rows, np.int64))
-
-
-def _columns_asked(connection: "duckdb.DuckDBPyConnection", expression: str) -> list[str]:
-    """Names of the columns in an expression, by DuckDB's own parser; none where it is no expression."""
-    ((text,),) = connection.execute("select json_serialize_sql($1)", [f"select {expression}"]).fetchall()
-    found: list[str] = []
-
-    def walk(node: Any) -> None:
-        if isinstance(node, dict) and node.get("class") == "COLUMN_REF":
-            found.append(node["column_names"][-1])
-        for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-            walk(part)
-
-    walk(json.loads(text))
-    return found
-
-
-def connect() -> "duckdb.DuckDBPyConnection":
-    """A database of its own in memory."""
-    with installed_by("run"):
-        import duckdb
-
-    return duckdb.connect(":memory:")
-
-
-def fill(connection: "duckdb.DuckDBPyConnection", name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Make a table of columns of Python values; the type of a column is its values', text where they are of several."""
-    lists = [[_storable(value) for value in values] for values in columns.values()]
-    empty = [all(value is None for value in values) for values in lists]
-    # A column of nothing has no type.
-    casts = ["::varchar[]" if nothing else "" for nothing in empty]
-    parts = (
-        f"unnest(${n}{cast}) as {quote(column)}" for n, (column, cast) in enumerate(zip(columns, casts, strict=True), 1)
-    )
-    connection.execute(f"create table {quote(name)} as select {', '.join(parts)}", lists)
-
-
-def described(connection: "duckdb.DuckDBPyConnection", query: str) -> list[tuple[str, str]]:
-    """Names and types of the columns of a table or of a query."""
-    return [(row[0], row[1]) for row in connection.execute(f"describe {query}").fetchall()]
-
-
-def quote(name: str) -> str:
-    """A name as SQL has it.
-
-    >>> print(quote('a "b" c'))
-    "a ""b"" c"
-    """
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _storable(value: Any) -> Any:
-    """NumPy's scalars as Python's; bytes of a path that are no UTF-8 as escapes."""
-    plain = value.item() if isinstance(value, np.generic) else value
-    return plain.encode(errors="backslashreplace").decode() if isinstance(plain, str) else plain
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error, without DuckDB's own name for its kind."""
-    return str(error).splitlines()[0].split("Error: ", 1)[-1].strip()
-
-
 def _read(connection: "duckdb.DuckDBPyConnection", path: Path) -> None:
     """Make the table `read` of a file."""
     import duckdb
@@ -256,14 +128,14 @@ def _read(connection: "duckdb.DuckDBPyConnection", path: Path) -> None:
     try:
         if path.suffix == ".csv":
             fill(connection, "text", _text_columns(path))
-            connection.execute(f"create table read as select {', '.join(_casts(connection))} from text")
+            connection.execute(f"create table read as select {', '.join(casts(connection))} from text")
         else:
             if path.suffix == ".jsonl":
                 _check_json(path)
             connection.execute(f"create table read as select * from {_READERS[path.suffix]}", [str(path)])
     except (duckdb.Error, ValueError, csv.Error) as error:
         raise ValueError(
-            f"{path} is not readable as {path.suffix[1:].upper()} ({_reason(error)}): correct it"
+            f"{path} is not readable as {path.suffix[1:].upper()} ({reason(error)}): correct it"
         ) from error
 
 
@@ -311,24 +183,3 @@ _READERS = {
     ".jsonl": "read_json($1, format = 'newline_delimited', sample_size = -1)",
     ".parquet": "read_parquet($1)",
 }
-_TESTS = {
-    "bigint": "try_cast({c} as bigint)::varchar = {c}",
-    "double": "try_cast({c} as double) is not null and not regexp_matches({c}, '^[-+]?0[0-9]|[a-zA-Z]')",
-    "boolean": "lower({c}) in ('true', 'false')",
-    "date": "try_cast({c} as date)::varchar = {c}",
-    "timestamp": "regexp_matches({c}, '^[0-9-]{{10}}[T ][0-9:.]+$') and try_cast({c} as timestamp) is not null",
-}
-"""What every value of a column of text must satisfy for the column to be of a type."""
-
-
-def _casts(connection: "duckdb.DuckDBPyConnection") -> list[str]:
-    """Columns of `text`, each as the first type that all its values are."""
-    found = []
-    for name, _ in described(connection, "text"):
-        column = quote(name)
-        tests = (f"bool_and(coalesce({test.format(c=column)}, {column} is null))" for test in _TESTS.values())
-        query = f"select {', '.join(tests)} from text where {column} is not null"
-        ((*answers,),) = connection.execute(query).fetchall()
-        kind = next((kind for kind, answer in zip(_TESTS, answers, strict=True) if answer), "varchar")
-        found.append(f"{column}::{kind} as {column}")
-    return found
