@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ugclu_jax import checkpoints
+from ugclu_jax.harness.orbax_log import logged
 
 # Where a load fails, Orbax leaves a closed event loop to the garbage collector, which pytest would report: here, and
 # not in whichever test comes next.
@@ -171,7 +172,7 @@ def test_links_are_removed_and_what_they_lead_to_stays(tmp_path):
 
 def test_the_pages_that_orbax_logs_stay_in_a_file(tmp_path, capfd):
     log, folder = tmp_path / "orbax.log", tmp_path / "checkpoints"
-    with checkpoints.logged(log):
+    with logged(log):
         checkpoints.save(folder, 0, make_state(), {})
         assert not log.exists(), "nothing to say"
         for path in (folder / "0").rglob("manifest*"):
@@ -188,7 +189,7 @@ def test_the_pages_that_orbax_logs_stay_in_a_file(tmp_path, capfd):
 
 def test_a_link_in_the_logs_place_is_not_followed(tmp_path, capfd):
     (tmp_path / "orbax.log").symlink_to(tmp_path / "target")
-    with checkpoints.logged(tmp_path / "orbax.log"):
+    with logged(tmp_path / "orbax.log"):
         logging.getLogger("absl").error("a page")
     assert "a page" in (tmp_path / "orbax.log").read_text()
     assert not (tmp_path / "target").exists() and capfd.readouterr().err == ""

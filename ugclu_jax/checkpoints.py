@@ -4,9 +4,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import io
 import json
-import logging
 import os
 import re
 import warnings
@@ -51,47 +49,6 @@ class Restored(NamedTuple):
 def _plain(leaf: Any) -> np.ndarray:
     is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-
-
-class _Log(logging.FileHandler):
-    """Made when there is something to write; a link in its place is replaced, not followed."""
-
-    def _open(self) -> io.TextIOWrapper:
-        if os.path.islink(self.baseFilename):
-            os.unlink(self.baseFilename)
-        file = files.open_plain(Path(self.baseFilename), os.O_RDWR | os.O_CREAT)
-        file.seek(0, os.SEEK_END)
-        return io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace")
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """As ever, but that it cannot be opened is no reason to fail."""
-        with contextlib.suppress(OSError):
-            super().emit(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Nothing: what cannot be written here is told by the error that it was about, on a full disk least of all."""
-
-
-@contextlib.contextmanager
-def logged(path: Path) -> Iterator[None]:
-    """Keep what Orbax logs in a file, not on the terminal: a failed save is pages long.
-
-    Args:
-        path: of the file, which grows; it is made where there is something to log.
-    """
-    loggers = [logging.getLogger(name) for name in ("absl", "orbax", "asyncio")]
-    before = [(logger.handlers[:], logger.propagate) for logger in loggers]
-    log = _Log(path, delay=True)
-    log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for logger in loggers:
-        logger.handlers[:], logger.propagate = [log], False
-    try:
-        yield
-    finally:
-        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
-            logger.handlers[:], logger.propagate = handlers, propagate
-        with contextlib.suppress(OSError):  # as in `handleError`
-            log.close()
 
 
 def digest(state: PyTree, metadata: dict[str, Any]) -> str:

@@ -4,9 +4,10 @@ import itertools
 import time
 from typing import Any
 
-from ugclu_jax import checkpoints, devices
+from ugclu_jax import devices
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.finished import finished_lines
+from ugclu_jax.harness.orbax_log import logged
 from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
 from ugclu_jax.harness.remains import remains
 from ugclu_jax.harness.run import start
@@ -53,7 +54,7 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
 
     begin, clock = time.perf_counter(), Clock()
     with clock, plan.progress:
-        with checkpoints.logged(plan.folder.path / "orbax.log"), clock.spending("checkpoints"):
+        with logged(plan.folder.path / "orbax.log"), clock.spending("checkpoints"):
             finished = finished_lines(plan)
         if finished is None:
             diverged += serve(plan, clock, publish, stop or Stop())

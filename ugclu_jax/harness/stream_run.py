@@ -13,6 +13,7 @@ from rich.markup import escape
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import checkpoints, devices
 from ugclu_jax.harness.catalogue import split_name
+from ugclu_jax.harness.orbax_log import logged
 from ugclu_jax.harness.plan import Diverged, Plan, RunFailed, Step
 from ugclu_jax.harness.run import Run
 from ugclu_jax.harness.server import Served
@@ -184,7 +185,7 @@ def run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish,
     Raises:
         RunFailed: a file cannot be written.
     """
-    with checkpoints.logged(run.plan.folder.path / "orbax.log"), resumable(run.plan):
+    with logged(run.plan.folder.path / "orbax.log"), resumable(run.plan):
         return _run_streams(run, method, seeds, publish, stop)
 
 
