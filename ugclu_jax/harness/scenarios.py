@@ -71,7 +71,7 @@ def stream_of(
     if config.unlearn_where is not None:
         where, named = "--unlearn-where", {"where": config.unlearn_where}
     elif config.unlearn_ids is not None:
-        where, named = "--unlearn-ids", {"ids_file": str(config.unlearn_ids.absolute())}
+        where, named = "--unlearn-ids", {"ids_file": str(config.unlearn_ids)}
     elif config.unlearn_classes:
         where, named = "--unlearn-classes", {"classes": list(config.unlearn_classes)}
     else:

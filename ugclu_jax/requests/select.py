@@ -116,7 +116,10 @@ def _listed(where: str, way: str, value: Any, names: Names, folder: Path) -> lis
     if way == "ids_file":
         if not isinstance(value, str) or not value:
             refuse(where, way, value, "the path of a file of one id a line")
-        return [_key(key, names) for key in read_keys(folder / value)]
+        try:
+            return [_key(key, names) for key in read_keys(folder / value)]
+        except (OSError, ValueError) as error:
+            raise type(error)(f"{where}: {error}") from error
     if not isinstance(value, list) or not all(isinstance(item, str) or is_integer(item) for item in value):
         refuse(where, way, value, "a list of ids" if way == "ids" else "a list of paths")
     return [_key(item, names) for item in value]
