@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,10 @@ def logged(path: Path) -> Iterator[None]:
     for logger in loggers:
         logger.handlers[:], logger.propagate = [log], False
     try:
-        yield
+        with warnings.catch_warnings():
+            # A coroutine of its own that it leaves where a checkpoint is damaged.
+            warnings.filterwarnings("ignore", "coroutine 'Store", RuntimeWarning)
+            yield
     finally:
         for logger, (handlers, propagate) in zip(loggers, before, strict=True):
             logger.handlers[:], logger.propagate = handlers, propagate
