@@ -1,6 +1,8 @@
 """The words of a command line as values: which options there are, what each takes, and as what it was typed.
 
 A word is read by the type of its field alone; what the value may be, the field's class says, as for a settings file.
+Tyro, which makes the helps of the same fields, does not read the words: it takes the last of an option that is given
+twice without a word, and fills a box where one sentence, by the option as it was typed, is asked for.
 """
 
 import dataclasses
