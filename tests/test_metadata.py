@@ -67,6 +67,22 @@ def test_what_is_no_condition_is_refused_and_reads_nothing(condition, message):
     assert rows_where("user == 17", COLUMNS, KNOWN).tolist() == [3], "the metadata are as they were"
 
 
+@pytest.mark.parametrize(
+    "condition",
+    ["code == 7", "7 = code", "code in ('x', 7)", "code between 1 and 9", "not (user = 1 or -7 >= code)", "key < 7.5"],
+)
+def test_text_is_not_compared_with_a_number(condition):
+    """DuckDB would take both for a number, and 007 for 7: another person."""
+    known = Metadata(["a", "b"], {"user": [1, 2], "code": ["007", "7"]})
+    columns = {"key": ["a", "b"], "class": ["1", "2"], "split": ["train"] * 2}
+    with pytest.raises(
+        ValueError, match=r"compares (code|key), which is text, with a number: write the number in quotes"
+    ):
+        rows_where(condition, columns, known)
+    for meant, rows in (("code == '7'", [1]), ("cast(code as bigint) == 7", [0, 1]), ("user < 2 and code != '7'", [0])):
+        assert rows_where(meant, columns, known).tolist() == rows
+
+
 def test_without_a_column_of_that_name_user_is_not_the_user_of_the_database():
     with pytest.raises(ValueError, match="asks for 'user', which is no column; columns are key, class, split"):
         rows_where("user != 'x'", COLUMNS, None)

@@ -6,7 +6,7 @@ A value that is missing makes a comparison neither true nor false, so that its e
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -63,9 +63,18 @@ date (VARCHAR)
     try:
         lower = {name.lower() for name in known}
         # DuckDB itself would take `user` for the user of the database, where no column has that name.
-        absent = [name for name in _columns_asked(connection, chosen) if name.lower() not in lower]
+        asked = _asked(connection, chosen)
+        absent = [name for name in asked.columns if name.lower() not in lower]
         if absent:
             raise ValueError(f"{condition!r} asks for {absent[0]!r}, which is no column; columns are {there}")
+        texts = {name.lower() for name, kind in known.items() if kind in ("", "VARCHAR")}
+        # DuckDB itself would read the text as a number, by which 007 and 7 are one person.
+        for name in asked.with_numbers:
+            if name.lower() in texts:
+                raise ValueError(
+                    f"{condition!r} compares {name}, which is text, with a number: write the number in quotes, such as "
+                    f"{name} == '7', or cast({name} as bigint) == 7; columns are {there}"
+                )
         found = described(connection, query)
         if len(found) != 2 or found[1][1] != "BOOLEAN":
             kind = found[1][1] if len(found) == 2 else "more than one expression"
@@ -81,16 +90,41 @@ date (VARCHAR)
     return np.sort(np.array(rows, np.int64))
 
 
-def _columns_asked(connection: "duckdb.DuckDBPyConnection", expression: str) -> list[str]:
-    """Names of the columns in an expression, by DuckDB's own parser; none where it is no expression."""
+class Asked(NamedTuple):
+    """The columns of an expression, and those among them that it compares with a number that is written there."""
+
+    columns: list[str]
+    with_numbers: list[str]
+
+
+def _asked(connection: "duckdb.DuckDBPyConnection", expression: str) -> Asked:
+    """What an expression asks for, by DuckDB's own parser; nothing where it is no expression."""
     ((text,),) = connection.execute("select json_serialize_sql($1)", [f"select {expression}"]).fetchall()
-    found: list[str] = []
+    found = Asked([], [])
 
     def walk(node: Any) -> None:
+        parts = list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
         if isinstance(node, dict) and node.get("class") == "COLUMN_REF":
-            found.append(node["column_names"][-1])
-        for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            found.columns.append(node["column_names"][-1])
+        elif isinstance(node, dict) and node.get("class") in _COMPARING:
+            sides = [side for part in parts for side in (part if isinstance(part, list) else [part])]
+            sides = [side for side in sides if isinstance(side, dict)]
+            if any(_is_number(side) for side in sides):
+                columns = (side for side in sides if side.get("class") == "COLUMN_REF")
+                found.with_numbers.extend(side["column_names"][-1] for side in columns)
+        for part in parts:
             walk(part)
 
     walk(json.loads(text))
     return found
+
+
+_COMPARING = ("COMPARISON", "BETWEEN", "OPERATOR")
+_NUMBERS = ("INTEGER", "NUMERIC", "TINYINT", "SMALLINT", "BIGINT", "HUGEINT", "DECIMAL", "FLOAT", "DOUBLE")
+
+
+def _is_number(node: dict[str, Any]) -> bool:
+    """Whether a node is a number as it is written; DuckDB 1 and 2 say so in different places."""
+    literal, value = node.get("literal") or {}, node.get("value") or {}
+    kind = literal.get("kind") or (value.get("type") or {}).get("id") if isinstance(value, dict) else None
+    return node.get("class") == "CONSTANT" and kind in _NUMBERS
