@@ -294,6 +294,18 @@ def test_what_comes_is_in_no_request_of_before(program, tmp_path):
     assert code == 2 and 'sequence ("L1 L2 U1" there, "L1 U1" here)' in said
 
 
+def test_a_file_that_lists_other_ids_is_another_run(program, tmp_path):
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "ids.txt").write_text("ant/0-0.png\nant/0-1.png\n")
+    named = ["--tasks", "3", "--unlearn-ids", "ids.txt"]
+    assert program([], *named)[0] == 0
+    before = lines_of(tmp_path)
+    assert program([], *named)[0] == 0 and lines_of(tmp_path) == before
+    (tmp_path / "ids.txt").write_text("bee/0-0.png\nant/0-1.png\nant/0-2.png\n")
+    code, said = program([], *named)
+    assert code == 2 and "holds another request stream: request 4 is unlearn 'U ids_file ids.txt' of" in said
+
+
 def test_a_dry_run_says_what_it_understood_and_leaves_nothing(program, tmp_path):
     shutil.rmtree(tmp_path / "run")
     code, said = program([ALL, {"unlearn": {"where": "user in (1, 2)"}, "name": "two leave"}], "--dry-run")

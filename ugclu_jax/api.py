@@ -20,6 +20,7 @@ from ugclu_jax.coefficients import adaptive
 from ugclu_jax.components import learning_gradient, number_of_classes, preserving_gradient, unlearning_gradient
 from ugclu_jax.examples import bucket_size, pad_ids
 from ugclu_jax.learner import CLUState, check_request, insert, request_program
+from ugclu_jax.requests.validate import some
 from ugclu_jax.saliency import STATISTICS, MaskKind, SaliencyKind, make_mask
 from ugclu_jax.streaming import HostArray
 from ugclu_jax.types import (
@@ -146,8 +147,7 @@ class Data:
             raise ValueError(f"{wanted[0]!s} is a key, and these data have none: give Data the keys of its examples")
         absent = wanted[~np.isin(wanted, self.keys)]
         if absent.size:
-            shown = ", ".join(map(str, absent[:_SHOWN])) + (", …" if absent.size > _SHOWN else "")
-            raise ValueError(f"{shown} ({absent.size} in all) {'is' if absent.size == 1 else 'are'} no key of the data")
+            raise ValueError(f"{some(absent)} {'is' if absent.size == 1 else 'are'} no key of the data")
         return np.flatnonzero(np.isin(self.keys, wanted)).astype(np.int32)
 
 

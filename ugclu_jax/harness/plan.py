@@ -141,10 +141,13 @@ def prepare(
     path = path_of(name, config)
     folder = RunFolder(path.absolute())
     try:
-        # Without a file of requests, settings decide them, and the same settings gave those that are known: what came
-        # to the data since is in none of them.
-        stream = continued(found.known, scenario.stream) if config.stream is not None else found.known
-        scenario = scenario._replace(stream=stream or scenario.stream)
+        stream = scenario.stream
+        if found.known and config.stream is None:
+            # Settings decide the requests, and the same settings gave those that are known: what came to the data since
+            # is in none of them. But what a file of ids lists is no setting.
+            last = stream if config.unlearn_ids is not None else found.known
+            stream = (*found.known[:-1], last[-1])
+        scenario = scenario._replace(stream=continued(found.known, stream))
     except ValueError as error:
         raise ValueError(
             f"run folder {folder.path} holds another request stream: {error}; give another --run-dir"

@@ -13,6 +13,7 @@ from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.harness.run_folder import RunFolder
 from ugclu_jax.harness.scenarios import names_of
 from ugclu_jax.requests import Ledger, Stream, from_json
+from ugclu_jax.requests.validate import some
 
 
 class RunData(NamedTuple):
@@ -121,7 +122,5 @@ def check_gone(dataset: Dataset, gone_train: np.ndarray, gone_test: np.ndarray, 
     needed_test = np.setdiff1d(gone_test, np.concatenate(held_out)) if held_out else gone_test
     keys = [*dataset.train_keys[needed].tolist(), *dataset.test_keys[needed_test].tolist()]
     if keys:
-        shown = ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
-        raise ValueError(
-            f"{shown} ({len(keys)} in all) {'is' if len(keys) == 1 else 'are'} gone, and not unlearned by this run"
-        )
+        is_are = "is" if len(keys) == 1 else "are"
+        raise ValueError(f"{some(np.array(keys))} {is_are} gone, and not unlearned by this run")
