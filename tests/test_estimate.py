@@ -62,7 +62,7 @@ def test_counters_are_checked_before_any_data():
 
 def test_a_container_with_less_memory_than_its_machine(tmp_path, monkeypatch):
     (tmp_path / "max").write_text("max\n")
-    monkeypatch.setattr(estimate, "_LIMITS", (str(tmp_path / "max"), str(tmp_path / "absent")))
+    monkeypatch.setattr("ugclu_jax.data.memory._LIMITS", (str(tmp_path / "max"), str(tmp_path / "absent")))
     machine = estimate.memory_bytes()
     (tmp_path / "max").write_text(f"{2**20}\n")
     assert estimate.memory_bytes() == 2**20 < machine

@@ -381,7 +381,7 @@ def test_what_the_memory_cannot_hold_is_refused_unread(tmp_path, monkeypatch):
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, x=np.zeros((1000, 1000), np.uint8), y=np.arange(1000) % 2)
     assert path.stat().st_size < 10_000
-    monkeypatch.setattr("ugclu_jax.data.memory.machine_bytes", lambda: 10**6)
+    monkeypatch.setattr("ugclu_jax.data.memory.memory_bytes", lambda: 10**6)
     monkeypatch.setattr(np, "load", lambda *args, **more: pytest.fail("arrays were unpacked"))
     with pytest.raises(ValueError, match=r"bomb\.npz, unpacked, would take 0 GB .*: give fewer or smaller arrays"):
         npz(path)

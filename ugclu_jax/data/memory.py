@@ -1,11 +1,22 @@
 """Whether arrays fit into this machine, asked before they are made."""
 
 import os
+from pathlib import Path
+
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
-def machine_bytes() -> int:
-    """Bytes of memory that this machine has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def memory_bytes() -> int:
+    """What this process may have: of the machine, or of the container that it runs in.
+
+    >>> memory_bytes() > 2**20
+    True
+    """
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in map(Path, _LIMITS):
+        if path.is_file() and (text := path.read_text(encoding="ascii").strip()).isdigit():
+            found.append(int(text))
+    return min(found)
 
 
 def check_fits(what: str, needed: int, cure: str) -> None:
@@ -26,6 +37,6 @@ def check_fits(what: str, needed: int, cure: str) -> None:
         ...
         ValueError: x would take 1,152,921,505 GB and this machine has ...: make it smaller
     """
-    there = machine_bytes()
+    there = memory_bytes()
     if needed > there:
         raise ValueError(f"{what} would take {needed / 1e9:,.0f} GB and this machine has {there / 1e9:,.0f}: {cure}")

@@ -4,14 +4,13 @@ Every figure is a lower bound. What passes may still be too much; what is refuse
 the system after an hour, or a counter that runs over.
 """
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from ugclu_jax.data.dataset import Dataset
+from ugclu_jax.data.memory import memory_bytes
 from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.requests import Stream
 
@@ -21,7 +20,6 @@ STEP_SECONDS = 2e-6
 """No step of a compiled loop on any machine that we know is shorter."""
 MOST = 2**31 - 1
 """Steps and rows are counted in int32 on the device."""
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class Demand(NamedTuple):
@@ -38,19 +36,6 @@ class Demand(NamedTuple):
     value: Any
     what: str
     amount: float
-
-
-def memory_bytes() -> int:
-    """What this process may have: of the machine, or of the container that it runs in.
-
-    >>> memory_bytes() > 2**20
-    True
-    """
-    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for path in map(Path, _LIMITS):
-        if path.is_file() and (text := path.read_text(encoding="ascii").strip()).isdigit():
-            found.append(int(text))
-    return min(found)
 
 
 def device_bytes() -> int:
