@@ -28,7 +28,7 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
     {"buffer", "requests", "prediction", "seals", "components", "loop", "models", "data"},
     {"batches", "optimizer", "saliency", "fast_slow", "membership", "at"},
     {"distillation", "retained", "stepping", "oracle", "euclidean", "evaluation", "evidence"},
-    {"bounded", "descent"},
+    {"bounded", "descent", "bank"},
     {"ugclu", "methods"},
     {"learner"},
     {"devices", "checkpoints", "api"},

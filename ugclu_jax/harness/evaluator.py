@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from ugclu_jax import oracle
-from ugclu_jax.evaluation import Before, Labels, ModelMetrics, as_dict, measure_before, measure_model, undefined
+from ugclu_jax.evaluation import Before, ModelMetrics, as_dict, measure_before, measure_model, undefined
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.oracles import OracleRecord, Oracles
 from ugclu_jax.harness.plan import Plan, Step
@@ -20,7 +20,6 @@ class Evaluator:
 
     def __init__(self, plan: Plan, predictions: Predictions, oracles: Oracles, clock: Clock) -> None:
         self.plan, self.predictions, self.oracles, self.clock = plan, predictions, oracles, clock
-        self.labels = Labels(plan.scenario.dataset.train_labels, plan.scenario.dataset.test_labels)
         self.measured: dict[SharedKey, ModelMetrics] = {}
 
     def measure(
@@ -31,8 +30,9 @@ class Evaluator:
             return self.measured[served.shared]
         network = served.state.method
         logits = self.predictions.measured_logits(step.index, network.params, network.model_state)
+        view = self.predictions.views[step.index]
         oracles, accuracies = (record.logits, record.metrics.oracle) if record else (None, None)
-        own = measure_model(logits, self.labels, step.measured, history, step.index, oracles, accuracies)
+        own = measure_model(logits, view.labels, view.situation, history, step.index, oracles, accuracies)
         if served.shared is not None:
             self.measured[served.shared] = own
         return own
@@ -40,7 +40,8 @@ class Evaluator:
     def before(self, step: Step, found: CLUState, record: OracleRecord | None) -> Before:
         """The model that an unlearn request found, as it is measured after it: what the request has changed."""
         logits = self.predictions.measured_logits(step.index, found.method.params, found.method.model_state)
-        return measure_before(logits, self.labels, step.measured, step.index, record.logits if record else None)
+        view, oracles = self.predictions.views[step.index], record.logits if record else None
+        return measure_before(logits, view.labels, view.situation, step.index, oracles)
 
     def line(
         self,

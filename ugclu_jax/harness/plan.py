@@ -36,7 +36,7 @@ VALIDATION_SEED = 20_250_515
 
 PLACES = (
     "run_dir", "dry_run", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over",
-    "coordinator", "num_processes", "process_id",
+    "seeds_at_once", "coordinator", "num_processes", "process_id",
 )  # fmt: skip
 """Settings of where things lie, which change no result but by rounding, and are no part of a run's configuration."""
 
@@ -241,7 +241,8 @@ def open_folder(folder: RunFolder, opening: Callable[[], None], oracles: Path) -
             folder.sweep()
             opening()
             check_writable(oracles, "--cache-dir")
-            files.sweep(oracles)
+            for bank in (oracles, *oracles.iterdir()):
+                files.sweep(bank)
         except (ValueError, OSError) as error:
             problem = error
             if lock is not None:

@@ -3,17 +3,17 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from ugclu_jax import devices
-from ugclu_jax.evaluation import Logits
+from ugclu_jax.evaluation import Labels, Logits
 from ugclu_jax.harness.device_data import DeviceData
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.learner import predict_program
-from ugclu_jax.requests import rows_of
+from ugclu_jax.requests import Situation, renumbered, rows_of
 from ugclu_jax.types import Array, ModelState, Params
 
 BATCHES_GATHERED = 4
@@ -29,6 +29,25 @@ def prediction_batch(example_shape: tuple[int, ...]) -> int:
     (100, 85)
     """
     return max(1, min(100, 2**20 // math.prod(example_shape)))
+
+
+class View(NamedTuple):
+    """What the evaluation of a request looks at: some rows of the two splits, and everything else by places in them.
+
+    Attributes:
+        train, test: sorted rows.
+        labels: of these rows.
+        situation: after the request, its rows as places in `train` and `test`.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    labels: Labels
+    situation: Situation
+
+    def of(self, logits: Logits) -> Logits:
+        """Outputs on these rows, from those on whole splits."""
+        return Logits(logits.train[self.train], logits.test[self.test])
 
 
 class Predictions:
@@ -53,25 +72,31 @@ class Predictions:
         )
 
     @functools.cached_property
-    def rows_read(self) -> tuple[tuple[np.ndarray, ...], ...]:
-        """Rows of the training split, and of the test split, that the evaluation of each request reads."""
-        return tuple(zip(*map(rows_of, self.plan.measured), strict=True))
+    def views(self) -> tuple[View, ...]:
+        """What the evaluation of each request looks at."""
+        dataset, found = self.data.dataset, []
+        for situation in self.plan.measured:
+            train, test = rows_of(situation)
+            labels = Labels(dataset.train_labels[train], dataset.test_labels[test])
+            found.append(View(train, test, labels, renumbered(situation, train, test)))
+        return tuple(found)
 
     def measured_logits(self, index: int, params: Params, model_state: ModelState) -> Logits:
-        """Outputs of one network, NaN where the evaluation of a request does not look."""
-        dataset, outputs = self.data.dataset, []
+        """Outputs of one network on what the evaluation of a request looks at."""
+        dataset, view, outputs = self.data.dataset, self.views[index], []
         # Divided inputs are passed over where they lie: to gather rows would move them between devices.
         if self.data.divided and self.plan.config.evaluation_examples is None:
-            return self.logits(params, model_state)
-        sides = (dataset.train_inputs, self.data.train_inputs), (dataset.test_inputs, self.data.test_inputs)
-        for (inputs, resident), read in zip(sides, self.rows_read, strict=True):
-            full = np.full((len(inputs), dataset.num_classes), np.nan, np.float32)
+            return view.of(self.logits(params, model_state))
+        for side in ("train", "test"):
+            inputs, resident = getattr(dataset, f"{side}_inputs"), getattr(self.data, f"{side}_inputs")
+            read = getattr(view, side)
+            found = np.empty((len(read), dataset.num_classes), np.float32)
             # Of one size for all requests, so that the program is compiled once.
-            size = min(BATCHES_GATHERED * self.batch, max(map(len, read)))
-            for start in range(0, len(read[index]), size):
-                rows = read[index][start : start + size]
+            size = min(BATCHES_GATHERED * self.batch, max(len(getattr(one, side)) for one in self.views))
+            for start in range(0, len(read), size):
+                rows = read[start : start + size]
                 padded = np.resize(rows, size)
                 chosen = resident[padded] if isinstance(resident, jax.Array) else self.data.placed(inputs[padded])
-                full[rows] = np.asarray(self.predict(params, model_state, chosen))[: len(rows)]
-            outputs.append(full)
+                found[start : start + size] = np.asarray(self.predict(params, model_state, chosen))[: len(rows)]
+            outputs.append(found)
         return Logits(*outputs)

@@ -181,7 +181,7 @@ def remaining(found: Look) -> Iterator[Remain]:
         return
     caches = found.folder.noted_caches()
     for path in map(Path, sorted(caches.oracles)):
-        if path.is_file():
+        if path.exists():
             yield Remain(ORACLES, path, size(path))
     for folder in map(Path, sorted(caches.data)):
         for entry in cache.entries(folder):
@@ -237,8 +237,8 @@ def left(found: Look) -> Iterator[str]:
             if any(map(found.forgotten.among, arrays)):
                 yield str(one.folder / str(request))
     caches = found.folder.noted_caches()
-    archives = [*found.folder.path.glob("runs/*/*/traces/*.npz"), *(Path(one) for one in caches.oracles)]
-    for path in archives:
+    banks = (path for bank in map(Path, caches.oracles) if bank.is_dir() for path in sorted(bank.iterdir()))
+    for path in (*found.folder.path.glob("runs/*/*/traces/*.npz"), *banks):
         if path.is_file() and any(map(found.forgotten.among, _arrays(path))):
             yield str(path)
     for entry in (entry for folder in caches.data for entry in cache.entries(Path(folder))):
