@@ -97,19 +97,41 @@ def matched_energy_distance(
         >>> round(matched_energy_distance(cool, oracles, cool, oracles).value, 3)
         -0.004
     """
-    first, test = _checked("models", models), _checked("test_models", test_models)
-    entropy = np.mean([_entropy(logits, 0.0) for logits in _checked("test_oracles", test_oracles)])
-    if len(first) != len(test):
-        raise ValueError(f"models are {len(first)} and test_models {len(test)}: they must be the same models")
-    temperatures = [_temperature(number, logits, float(entropy)) for number, logits in enumerate(test)]
-    return energy_distance(first / np.array(temperatures)[:, None, None], oracles)
+    first, temperatures = _checked("models", models), matching_temperatures(test_models, test_oracles)
+    if len(first) != len(temperatures):
+        raise ValueError(f"models are {len(first)} and test_models {len(temperatures)}: they must be the same models")
+    return energy_distance(first / temperatures[:, None, None], oracles)
 
 
-def _checked(name: str, logits: ArrayLike) -> Numbers:
+def matching_temperatures(test_models: ArrayLike, test_oracles: ArrayLike) -> Numbers:
+    """The temperature of each model at which the mean entropy of its outputs is that of the oracles' outputs.
+
+    Args:
+        test_models: [M, N, C] logits on test inputs.
+        test_oracles: [O, N, C] logits of oracles on them.
+
+    Returns:
+        [M] float64.
+
+    Raises:
+        ValueError: logits that are none, or no temperature leads to that entropy.
+
+    Example:
+        >>> oracles = np.random.default_rng(0).normal(size=(1, 50, 4))
+        >>> matching_temperatures(3 * oracles, oracles).round(6).tolist()
+        [3.0]
+    """
+    test, oracles = _checked("test_models", test_models, 1), _checked("test_oracles", test_oracles, 1)
+    entropy = float(np.mean([_entropy(logits, 0.0) for logits in oracles]))
+    return np.array([_temperature(number, logits, entropy) for number, logits in enumerate(test)])
+
+
+def _checked(name: str, logits: ArrayLike, least: int = 2) -> Numbers:
     found = np.asarray(logits, np.float64)
-    if found.ndim != 3 or len(found) < 2 or 0 in found.shape:
+    if found.ndim != 3 or len(found) < least or 0 in found.shape:
+        some = "one model" if least == 1 else "two models"
         raise ValueError(
-            f"{name} is of shape {list(found.shape)}: it must be [models, inputs, classes], two models or more"
+            f"{name} is of shape {list(found.shape)}: it must be [models, inputs, classes], {some} or more"
         )
     if not np.isfinite(found).all():
         raise ValueError(f"{name}[{np.argwhere(~np.isfinite(found))[0][0]}] has logits that are not finite")
