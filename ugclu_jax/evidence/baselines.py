@@ -16,7 +16,7 @@ MASKED = -50.0
 
 
 def mask_logits(logits: ArrayLike, removed: ArrayLike) -> Numbers:
-    """The outputs of removed classes deleted, the rest renormalised: `p_c / Σ_{c′ not removed} p_c′`, and 0 for removed.
+    """The outputs of removed classes deleted, the rest renormalised: `p_c / Σ_{c′ kept} p_c′`, and 0 for removed.
 
     Args:
         logits: [..., C].

@@ -14,6 +14,7 @@ from ugclu_jax.evaluation import Labels, Logits, OracleMetrics, measure_oracles
 from ugclu_jax.examples import bucket_size
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.device_data import DeviceData
+from ugclu_jax.harness.outputs import write_oracles
 from ugclu_jax.harness.plan import Plan, RunFailed, Step
 from ugclu_jax.harness.predictions import Predictions
 from ugclu_jax.types import ModelState, Params
@@ -99,13 +100,17 @@ class Oracles:
         """The oracles after a request, the same for all methods and seeds; None where it is measured without."""
         plan = self.plan
         milestone = step.request.kind == "unlearn" or step.index == len(plan.scenario.stream) - 1
-        if plan.config.oracles != "all" and not milestone:
-            return None
+        return self.of(step) if plan.config.oracles == "all" or milestone else None
+
+    def of(self, step: Step) -> OracleRecord:
+        """The oracles after a request, wherever it stands in the stream."""
+        plan = self.plan
         if step.index not in self.records:
             seeds, dataset = tuple(range(plan.config.oracle_seeds)), self.data.dataset
             with plan.progress.waiting(f"oracles after request {step.index + 1}"), self.clock.spending("oracles"):
                 found = self.trained(step.situation.retained, seeds, ORACLE_KEY)
                 labels = Labels(dataset.train_labels, dataset.test_labels)
                 metrics = measure_oracles(found.logits, labels, step.measured, seed=step.index)
+            write_oracles(plan, step, found.logits)
             self.records[step.index] = OracleRecord(found.logits, metrics, found.seconds)
         return self.records[step.index]

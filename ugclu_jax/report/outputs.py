@@ -1,7 +1,7 @@
 """Outputs that a run left: logits of every model and oracle on the same examples, from which evidence is computed.
 
-A file is an `.npz` of the sets of `SETS`, each `[N, C]` for a model and `[O, N, C]` for the oracles. That of a model has
-`before_unlearned`, `before_test` … too, of the model that the request found; that of the oracles `rows_unlearned`,
+A file is an `.npz` of the sets of `SETS`, each `[N, C]` for a model and `[O, N, C]` for the oracles. That of a model
+has `before_unlearned`, `before_test` … too, of the model that the request found; that of the oracles `rows_unlearned`,
 `labels_unlearned` …: which rows of its split a set is made of, and their classes.
 """
 

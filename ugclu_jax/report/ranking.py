@@ -34,7 +34,7 @@ COLUMNS = (KL_TEST, KL_UNLEARNED, KL_RETAINED, JS_TEST, LA, UA, FM, MIA, TOW, RE
 """Beside the distance; the last column counts an average milestone, not the whole stream."""
 SHOWN = (KL_TEST, KL_UNLEARNED, LA, UA, FM, MIA, RTE, GRADIENT_EVALUATIONS)
 """Columns of the terminal."""
-WITHOUT_SETTINGS = ("do_nothing", "retrain")
+WITHOUT_SETTINGS = ("do_nothing", "retrain", "mask_logits", "cool", "mean_of_oracles")
 """Methods of which there is nothing to choose: the second trains as the oracles do."""
 
 
