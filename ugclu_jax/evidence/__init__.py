@@ -4,6 +4,7 @@ from ugclu_jax.evidence.baselines import cool, mask_logits, mean_of_oracles
 from ugclu_jax.evidence.energy import (
     EnergyDistance,
     energy_distance,
+    fresh_standard_error,
     matched_energy_distance,
     matching_temperatures,
 )
@@ -13,6 +14,7 @@ __all__ = [
     "EnergyDistance",
     "cool",
     "energy_distance",
+    "fresh_standard_error",
     "gaussian_klom",
     "klom",
     "margins",

@@ -10,7 +10,7 @@ import jax
 
 from ugclu_jax.at import At
 from ugclu_jax.descent import Batches, Direction, Report, descent
-from ugclu_jax.stepping import BufferSettings, DescentHyper
+from ugclu_jax.stepping import BufferSettings, StepHyper
 from ugclu_jax.types import (
     HERE,
     ApplyFn,
@@ -26,7 +26,7 @@ from ugclu_jax.types import (
 )
 
 
-def direction(at: At, batches: Batches[None, Batch], hyper: DescentHyper) -> Direction:
+def direction(at: At, batches: Batches[None, Batch], hyper: StepHyper) -> Direction:
     """`g_R` of a batch of what remains."""
     remain = at.gradient(batches.remain)
     return Direction(remain.gradient, remain.model_state, Report(remain_loss=remain.loss))
@@ -40,20 +40,18 @@ def retrain_on_buffer(apply_fn: ApplyFn, settings: BufferSettings = BufferSettin
         settings: static.
         init_fn: `rng_key -> (params, model_state)`, a fresh network.
 
-    Raises:
-        ValueError: distillation: the network at the start of the request is the fresh one, which knows nothing.
-
     >>> retrain_on_buffer(lambda *a, **k: None, init_fn=lambda key: ({}, {})).kinds
     ('unlearn',)
     """
-    if settings.distillation:
-        raise ValueError("distillation must be off: retrain_on_buffer starts from a network that knows nothing")
-    steps = descent("retrain_on_buffer", apply_fn, settings, unlearn=direction, reads="buffer")
+    # Nothing is distilled: the network at the start of the steps is the fresh one, which knows nothing.
+    steps = descent(
+        "retrain_on_buffer", apply_fn, settings, unlearn=direction, hyper=StepHyper(), reads="buffer", distils=False
+    )
 
     def unlearn(
         rng_key: Array,
         state: MethodState,
-        hyper: DescentHyper,
+        hyper: StepHyper,
         task: Examples,
         buffer: Buffer,
         *,
