@@ -1,6 +1,6 @@
 """Methods on the same work: one stream, model, buffer, seeds, oracles and budget of gradient evaluations for all.
 
-Question: which method ends nearest to an oracle retrained from scratch, and at what cost?
+Question: whose models are distributed like oracles retrained from scratch, and at what cost?
 
     python -m experiments.compare --scenario class_wise --methods ug_clu salun sfron     # embedded digits
     python -m experiments.compare --scenario task_aware --dataset fashion_mnist          # every method
@@ -23,10 +23,11 @@ from ugclu_jax.harness.execute import execute
 from ugclu_jax.harness.options import ScenarioName
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.scenarios import Scenario
+from ugclu_jax.report import evidence
 from ugclu_jax.report.ending import say
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.picture import ranking_picture
-from ugclu_jax.report.ranking import NothingToRankError, rank, ranking_markdown, ranking_table, reservations
+from ugclu_jax.report.ranking import NothingToRankError, rank, ranking_markdown, ranking_table, readings, reservations
 from ugclu_jax.report.summaries import methods_of
 from ugclu_jax.requests import situations
 
@@ -44,11 +45,11 @@ class CompareOptions:
 def conclude(plan: Plan, lines: list[Line]) -> None:
     """Print the ranking, and write it and its picture into the run's folder."""
     try:
-        rows = rank(lines)
+        rows = rank(lines, evidence.read(plan.folder.path))
     except NothingToRankError:  # the stream has requests to rank by: see `comparable`
         say(plan.console, "Nothing to rank: no method got as far as an unlearn request.", "yellow")
         return
-    notes = reservations(plan.settings, methods_of(lines))
+    notes = [*readings(rows), *reservations(plan.settings, methods_of(lines))]
     plan.console.print(ranking_table(rows), soft_wrap=True)
     for note in notes:
         say(plan.console, note, "yellow")

@@ -117,7 +117,7 @@ class Study:
         dataset = run.plan.scenario.dataset
         rng = np.random.default_rng(0)
         sides: tuple[list[PyTree], list[PyTree]] = ([], [])
-        known = run.predictions.views[self.last.index].situation  # by places in what is known of the oracles
+        known = self.last.view.situation  # by places in what is known of the oracles
         assert known.unlearned is not None
         for inputs, rows, logits in (
             (dataset.test_inputs, situation.test, oracles.logits.test[:, known.test]),

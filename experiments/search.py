@@ -97,7 +97,7 @@ class Search:
         """KL to the oracles on retained test inputs plus that on unlearned ones; infinite for outputs not finite."""
         oracles = self.run.oracles.after(self.last)
         assert oracles is not None  # for an unlearn request always
-        known = self.run.predictions.views[self.last.index].situation  # by places in what is known of the oracles
+        known = self.last.view.situation  # by places in what is known of the oracles
         total = 0.0
         for inputs, rows, theirs in (
             (self.run.data.test_inputs, self.situation.test, oracles.logits.test[:, known.test]),

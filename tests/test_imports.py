@@ -193,6 +193,6 @@ def test_the_report_reads_and_draws_only():
     for path in (ROOT / "ugclu_jax" / "report").glob("*.py"):
         theirs = {name for name in imported(path) if name.split(".")[0] in ("jax", "ugclu_jax")}
         assert all(
-            name.startswith(("ugclu_jax.report", "ugclu_jax.files", "ugclu_jax.seals"))
+            name.startswith(("ugclu_jax.report", "ugclu_jax.files", "ugclu_jax.seals", "ugclu_jax.evidence"))
             for name in theirs - {"ugclu_jax"}
         ), path

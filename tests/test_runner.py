@@ -185,7 +185,7 @@ def test_an_evaluation_passes_over_what_it_reads_and_nothing_else(tmp_path, monk
         (measured.test, whole.test, of_test),
     ):
         np.testing.assert_allclose(part, full[read], rtol=1e-5, atol=1e-6)
-    view = own.views[0]
+    view = prepared.steps[0].view
     assert np.array_equal(np.flatnonzero(of_test), view.test) and len(view.situation.learned) == 40
     assert np.array_equal(view.train[view.situation.learned], scenario.stream[0].ids)
     prepared.lock.close()

@@ -97,19 +97,80 @@ def matched_energy_distance(
         >>> round(matched_energy_distance(cool, oracles, cool, oracles).value, 3)
         -0.004
     """
-    first, test = _checked("models", models), _checked("test_models", test_models)
-    entropy = np.mean([_entropy(logits, 0.0) for logits in _checked("test_oracles", test_oracles)])
-    if len(first) != len(test):
-        raise ValueError(f"models are {len(first)} and test_models {len(test)}: they must be the same models")
-    temperatures = [_temperature(number, logits, float(entropy)) for number, logits in enumerate(test)]
-    return energy_distance(first / np.array(temperatures)[:, None, None], oracles)
+    first, temperatures = _checked("models", models), matching_temperatures(test_models, test_oracles)
+    if len(first) != len(temperatures):
+        raise ValueError(f"models are {len(first)} and test_models {len(temperatures)}: they must be the same models")
+    return energy_distance(first / temperatures[:, None, None], oracles)
 
 
-def _checked(name: str, logits: ArrayLike) -> Numbers:
+def matching_temperatures(test_models: ArrayLike, test_oracles: ArrayLike) -> Numbers:
+    """The temperature of each model at which the mean entropy of its outputs is that of the oracles' outputs.
+
+    Args:
+        test_models: [M, N, C] logits on test inputs.
+        test_oracles: [O, N, C] logits of oracles on them.
+
+    Returns:
+        [M] float64.
+
+    Raises:
+        ValueError: logits that are none, or no temperature leads to that entropy.
+
+    Example:
+        >>> oracles = np.random.default_rng(0).normal(size=(1, 50, 4))
+        >>> matching_temperatures(3 * oracles, oracles).round(6).tolist()
+        [3.0]
+    """
+    test, oracles = _checked("test_models", test_models, 1), _checked("test_oracles", test_oracles, 1)
+    entropy = float(np.mean([_entropy(logits, 0.0) for logits in oracles]))
+    return np.array([_temperature(number, logits, entropy) for number, logits in enumerate(test)])
+
+
+def fresh_standard_error(oracles: ArrayLike, models: int) -> float:
+    """Standard error of the energy distance of so many fresh oracles from these: how far from 0 chance alone leads.
+
+    Where both sets have one distribution, E is a sum over pairs of the doubly centred distance `h̃`, whose variance is
+    `v (4 / (M O) + 2 / (M (M−1)) + 2 / (O (O−1)))`; `v = E h̃²` is estimated without bias from the oracles' mean
+    distances by U-centring, `v = Σ_{i≠j} Ã_ij² / (O (O − 3))`.
+
+    Args:
+        oracles: [O, N, C] logits of O ≥ 4 oracles.
+        models: M ≥ 2, how many are compared with them.
+
+    Returns:
+        The standard error.
+
+    Raises:
+        ValueError: as `energy_distance`, or fewer than 4 oracles.
+
+    Example:
+        >>> oracles = np.random.default_rng(0).normal(size=(12, 200, 3))
+        >>> 0 < fresh_standard_error(oracles, 50) < fresh_standard_error(oracles, 5) < 0.02
+        True
+
+    References: Székely and Rizzo (2014), "Partial distance correlation with methods for dissimilarities", section 2.
+    """
+    found = _checked("oracles", oracles, 4)
+    if models < 2:
+        raise ValueError(f"models is {models}: it must be 2 or more")
+    number = len(found)
+    roots = np.exp(log_softmax(found, axis=2) / 2)
+    distances = _distances(roots, roots).mean(0)
+    np.fill_diagonal(distances, 0.0)
+    rows = distances.sum(1) / (number - 2)
+    centred = distances - rows[:, None] - rows[None, :] + distances.sum() / ((number - 1) * (number - 2))
+    np.fill_diagonal(centred, 0.0)
+    variance = float((centred**2).sum()) / (number * (number - 3))
+    pairs = 4 / (models * number) + 2 / (models * (models - 1)) + 2 / (number * (number - 1))
+    return (variance * pairs) ** 0.5
+
+
+def _checked(name: str, logits: ArrayLike, least: int = 2) -> Numbers:
     found = np.asarray(logits, np.float64)
-    if found.ndim != 3 or len(found) < 2 or 0 in found.shape:
+    if found.ndim != 3 or len(found) < least or 0 in found.shape:
+        some = {1: "one model", 2: "two models"}.get(least, f"{least} models")
         raise ValueError(
-            f"{name} is of shape {list(found.shape)}: it must be [models, inputs, classes], two models or more"
+            f"{name} is of shape {list(found.shape)}: it must be [models, inputs, classes], {some} or more"
         )
     if not np.isfinite(found).all():
         raise ValueError(f"{name}[{np.argwhere(~np.isfinite(found))[0][0]}] has logits that are not finite")

@@ -15,6 +15,7 @@ from ugclu_jax.harness.run import start
 from ugclu_jax.harness.signals import Stop
 from ugclu_jax.harness.stream_run import Publish, resumable, run_streams
 from ugclu_jax.harness.terminal import say
+from ugclu_jax.report import evidence
 from ugclu_jax.report.ending import say_requests, say_verdicts
 from ugclu_jax.report.metrics import from_json
 from ugclu_jax.report.remains import remaining
@@ -68,13 +69,14 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
         if diverged:
             raise RunFailed("\n".join(diverged))
         return
+    found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
     with resumable(plan), clock.spending("report"):
         try:
+            evidence.write(plan.folder.path, evidence.gather(plan.folder.path, found))
             left = remains(plan.folder.path)
             report = page.write_html(plan.folder.path, left)
         except ValueError as error:  # a file of the run is damaged, a trace say
             raise RunFailed(f"the run is done, but its report cannot be written: {error}") from error
-    found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
     if found and conclude is not None:
         say_verdicts(plan.console, found)  # first: a table of methods is what is read
         conclude(plan, found)

@@ -16,6 +16,7 @@ from ugclu_jax.examples import bucket_size
 from ugclu_jax.harness.at_once import oracles_at_once
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.device_data import DeviceData
+from ugclu_jax.harness.outputs import write_oracles
 from ugclu_jax.harness.plan import Plan, RunFailed, Step
 from ugclu_jax.harness.predictions import Predictions
 from ugclu_jax.types import Array, ModelState, Params, PyTree
@@ -116,10 +117,13 @@ class Oracles:
         """The oracles after a request, the same for all methods and seeds; None where it is measured without."""
         plan = self.plan
         milestone = step.request.kind == "unlearn" or step.index == len(plan.scenario.stream) - 1
-        if plan.config.oracles != "all" and not milestone:
-            return None
+        return self.of(step) if plan.config.oracles == "all" or milestone else None
+
+    def of(self, step: Step) -> OracleRecord:
+        """The oracles after a request, wherever it stands in the stream."""
+        plan = self.plan
         if step.index not in self.records:
-            view, kept, start = self.predictions.views[step.index], dict[int, Logits](), time.perf_counter()
+            view, kept, start = step.view, dict[int, Logits](), time.perf_counter()
             seeds = tuple(range(plan.config.oracle_seeds))
             with plan.progress.waiting(f"oracles after request {step.index + 1}"), self.clock.spending("oracles"):
                 for seed, one in self.trained(step.situation.retained, seeds, ORACLE_KEY):
@@ -128,6 +132,7 @@ class Oracles:
                 ordered = [kept.pop(seed) for seed in seeds]
                 logits = Logits(*(np.stack([getattr(one, side) for one in ordered]) for side in ("train", "test")))
                 metrics = measure_oracles(logits, view.labels, view.situation, seed=step.index)
+            write_oracles(plan, step, logits)
             self.records[step.index] = OracleRecord(logits, metrics, seconds)
         return self.records[step.index]
 

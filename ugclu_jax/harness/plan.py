@@ -25,6 +25,7 @@ from ugclu_jax.harness.run_data import RunData
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
 from ugclu_jax.harness.scenarios import Scenario, names_of
 from ugclu_jax.harness.understood import lines_of_data, lines_of_stream
+from ugclu_jax.harness.view import View, view_of
 from ugclu_jax.report.ending import say
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.visible import copyable
@@ -61,6 +62,7 @@ class Step:
     request: Request
     situation: Situation
     measured: Situation  # its part that is evaluated
+    view: View  # of that part
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class Plan:
     @functools.cached_property
     def steps(self) -> tuple[Step, ...]:
         """The requests in order."""
-        parts = zip(self.scenario.stream, self.situations, self.measured, strict=True)
+        views = [view_of(measured, self.scenario.dataset) for measured in self.measured]
+        parts = zip(self.scenario.stream, self.situations, self.measured, views, strict=True)
         return tuple(Step(index, *part) for index, part in enumerate(parts))
 
 

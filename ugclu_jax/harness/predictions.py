@@ -1,19 +1,17 @@
 """Outputs of networks on the data of a plan."""
 
-import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from ugclu_jax import devices
-from ugclu_jax.evaluation import Labels, Logits
+from ugclu_jax.evaluation import Logits
 from ugclu_jax.harness.device_data import DeviceData
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.learner import predict_program
-from ugclu_jax.requests import Situation, renumbered, rows_of
 from ugclu_jax.types import Array, ModelState, Params
 
 BATCHES_GATHERED = 4
@@ -29,25 +27,6 @@ def prediction_batch(example_shape: tuple[int, ...]) -> int:
     (100, 85)
     """
     return max(1, min(100, 2**20 // math.prod(example_shape)))
-
-
-class View(NamedTuple):
-    """What the evaluation of a request looks at: some rows of the two splits, and everything else by places in them.
-
-    Attributes:
-        train, test: sorted rows.
-        labels: of these rows.
-        situation: after the request, its rows as places in `train` and `test`.
-    """
-
-    train: np.ndarray
-    test: np.ndarray
-    labels: Labels
-    situation: Situation
-
-    def of(self, logits: Logits) -> Logits:
-        """Outputs on these rows, from those on whole splits."""
-        return Logits(logits.train[self.train], logits.test[self.test])
 
 
 class Predictions:
@@ -71,19 +50,9 @@ class Predictions:
             np.asarray(predict(params, model_state, self.data.test_inputs)),
         )
 
-    @functools.cached_property
-    def views(self) -> tuple[View, ...]:
-        """What the evaluation of each request looks at."""
-        dataset, found = self.data.dataset, []
-        for situation in self.plan.measured:
-            train, test = rows_of(situation)
-            labels = Labels(dataset.train_labels[train], dataset.test_labels[test])
-            found.append(View(train, test, labels, renumbered(situation, train, test)))
-        return tuple(found)
-
     def measured_logits(self, index: int, params: Params, model_state: ModelState) -> Logits:
         """Outputs of one network on what the evaluation of a request looks at."""
-        dataset, view, outputs = self.data.dataset, self.views[index], []
+        dataset, view, outputs = self.data.dataset, self.plan.steps[index].view, []
         # Divided inputs are passed over where they lie: to gather rows would move them between devices.
         if self.data.divided and self.plan.config.evaluation_examples is None:
             return view.of(self.logits(params, model_state))
@@ -92,7 +61,7 @@ class Predictions:
             read = getattr(view, side)
             found = np.empty((len(read), dataset.num_classes), np.float32)
             # Of one size for all requests, so that the program is compiled once.
-            size = min(BATCHES_GATHERED * self.batch, max(len(getattr(one, side)) for one in self.views))
+            size = min(BATCHES_GATHERED * self.batch, max(len(getattr(step.view, side)) for step in self.plan.steps))
             for start in range(0, len(read), size):
                 rows = read[start : start + size]
                 padded = np.resize(rows, size)
