@@ -31,7 +31,7 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
     {"bounded", "descent", "bank"},
     {"ugclu", "methods"},
     {"learner"},
-    {"devices", "checkpoints", "api"},
+    {"devices", "checkpoints", "api", "ensemble"},
     {"tuning", "walk", "report"},
     {"harness"},
     {"living"},

@@ -120,9 +120,10 @@ class Server:
         """
         entry, kind = self.plan.entries[method], step.request.kind
         keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), step.index))(jnp.array(seeds, jnp.uint32))
-        together = filled_to(self.group_size, (keys, jax.tree.map(lambda *x: jnp.stack(x), *states)))
+        together = jax.tree.map(lambda *x: jnp.stack(x), *states)
+        keys, together = filled_to(self.group_size, (keys, together))
         examples = self.data.examples(step.request.ids)
-        *found, cost = self.run_seeds(entry.method, kind, *together, entry.hyper[kind], examples)
+        *found, cost = self.run_seeds(entry.method, kind, keys, together, entry.hyper[kind], examples)
         self.clock.note(cost)
         share = min(1.0, self.devices / len(seeds))  # of the seconds of a device
         own = RequestCost(cost.seconds * share, cost.compile_seconds * share)
