@@ -11,7 +11,7 @@ from experiments import many_models
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import devices, programs
 from ugclu_jax.ensemble import ensemble, ensemble_program
-from ugclu_jax.learner import CLUState, apply_request
+from ugclu_jax.learner import CLUState, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.methods.er import er
 from ugclu_jax.types import Examples
@@ -41,13 +41,16 @@ STREAM = [("learn", examples(range(20))), ("unlearn", examples(range(3, 9)))]
 KEYS = jax.random.split(jax.random.key(7), 5)
 
 
+SERVE = request_program()
+
+
 def alone(key) -> np.ndarray:
     """Request by request, as a run serves it."""
     init_key, buffer_key = jax.random.split(key)
     empty = buffer_lib.init(CAPACITY, (3,), jnp.float32, buffer_key)
     state = CLUState(METHOD.init(*init_fn(init_key)), empty)
     for index, (kind, task) in enumerate(STREAM):
-        state, _ = apply_request(METHOD, kind, jax.random.fold_in(key, index), state, METHOD.hyper[kind], task)
+        state, *_ = SERVE(METHOD, kind, jax.random.fold_in(key, index), state, METHOD.hyper[kind], task)
     return INPUTS @ np.asarray(state.method.params)
 
 
@@ -103,7 +106,7 @@ def test_what_cannot_be_served_is_refused_before_any_work():
 
 # The experiment.
 
-FEW = ["--smoke", "--tasks", "1", "--methods", "ug_clu", "--learn.settings.outer-steps", "3"]
+FEW = ["--smoke", "--tasks", "1", "--learn.settings.outer-steps", "3"]
 FEW += ["--unlearn.settings.outer-steps", "2", "--oracle.epochs", "1"]
 
 
