@@ -78,7 +78,7 @@ class Counterfactuals:
             # The first process looks, for all: whoever went another way would be waited for in vain.
             if not devices.from_first((plan.folder.path / name).is_file()):
                 what = f"counterfactual of {learner}, seed {seed}, request {step.index + 1}"
-                with plan.progress.waiting(what), self.clock.spending("counterfactuals"):
+                with plan.progress.waiting(what):
                     write(plan, name, self.found(learner, replay, seed, step))
 
     def found(self, learner: str, replay: bool, seed: int, step: Step) -> dict[str, np.ndarray]:
@@ -104,7 +104,8 @@ class Counterfactuals:
             if asked is not None:
                 state = self.server.apply(name, seed, asked, state, entry=entry).state
         network = state.method
-        logits = self.predictions.measured_logits(step.index, network.params, network.model_state)
+        with self.clock.spending("evaluation"):
+            logits = self.predictions.measured_logits(step.index, network.params, network.model_state)
         return {name: array.astype(np.float32) for name, array in taken(step, logits).items()}
 
     def first(self, name: str, seed: int) -> CLUState:
@@ -126,14 +127,14 @@ class Counterfactuals:
 
     def name(self, learner: str, replay: bool, seed: int, step: Step) -> str:
         """In the cache: a hash of everything that determines it."""
-        plan, entry = self.plan, self.entries[f"{learner}+{ARMS[replay]}"]
+        plan, entry, references = self.plan, self.entries[f"{learner}+{ARMS[replay]}"], self.plan.settings["references"]
         description: dict[str, Any] = {
             "counterfactual": FORMAT,
             "version": __version__,
             "data": self.data.fingerprint,
             "model": plan.network.description,
-            "learner": [learner, _settings(plan, learner)],
-            "replay": [replay, _settings(plan, "finetune_remain") if replay else None],
+            "learner": [learner, plan.settings["learn"], references.get(learner), plan.settings.get("sources")],
+            "replay": references.get(ARMS[replay], {}) if replay else None,
             "budget": [entry.method.cost(kind, plan.config.capacity, plan.setup.largest_task) for kind in entry.hyper],
             "capacity": plan.config.capacity,
             "augment": plan.config.augment,
@@ -150,9 +151,3 @@ class Counterfactuals:
         for side, (split, rows) in kept_rows(step).items():
             digest.update(f" {side} {split} ".encode() + np.asarray(rows, np.int64).tobytes())
         return digest.hexdigest()
-
-
-def _settings(plan: Plan, part: str) -> Any:
-    """What the configuration says of a method, as its folder has it."""
-    settings = plan.settings
-    return [settings["learn"], settings["unlearn"], settings["references"].get(part)]

@@ -5,7 +5,10 @@ import time
 from typing import Any
 
 from ugclu_jax import devices
+from ugclu_jax.harness import counterfactuals
+from ugclu_jax.harness.catalogue import split_name
 from ugclu_jax.harness.clock import Clock
+from ugclu_jax.harness.counterfactuals import Counterfactuals
 from ugclu_jax.harness.finished import finished_lines
 from ugclu_jax.harness.orbax_log import logged
 from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
@@ -21,7 +24,7 @@ from ugclu_jax.report.remains import remaining
 from ugclu_jax.streaming import reading
 
 
-def serve(plan: Plan, clock: Clock, publish: Publish, stop: Stop) -> list[str]:
+def serve(plan: Plan, clock: Clock, publish: Publish, stop: Stop, counterfactual: bool) -> list[str]:
     """Take every method and seed to the end of the stream; return why some did not get there."""
     diverged: list[str] = []
     with reading((run := start(plan, clock)).data.train_inputs):
@@ -29,16 +32,25 @@ def serve(plan: Plan, clock: Clock, publish: Publish, stop: Stop) -> list[str]:
         seeds = plan.config.seeds
         for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
             diverged += map(str, run_streams(run, method, seeds[first : first + at_once], publish, stop))
+        if counterfactual:
+            with resumable(plan):
+                others = Counterfactuals(plan, run.data, run.predictions, run.server, clock)
+                for learner, seed, step in counterfactuals.wanted(plan):
+                    stop.check(f"counterfactual of {learner}, seed {seed}")
+                    others.write(learner, seed, step)
     return diverged
 
 
-def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = None) -> None:
+def execute(
+    plan: Plan, conclude: Conclude | None = None, stop: Stop | None = None, *, counterfactual: bool = False
+) -> None:
     """Run every method and seed of a plan, then write the report, and print the table and the verdict.
 
     Args:
         plan: what is run.
         conclude: prints in place of the table of requests, from the plan and all lines.
         stop: asks for an end between two requests.
+        counterfactual: whether learners are also run without ever seeing what is unlearned.
 
     Raises:
         RunFailed: a run cannot go on; where one of them diverged, after the others and the report.
@@ -57,8 +69,9 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     with clock, plan.progress:
         with logged(plan.folder.path / "orbax.log"), clock.spending("checkpoints"):
             finished = finished_lines(plan)
-        if finished is None:
-            diverged += serve(plan, clock, publish, stop or Stop())
+        if finished is None or (counterfactual and not counterfactuals.complete(plan)):
+            finished = None
+            diverged += serve(plan, clock, publish, stop or Stop(), counterfactual)
         for (method, seed), saved in (finished or {}).items():
             publish(method, seed, saved)
     if not devices.is_first():
@@ -68,7 +81,8 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
     with resumable(plan), clock.spending("report"):
         try:
-            evidence.write(plan.folder.path, evidence.gather(plan.folder.path, found))
+            learners = {method: split_name(method)[0] for method in plan.config.methods}
+            evidence.write(plan.folder.path, evidence.gather(plan.folder.path, found, learners))
             left = remains(plan.folder.path)
             report = page.write_html(plan.folder.path, left)
         except ValueError as error:  # a file of the run is damaged, a trace say

@@ -77,6 +77,7 @@ class Plan:
     lock: IO[bytes] | None  # of the first process
     network: Network
     devices: Devices
+    setup: Setup
     entries: dict[str, Entry]
     progress: Progress
     console: Console
@@ -203,6 +204,7 @@ def prepare(
         lock=lock,
         network=network,
         devices=chosen,
+        setup=setup,
         entries=entries,
         progress=progress,
         console=console,
