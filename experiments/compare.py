@@ -23,7 +23,6 @@ from ugclu_jax.harness.execute import execute
 from ugclu_jax.harness.options import ScenarioName
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.scenarios import Scenario
-from ugclu_jax.harness.signals import Stop
 from ugclu_jax.report import evidence
 from ugclu_jax.report.ending import say
 from ugclu_jax.report.metrics import Line
@@ -48,7 +47,8 @@ class CompareOptions:
     scenario: ScenarioName = "task_aware"
     """Whose stream is served; all other settings are those of this experiment."""
     counterfactuals: bool = True
-    """Also run each learner without ever seeing what is unlearned: what of the distance to the oracles is its own."""
+    """With two seeds or more, also run each learner without ever seeing what is unlearned: how much of a method's
+    distance to the oracles is its learner's."""
     list: bool = False
     """Print the names that --methods takes, and run nothing."""
 
@@ -103,11 +103,13 @@ def job(options: CompareOptions, config: ExperimentConfig) -> Job | None:
     if options.list:
         list_methods(Console())
         return None
-
-    def work(plan: Plan, stop: Stop) -> None:
-        execute(plan, conclude, stop, counterfactual=options.counterfactuals)
-
-    return Job(options.scenario, config, work, check=comparable)
+    return Job(
+        options.scenario,
+        config,
+        lambda plan, stop: execute(plan, conclude, stop),
+        check=comparable,
+        counterfactual=options.counterfactuals and len(config.seeds) > 1,
+    )
 
 
 def run(arguments: list[str]) -> int:

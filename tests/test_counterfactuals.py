@@ -12,6 +12,7 @@ from ugclu_jax.report import outputs
 
 pytestmark = [pytest.mark.filterwarnings("ignore:Sharding info not provided")]
 GONE = (1, 6)
+STEPS = ["--learn.settings.outer-steps", "12", "--unlearn.settings.outer-steps", "12"]
 LEARNERS = ("ug_clu", "er")
 METHODS = ["ug_clu", "er+finetune_remain", "do_nothing"]
 
@@ -27,8 +28,7 @@ def run(folder, images, labels, test, *more):
         "--smoke",
         "--tasks",
         "2",
-        "--learn.settings.outer-steps",
-        "12",
+        *STEPS,
     ]
     places = ["--cache-dir", str(folder / "cache"), "--run-dir", str(folder / "run")]
     asked = ["--unlearn-classes", *map(str, GONE), "--seeds", "0", "1", "--methods", *METHODS]
@@ -93,8 +93,7 @@ def test_they_come_from_the_cache_and_are_not_needed(two_runs, capsys):
         "--smoke",
         "--tasks",
         "2",
-        "--learn.settings.outer-steps",
-        "12",
+        *STEPS,
     ]
     asked = ["--scenario", "class_wise", "--unlearn-classes", *map(str, GONE), "--methods", "do_nothing"]
     assert command.run([*asked, *size, *again, "--no-counterfactuals"]) == 0

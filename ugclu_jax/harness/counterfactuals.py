@@ -16,12 +16,10 @@ import jax
 import numpy as np
 
 from ugclu_jax import devices, oracle
-from ugclu_jax.harness.budget import Entry, build
-from ugclu_jax.harness.catalogue import split_name
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.device_data import DeviceData
 from ugclu_jax.harness.outputs import is_milestone, kept_rows, taken, write
-from ugclu_jax.harness.plan import Plan, Step
+from ugclu_jax.harness.plan import REPLAY, Plan, Step, learners_of
 from ugclu_jax.harness.predictions import Predictions
 from ugclu_jax.harness.server import Server, first_state
 from ugclu_jax.learner import CLUState
@@ -29,18 +27,11 @@ from ugclu_jax.report import outputs
 from ugclu_jax.version import __version__
 
 FORMAT = 1
-ARMS = {False: "do_nothing", True: "finetune_remain"}
-"""What unlearns, without and with replay."""
-
-
-def learners_of(plan: Plan) -> list[str]:
-    """The learners of a run's methods, once each."""
-    return list(dict.fromkeys(split_name(method)[0] for method in plan.config.methods))
 
 
 def wanted(plan: Plan) -> Iterator[tuple[str, int, Step]]:
     """Learner, seed and request of each counterfactual of a run."""
-    for learner in learners_of(plan):
+    for learner in learners_of(plan.config):
         for seed in plan.config.seeds:
             for step in plan.steps:
                 if is_milestone(step, len(plan.steps)):
@@ -52,7 +43,7 @@ def complete(plan: Plan) -> bool:
     return all(
         (plan.folder.path / outputs.counterfactual_file(learner, replay, seed, step.index)).is_file()
         for learner, seed, step in wanted(plan)
-        for replay in ARMS
+        for replay in REPLAY
     )
 
 
@@ -61,9 +52,6 @@ class Counterfactuals:
 
     def __init__(self, plan: Plan, data: DeviceData, predictions: Predictions, server: Server, clock: Clock) -> None:
         self.plan, self.data, self.predictions, self.server, self.clock = plan, data, predictions, server, clock
-        names = [f"{learner}+{unlearner}" for learner in learners_of(plan) for unlearner in ARMS.values()]
-        config = dataclasses.replace(plan.config, methods=tuple(names))
-        self.entries: dict[str, Entry] = build(config, plan.setup)
 
     def write(self, learner: str, seed: int, step: Step) -> None:
         """Leave the outputs of both of a request, unless they are there.
@@ -73,7 +61,7 @@ class Counterfactuals:
             DamagedCacheError: what the cache holds is damaged.
         """
         plan = self.plan
-        for replay in ARMS:
+        for replay in REPLAY:
             name = outputs.counterfactual_file(learner, replay, seed, step.index)
             # The first process looks, for all: whoever went another way would be waited for in vain.
             if not devices.from_first((plan.folder.path / name).is_file()):
@@ -97,8 +85,8 @@ class Counterfactuals:
 
     def computed(self, learner: str, replay: bool, seed: int, step: Step) -> dict[str, np.ndarray]:
         """The stream up to a request, served without what is unlearned by then."""
-        name = f"{learner}+{ARMS[replay]}"
-        state, entry = self.first(name, seed), self.entries[name]
+        name = f"{learner}+{REPLAY[replay]}"
+        state, entry = self.first(name, seed), self.plan.counterfactuals[name]
         for earlier in self.plan.steps[: step.index + 1]:
             asked = self.without(earlier, step)
             if asked is not None:
@@ -110,7 +98,7 @@ class Counterfactuals:
 
     def first(self, name: str, seed: int) -> CLUState:
         """The state before the first request, that of the run's own methods with this learner."""
-        return first_state(self.plan, self.entries[name], seed, self.data.train_inputs.dtype)
+        return first_state(self.plan, self.plan.counterfactuals[name], seed, self.data.train_inputs.dtype)
 
     @staticmethod
     def without(earlier: Step, step: Step) -> Step | None:
@@ -127,14 +115,18 @@ class Counterfactuals:
 
     def name(self, learner: str, replay: bool, seed: int, step: Step) -> str:
         """In the cache: a hash of everything that determines it."""
-        plan, entry, references = self.plan, self.entries[f"{learner}+{ARMS[replay]}"], self.plan.settings["references"]
+        plan, entry, references = (
+            self.plan,
+            self.plan.counterfactuals[f"{learner}+{REPLAY[replay]}"],
+            self.plan.settings["references"],
+        )
         description: dict[str, Any] = {
             "counterfactual": FORMAT,
             "version": __version__,
             "data": self.data.fingerprint,
             "model": plan.network.description,
             "learner": [learner, plan.settings["learn"], references.get(learner), plan.settings.get("sources")],
-            "replay": references.get(ARMS[replay], {}) if replay else None,
+            "replay": references.get(REPLAY[replay], {}) if replay else None,
             "budget": [entry.method.cost(kind, plan.config.capacity, plan.setup.largest_task) for kind in entry.hyper],
             "capacity": plan.config.capacity,
             "augment": plan.config.augment,

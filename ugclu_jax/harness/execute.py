@@ -24,7 +24,7 @@ from ugclu_jax.report.remains import remaining
 from ugclu_jax.streaming import reading
 
 
-def serve(plan: Plan, clock: Clock, publish: Publish, stop: Stop, counterfactual: bool) -> list[str]:
+def serve(plan: Plan, clock: Clock, publish: Publish, stop: Stop) -> list[str]:
     """Take every method and seed to the end of the stream; return why some did not get there."""
     diverged: list[str] = []
     with reading((run := start(plan, clock)).data.train_inputs):
@@ -32,7 +32,7 @@ def serve(plan: Plan, clock: Clock, publish: Publish, stop: Stop, counterfactual
         seeds = plan.config.seeds
         for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
             diverged += map(str, run_streams(run, method, seeds[first : first + at_once], publish, stop))
-        if counterfactual:
+        if plan.counterfactuals:
             with resumable(plan):
                 others = Counterfactuals(plan, run.data, run.predictions, run.server, clock)
                 for learner, seed, step in counterfactuals.wanted(plan):
@@ -41,16 +41,13 @@ def serve(plan: Plan, clock: Clock, publish: Publish, stop: Stop, counterfactual
     return diverged
 
 
-def execute(
-    plan: Plan, conclude: Conclude | None = None, stop: Stop | None = None, *, counterfactual: bool = False
-) -> None:
+def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = None) -> None:
     """Run every method and seed of a plan, then write the report, and print the table and the verdict.
 
     Args:
         plan: what is run.
         conclude: prints in place of the table of requests, from the plan and all lines.
         stop: asks for an end between two requests.
-        counterfactual: whether learners are also run without ever seeing what is unlearned.
 
     Raises:
         RunFailed: a run cannot go on; where one of them diverged, after the others and the report.
@@ -69,9 +66,9 @@ def execute(
     with clock, plan.progress:
         with logged(plan.folder.path / "orbax.log"), clock.spending("checkpoints"):
             finished = finished_lines(plan)
-        if finished is None or (counterfactual and not counterfactuals.complete(plan)):
+        if finished is None or (plan.counterfactuals and not counterfactuals.complete(plan)):
             finished = None
-            diverged += serve(plan, clock, publish, stop or Stop(), counterfactual)
+            diverged += serve(plan, clock, publish, stop or Stop())
         for (method, seed), saved in (finished or {}).items():
             publish(method, seed, saved)
     if not devices.is_first():
