@@ -4,11 +4,12 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import jax
 from rich.console import Console
 
 from ugclu_jax import data, devices, files, named
@@ -185,6 +186,7 @@ def prepare(
         devices=chosen.count if shares_batches else 1,
     )
     entries, others = build(config, setup), counterfactual_entries(config, setup) if counterfactual else {}
+    check_entries(entries, network, dataset)
     train_labels, test_labels, limit = dataset.train_labels, dataset.test_labels, config.evaluation_examples
     after = situations(scenario.stream, train_labels, test_labels, dataset.num_classes, scenario.groups)
     after = [without(each, found.gone_train, found.gone_test) for each in after]
@@ -243,6 +245,19 @@ def counterfactual_entries(config: ExperimentConfig, setup: Setup) -> dict[str, 
         return build(dataclasses.replace(config, methods=tuple(names)), setup)
     except ValueError as error:
         raise ValueError(f"counterfactuals: {error}; or leave them out, --no-counterfactuals") from error
+
+
+def check_entries(entries: Mapping[str, Entry], network: Network, dataset: Dataset) -> None:
+    """Refuse methods that cannot serve this network or these inputs, by the shapes of both.
+
+    Raises:
+        ValueError: naming the method.
+    """
+    checks = [entry.method.check for entry in entries.values() if entry.method.check is not None]
+    if checks:
+        params, model_state = jax.eval_shape(network.init_fn, jax.random.key(0))
+        for check in checks:
+            check(params, model_state, dataset.train_inputs)
 
 
 def _sources(config: ExperimentConfig) -> dict[str, dict[str, str]]:
