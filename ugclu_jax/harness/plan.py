@@ -27,6 +27,7 @@ from ugclu_jax.harness.run_data import RunData
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
 from ugclu_jax.harness.scenarios import Scenario, names_of
 from ugclu_jax.harness.understood import lines_of_data, lines_of_stream
+from ugclu_jax.harness.view import View, view_of
 from ugclu_jax.report.ending import say
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.visible import copyable
@@ -38,7 +39,7 @@ VALIDATION_SEED = 20_250_515
 
 PLACES = (
     "run_dir", "dry_run", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over",
-    "coordinator", "num_processes", "process_id",
+    "seeds_at_once", "coordinator", "num_processes", "process_id",
 )  # fmt: skip
 """Settings of where things lie, which change no result but by rounding, and are no part of a run's configuration."""
 
@@ -63,6 +64,7 @@ class Step:
     request: Request
     situation: Situation
     measured: Situation  # its part that is evaluated
+    view: View  # of that part
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Plan:
     @functools.cached_property
     def steps(self) -> tuple[Step, ...]:
         """The requests in order."""
-        parts = zip(self.scenario.stream, self.situations, self.measured, strict=True)
+        views = [view_of(measured, self.scenario.dataset) for measured in self.measured]
+        parts = zip(self.scenario.stream, self.situations, self.measured, views, strict=True)
         return tuple(Step(index, *part) for index, part in enumerate(parts))
 
 
@@ -291,7 +294,8 @@ def open_folder(folder: RunFolder, opening: Callable[[], None], oracles: Path) -
             folder.sweep()
             opening()
             check_writable(oracles, "--cache-dir")
-            files.sweep(oracles)
+            for bank in (oracles, *oracles.iterdir()):
+                files.sweep(bank)
         except (ValueError, OSError) as error:
             problem = error
             if lock is not None:
