@@ -295,6 +295,7 @@ METHODS = words(
 --methods +salun                                    | unknown method ''
 --methods 'ug_clu salun'                            | unknown method 'ug_clu salun'
 --methods ug_clu,salun                              | unknown method 'ug_clu,salun'
+--methods ct --model mlp                            | ct turns the kernels of convolutions, and the model has no leaf
 --methods no_such_module:mine                       | there is no module no_such_module
 --methods collections:Counter                       | it must be a function of (apply_fn, settings, …)
 --methods math:pi                                   | it must be a function of (apply_fn, settings, …)

@@ -24,6 +24,7 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
         "programs",
         "combination",
         "files",
+        "kernels",
     },
     {"buffer", "requests", "prediction", "seals", "components", "loop", "models", "data"},
     {"batches", "optimizer", "saliency", "fast_slow", "membership", "at"},

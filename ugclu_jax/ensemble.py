@@ -131,7 +131,8 @@ def ensemble_program(method: Method, init_fn: InitFn, capacity: int, layout: Lay
         ready = time.perf_counter()
         found = chosen.collect(jax.block_until_ready(program(*arguments)))
         cost = RequestCost(time.perf_counter() - ready, ready - start)
-        return Answers(*map(np.asarray, found), cost)
+        logits, spent = map(np.asarray, found)
+        return Answers(logits, spent, cost)
 
     return run
 

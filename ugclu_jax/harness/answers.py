@@ -35,13 +35,13 @@ def answered(name: str, logits: Logits, step: Step, train_labels: np.ndarray, or
 def _masked(logits: Logits, step: Step, train_labels: np.ndarray, oracles: Logits) -> Logits:
     """Without the classes of which everything that was learned is unlearned."""
     removed = np.setdiff1d(train_labels[step.situation.unlearned], train_labels[step.situation.retained])
-    return Logits(mask_logits(logits.train, removed), mask_logits(logits.test, removed))
+    return Logits(*(mask_logits(each, removed.tolist()) for each in (logits.train, logits.test)))
 
 
 def _cooled(logits: Logits, step: Step, train_labels: np.ndarray, oracles: Logits) -> Logits:
     rows = step.view.situation.test
-    test = logits.test[rows], oracles.test[:, rows]
-    return Logits(cool(logits.train, *test), cool(logits.test, *test))
+    test = logits.test[rows][None], oracles.test[:, rows]
+    return Logits(*(cool(each[None], *test)[0] for each in (logits.train, logits.test)))
 
 
 def _averaged(logits: Logits, step: Step, train_labels: np.ndarray, oracles: Logits) -> Logits:

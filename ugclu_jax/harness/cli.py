@@ -33,6 +33,7 @@ class Job(NamedTuple):
     work: Callable[[Plan, Stop], None]
     study: bool = False  # of the stream up to its first unlearn request, in one process
     check: Callable[[Scenario], None] | None = None  # of the stream, before work
+    counterfactual: bool = False  # whether learners are also run without ever seeing what is unlearned
 
 
 def experiment(name: str, config: ExperimentConfig) -> Job:
@@ -109,7 +110,7 @@ def _main(
         if made.check is not None:
             made.check(built)
         estimate.check(config, built.dataset, built.stream)
-        plan = prepare(made.name, config, built, found, console, command)
+        plan = prepare(made.name, config, built, found, console, command, counterfactual=made.counterfactual)
     except DryRun:
         return 0
     except BrokenPipeError:

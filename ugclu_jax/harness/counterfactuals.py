@@ -15,13 +15,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ugclu_jax import devices, oracle
-from ugclu_jax.harness.budget import Entry, build
-from ugclu_jax.harness.catalogue import split_name
+from ugclu_jax import bank, devices
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.device_data import DeviceData
 from ugclu_jax.harness.outputs import is_milestone, kept_rows, taken, write
-from ugclu_jax.harness.plan import Plan, Step
+from ugclu_jax.harness.plan import REPLAY, Plan, Step, learners_of
 from ugclu_jax.harness.predictions import Predictions
 from ugclu_jax.harness.server import Server, first_state
 from ugclu_jax.learner import CLUState
@@ -29,18 +27,11 @@ from ugclu_jax.report import outputs
 from ugclu_jax.version import __version__
 
 FORMAT = 1
-ARMS = {False: "do_nothing", True: "finetune_remain"}
-"""What unlearns, without and with replay."""
-
-
-def learners_of(plan: Plan) -> list[str]:
-    """The learners of a run's methods, once each."""
-    return list(dict.fromkeys(split_name(method)[0] for method in plan.config.methods))
 
 
 def wanted(plan: Plan) -> Iterator[tuple[str, int, Step]]:
     """Learner, seed and request of each counterfactual of a run."""
-    for learner in learners_of(plan):
+    for learner in learners_of(plan.config):
         for seed in plan.config.seeds:
             for step in plan.steps:
                 if is_milestone(step, len(plan.steps)):
@@ -52,7 +43,7 @@ def complete(plan: Plan) -> bool:
     return all(
         (plan.folder.path / outputs.counterfactual_file(learner, replay, seed, step.index)).is_file()
         for learner, seed, step in wanted(plan)
-        for replay in ARMS
+        for replay in REPLAY
     )
 
 
@@ -61,9 +52,6 @@ class Counterfactuals:
 
     def __init__(self, plan: Plan, data: DeviceData, predictions: Predictions, server: Server, clock: Clock) -> None:
         self.plan, self.data, self.predictions, self.server, self.clock = plan, data, predictions, server, clock
-        names = [f"{learner}+{unlearner}" for learner in learners_of(plan) for unlearner in ARMS.values()]
-        config = dataclasses.replace(plan.config, methods=tuple(names))
-        self.entries: dict[str, Entry] = build(config, plan.setup)
 
     def write(self, learner: str, seed: int, step: Step) -> None:
         """Leave the outputs of both of a request, unless they are there.
@@ -73,12 +61,12 @@ class Counterfactuals:
             DamagedCacheError: what the cache holds is damaged.
         """
         plan = self.plan
-        for replay in ARMS:
+        for replay in REPLAY:
             name = outputs.counterfactual_file(learner, replay, seed, step.index)
             # The first process looks, for all: whoever went another way would be waited for in vain.
             if not devices.from_first((plan.folder.path / name).is_file()):
                 what = f"counterfactual of {learner}, seed {seed}, request {step.index + 1}"
-                with plan.progress.waiting(what), self.clock.spending("counterfactuals"):
+                with plan.progress.waiting(what):
                     write(plan, name, self.found(learner, replay, seed, step))
 
     def found(self, learner: str, replay: bool, seed: int, step: Step) -> dict[str, np.ndarray]:
@@ -86,30 +74,32 @@ class Counterfactuals:
         plan, rows = self.plan, kept_rows(step)
         classes = self.data.dataset.num_classes
         like = {name: jax.ShapeDtypeStruct((len(r), classes), np.float32) for name, (_, r) in rows.items()}
-        path = plan.config.cache_dir / "oracles" / f"{self.name(learner, replay, seed, step)}.npz"
+        path = bank.file_of(plan.config.cache_dir / "oracles" / self.name(learner, replay, step), seed)
         if devices.is_first():
-            plan.folder.note_caches(oracle=path)
-        there = devices.from_first(path.exists())
-        tree, _ = oracle.cached(
-            path, like, lambda: self.computed(learner, replay, seed, step), there=there, keep=devices.is_first()
-        )
-        return dict(tree)
+            plan.folder.note_caches(bank=path.parent)
+        if devices.from_first(path.exists()):
+            return dict(bank.read(path, like))
+        computed = self.computed(learner, replay, seed, step)
+        if devices.is_first():
+            bank.write(path, computed)
+        return computed
 
     def computed(self, learner: str, replay: bool, seed: int, step: Step) -> dict[str, np.ndarray]:
         """The stream up to a request, served without what is unlearned by then."""
-        name = f"{learner}+{ARMS[replay]}"
-        state, entry = self.first(name, seed), self.entries[name]
+        name = f"{learner}+{REPLAY[replay]}"
+        state, entry = self.first(name, seed), self.plan.counterfactuals[name]
         for earlier in self.plan.steps[: step.index + 1]:
             asked = self.without(earlier, step)
             if asked is not None:
                 state = self.server.apply(name, seed, asked, state, entry=entry).state
         network = state.method
-        logits = self.predictions.measured_logits(step.index, network.params, network.model_state)
+        with self.clock.spending("evaluation"):
+            logits = self.predictions.measured_logits(step.index, network.params, network.model_state)
         return {name: array.astype(np.float32) for name, array in taken(step, logits).items()}
 
     def first(self, name: str, seed: int) -> CLUState:
         """The state before the first request, that of the run's own methods with this learner."""
-        return first_state(self.plan, self.entries[name], seed, self.data.train_inputs.dtype)
+        return first_state(self.plan, self.plan.counterfactuals[name], seed, self.data.train_inputs.dtype)
 
     @staticmethod
     def without(earlier: Step, step: Step) -> Step | None:
@@ -124,21 +114,24 @@ class Counterfactuals:
         left = np.setdiff1d(request.ids, step.situation.unlearned)
         return dataclasses.replace(earlier, request=dataclasses.replace(request, ids=left)) if left.size else None
 
-    def name(self, learner: str, replay: bool, seed: int, step: Step) -> str:
-        """In the cache: a hash of everything that determines it."""
-        plan, entry = self.plan, self.entries[f"{learner}+{ARMS[replay]}"]
+    def name(self, learner: str, replay: bool, step: Step) -> str:
+        """Of their bank: a hash of everything that determines them but the seed."""
+        plan, entry, references = (
+            self.plan,
+            self.plan.counterfactuals[f"{learner}+{REPLAY[replay]}"],
+            self.plan.settings["references"],
+        )
         description: dict[str, Any] = {
             "counterfactual": FORMAT,
             "version": __version__,
             "data": self.data.fingerprint,
             "model": plan.network.description,
-            "learner": [learner, _settings(plan, learner)],
-            "replay": [replay, _settings(plan, "finetune_remain") if replay else None],
+            "learner": [learner, plan.settings["learn"], references.get(learner), plan.settings.get("sources")],
+            "replay": references.get(REPLAY[replay], {}) if replay else None,
             "budget": [entry.method.cost(kind, plan.config.capacity, plan.setup.largest_task) for kind in entry.hyper],
             "capacity": plan.config.capacity,
             "augment": plan.config.augment,
             "first_from_scratch": dataclasses.asdict(plan.config.oracle) if plan.scenario.first_from_scratch else None,
-            "seed": seed,
             "jax": jax.__version__,
             "platform": jax.default_backend(),
         }
@@ -150,9 +143,3 @@ class Counterfactuals:
         for side, (split, rows) in kept_rows(step).items():
             digest.update(f" {side} {split} ".encode() + np.asarray(rows, np.int64).tobytes())
         return digest.hexdigest()
-
-
-def _settings(plan: Plan, part: str) -> Any:
-    """What the configuration says of a method, as its folder has it."""
-    settings = plan.settings
-    return [settings["learn"], settings["unlearn"], settings["references"].get(part)]

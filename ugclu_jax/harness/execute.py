@@ -5,8 +5,11 @@ import time
 from typing import Any
 
 from ugclu_jax import devices
+from ugclu_jax.harness import counterfactuals
 from ugclu_jax.harness.at_once import wanted
+from ugclu_jax.harness.catalogue import split_name
 from ugclu_jax.harness.clock import Clock
+from ugclu_jax.harness.counterfactuals import Counterfactuals
 from ugclu_jax.harness.finished import finished_lines
 from ugclu_jax.harness.orbax_log import logged
 from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
@@ -33,6 +36,12 @@ def serve(plan: Plan, clock: Clock, publish: Publish, stop: Stop) -> list[str]:
             say(plan.console, "", f"Seeds:      {told}{on}")
         for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
             diverged += map(str, run_streams(run, method, seeds[first : first + at_once], publish, stop))
+        if plan.counterfactuals:
+            with resumable(plan):
+                others = Counterfactuals(plan, run.data, run.predictions, run.server, clock)
+                for learner, seed, step in counterfactuals.wanted(plan):
+                    stop.check(f"counterfactual of {learner}, seed {seed}")
+                    others.write(learner, seed, step)
     return diverged
 
 
@@ -61,7 +70,8 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     with clock, plan.progress:
         with logged(plan.folder.path / "orbax.log"), clock.spending("checkpoints"):
             finished = finished_lines(plan)
-        if finished is None:
+        if finished is None or (plan.counterfactuals and not counterfactuals.complete(plan)):
+            finished = None
             diverged += serve(plan, clock, publish, stop or Stop())
         for (method, seed), saved in (finished or {}).items():
             publish(method, seed, saved)
@@ -72,7 +82,8 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
     with resumable(plan), clock.spending("report"):
         try:
-            evidence.write(plan.folder.path, evidence.gather(plan.folder.path, found))
+            learners = {method: split_name(method)[0] for method in plan.config.methods}
+            evidence.write(plan.folder.path, evidence.gather(plan.folder.path, found, learners))
             left = remains(plan.folder.path)
             report = page.write_html(plan.folder.path, left)
         except ValueError as error:  # a file of the run is damaged, a trace say

@@ -42,7 +42,7 @@ def write_model(plan: Plan, method: str, seed: int, step: Step, after: Logits, b
     """Keep the outputs of a model after a request, and of the one that it found; the first process does."""
     if is_milestone(step, len(plan.steps)):
         found = taken(step, before, outputs.BEFORE) if before is not None else {}
-        _write(plan, outputs.model_file(method, seed, step.index), taken(step, after) | found)
+        write(plan, outputs.model_file(method, seed, step.index), taken(step, after) | found)
 
 
 def write_oracles(plan: Plan, step: Step, logits: Logits) -> None:
@@ -54,10 +54,11 @@ def write_oracles(plan: Plan, step: Step, logits: Logits) -> None:
     found = taken(step, logits)
     for name, (split, rows) in kept_rows(step).items():
         found |= {outputs.ROWS + name: rows, outputs.LABELS + name: labels[split][rows]}
-    _write(plan, outputs.oracle_file(step.index), found)
+    write(plan, outputs.oracle_file(step.index), found)
 
 
-def _write(plan: Plan, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+def write(plan: Plan, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Keep arrays in a file of the run's folder; the first process does."""
     if devices.is_first():
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **arrays)

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import devices, oracle
 from ugclu_jax.harness.at_once import Grouping, grouping, tree_bytes, wanted
+from ugclu_jax.harness.budget import Entry
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.device_data import DeviceData
 from ugclu_jax.harness.oracles import Oracles
@@ -24,13 +25,13 @@ SharedKey = tuple[str, int, int]
 """Learner, seed and request of work that methods have in common."""
 
 
-def first_state(plan: Plan, method: str, seed: int, dtype: DTypeLike) -> CLUState:
+def first_state(plan: Plan, entry: Entry, seed: int, dtype: DTypeLike) -> CLUState:
     """A method before the first request, and an empty buffer of inputs of a type."""
     init_key, buffer_key = jax.random.split(jax.random.key(seed))
     params, model_state = jax.jit(plan.network.init_fn)(init_key)
     shape = plan.scenario.dataset.train_inputs.shape[1:]
     buffer = buffer_lib.init(plan.config.capacity, shape, dtype, buffer_key)
-    return CLUState(plan.entries[method].method.init(params, model_state), buffer)
+    return CLUState(entry.method.init(params, model_state), buffer)
 
 
 class Served(NamedTuple):
@@ -68,7 +69,7 @@ class Server:
     def fresh_state(self, method: str, seed: int) -> CLUState:
         """The state before the first request."""
         with self.clock.spending("compilation"):  # the rest of it is nothing
-            return first_state(self.plan, method, seed, self.data.train_inputs.dtype)
+            return first_state(self.plan, self.plan.entries[method], seed, self.data.train_inputs.dtype)
 
     def shared(self, method: str, seed: int, step: Step) -> SharedKey | None:
         """Name of the work that a method has in common with others: what its learner does before anything is unlearned.
@@ -140,11 +141,15 @@ class Server:
         step: Step,
         state: CLUState,
         hyper: Mapping[RequestKind, PyTree] | None = None,
+        entry: Entry | None = None,
     ) -> Served:
-        """Apply one request of the stream, at the method's own hyperparameters unless others are given by kind."""
+        """Apply one request of the stream, at the method's own hyperparameters unless others are given by kind.
+
+        By the plan's method of that name, or by one that is none of the plan's.
+        """
         if self.from_scratch(step):
             return self.learn_from_scratch(seed, step, state)
-        entry, kind = self.plan.entries[method], step.request.kind
+        kind, entry = step.request.kind, entry or self.plan.entries[method]
         key = jax.random.fold_in(jax.random.key(seed), step.index)
         chosen = (entry.hyper if hyper is None else hyper)[kind]
         served = Served(*self.run_request(entry.method, kind, key, state, chosen, self.data.examples(step.request.ids)))

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ from ugclu_jax.report.summaries import methods_of
 FILE = "evidence.json"
 LEAST_MODELS = 2
 """Seeds of a method, and oracles, below which there is no distance between distributions."""
+COUNTERFACTUAL = "never learned, by "
+"""Before the name of a learner: its models that were never asked to learn what is unlearned, with replay."""
 LEAST_FRESH = 4
 """Oracles below which it cannot be said how far from 0 fresh oracles would lie."""
 
@@ -60,19 +63,25 @@ class Evidence(NamedTuple):
     energy: Pair | None = None  # to the oracles
     matched: Pair | None = None  # each model as sure of itself as the oracles are
     before: Pair | None = None  # of the models that the request found, to the oracles
+    counterfactual: Pair | None = (
+        None  # to models of the same learner that never saw it, with replay: the unlearner's own
+    )
+    learning_alone: Pair | None = None  # the same without replay
     fresh: Pair | None = None  # 0 and its standard error: what as many fresh oracles would score
     undefined: str = ""  # why there is no distance
 
 
-def gather(run_dir: Path, lines: Iterable[Line]) -> list[Evidence]:
+def gather(run_dir: Path, lines: Iterable[Line], learners: Mapping[str, str] = MappingProxyType({})) -> list[Evidence]:
     """The evidence of a run, from its outputs.
 
     Args:
         run_dir: the run's folder.
         lines: of its metrics.
+        learners: of each method; only theirs are compared with counterfactuals.
 
     Returns:
-        One entry for each method and each request after which outputs of the oracles were kept.
+        One entry for each method and each request after which outputs of the oracles were kept, and one for the
+        counterfactuals of each learner, which `COUNTERFACTUAL` names.
 
     Raises:
         ValueError: a file of outputs is damaged.
@@ -85,8 +94,38 @@ def gather(run_dir: Path, lines: Iterable[Line]) -> list[Evidence]:
             seeds = [line.seed for line in lines if (line.method, line.request) == (method, request)]
             if seeds:
                 stack = outputs.stack(run_dir, {seed: outputs.model_file(method, seed, request) for seed in seeds})
-                found.append(_measured(method, request, stack, oracles))
+                measured = _measured(method, request, stack, oracles)
+                if measured.energy is not None and method in learners:
+                    replayed, alone = (
+                        _from_counterfactual(run_dir, learners[method], replay, request, stack)
+                        for replay in (True, False)
+                    )
+                    measured = measured._replace(counterfactual=replayed, learning_alone=alone)
+                found.append(measured)
+        for learner in dict.fromkeys(learners.values()):
+            seeds = sorted({line.seed for line in lines if learners.get(line.method) == learner})
+            stack = _counterfactuals(run_dir, learner, True, request, seeds)
+            if stack.members:
+                found.append(_measured(COUNTERFACTUAL + learner, request, stack, oracles))
     return found
+
+
+def _counterfactuals(run_dir: Path, learner: str, replay: bool, request: int, seeds: Iterable[int]) -> outputs.Stack:
+    names = {seed: outputs.counterfactual_file(learner, replay, seed, request) for seed in seeds}
+    return outputs.stack(run_dir, names)
+
+
+def _from_counterfactual(run_dir: Path, learner: str, replay: bool, request: int, stack: outputs.Stack) -> Pair | None:
+    """The distance of models from the counterfactuals of the same seeds; None where one of these is not there."""
+    others = _counterfactuals(run_dir, learner, replay, request, stack.members)
+    if others.missing or not all(np.isfinite(array).all() for array in others.sets.values()):
+        return None
+    return Pair(
+        *(
+            _energy(*energy_distance(stack.sets[name], others.sets[name], same_seeds=True)[:2])
+            for name in ("unlearned", "test")
+        )
+    )
 
 
 def requests_of(run_dir: Path) -> list[int]:
@@ -144,6 +183,9 @@ def _matched(own: outputs.Arrays, oracles: outputs.Arrays) -> Pair | None:
         return None
 
 
+PAIRS = ("energy", "matched", "before", "counterfactual", "learning_alone", "fresh")
+
+
 def write(run_dir: Path, found: Sequence[Evidence]) -> None:
     """Keep what `gather` found."""
     seals.write(run_dir, FILE, (json.dumps([_as_json(each) for each in found], indent=1) + "\n").encode())
@@ -175,7 +217,7 @@ def _from_json(entry: Mapping[str, Any]) -> Evidence:
     def pair(sides: Mapping[str, Any] | None) -> Pair | None:
         return None if sides is None else Pair(Energy(**sides["unlearned"]), Energy(**sides["test"]))
 
-    pairs = {name: pair(entry[name]) for name in ("energy", "matched", "before", "fresh")}
+    pairs = {name: pair(entry[name]) for name in PAIRS}
     return Evidence(**{**entry, "seeds": tuple(entry["seeds"]), **pairs})
 
 

@@ -9,6 +9,7 @@ by KL than they are to one another, and no nearer to being one of them.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ugclu_jax.report import grid
@@ -28,7 +29,7 @@ from ugclu_jax.report.columns import (
     UA,
     Column,
 )
-from ugclu_jax.report.evidence import Energy, Evidence, Pair, averaged
+from ugclu_jax.report.evidence import COUNTERFACTUAL, Energy, Evidence, Pair, averaged
 from ugclu_jax.report.format import markdown_table, mean_text, number, statistic_text
 from ugclu_jax.report.metrics import Line, Numbers, Sides
 from ugclu_jax.report.summaries import Statistic, combined, mean, methods_of, milestones, named, statistic, summarise
@@ -60,6 +61,7 @@ class Row(NamedTuple):
     appearance: int  # among the methods of the run, from 0: it has one mark in all figures
     energy: Pair | None = None  # what ranks; None where there is no distribution of models
     matched: Pair | None = None
+    counterfactual: Pair | None = None  # from models of the same learner that never saw what is unlearned
     fresh: Pair | None = None  # 0 with the error of as many fresh oracles
 
     @property
@@ -125,7 +127,7 @@ def rank(lines: Iterable[Line], evidence: Sequence[Evidence] = ()) -> list[Row]:
         statistics = combined(means, statistic) if means else Numbers()
         distance = _over_seeds(distance_of(each.model.KL) for each in means)
         floor = _over_seeds(distance_of(each.noise_floor.KL) for each in means)
-        pairs = [_average(evidence, method, at_milestones, name) for name in ("energy", "matched", "fresh")]
+        pairs = [_average(evidence, method, at_milestones, name) for name in OF_EVIDENCE]
         rows.append(Row(method, distance, floor, statistics, len(seeds), len(seeds - done), appearance, *pairs))
     if not any(row.floor for row in rows):
         raise NothingToRankError(
@@ -135,10 +137,21 @@ def rank(lines: Iterable[Line], evidence: Sequence[Evidence] = ()) -> list[Row]:
     return sorted(rows, key=lambda row: row.sort_key(energies))
 
 
+OF_EVIDENCE = ("energy", "matched", "counterfactual", "fresh")
+
+
 def _average(evidence: Sequence[Evidence], method: str, requests: set[int], name: str) -> Pair | None:
     """Over milestones; None where one of them has no such distance."""
     pairs = [getattr(each, name) for each in evidence if each.method == method and each.request in requests]
     return None if None in pairs else averaged(pairs)
+
+
+def counterfactuals(lines: Iterable[Line], evidence: Sequence[Evidence]) -> dict[str, Pair]:
+    """The distance of each learner's counterfactuals from the oracles, by what a table calls them."""
+    at_milestones = set(milestones(summarise(lines)))
+    names = dict.fromkeys(each.method for each in evidence if each.method.startswith(COUNTERFACTUAL))
+    found = {name: _average(evidence, name, at_milestones, "energy") for name in names}
+    return {name: pair for name, pair in found.items() if pair is not None}
 
 
 def shared_references(rows: list[Row]) -> Row:
@@ -146,7 +159,7 @@ def shared_references(rows: list[Row]) -> Row:
     return max(rows, key=lambda row: (row.seeds - row.unfinished, len(list(named(row.statistics)))))
 
 
-DISTANCES = ("E", "E unlearned", "E test", "E matched", "KL", "KL / floor")
+DISTANCES = ("E", "E unlearned", "E test", "E matched", "E counterfactual", "KL", "KL / floor", "place by KL")
 """Heads of the distances, before those of the columns."""
 
 
@@ -164,17 +177,24 @@ def energy_text(energy: Pair | Energy | None) -> str:
 
 def _distances(row: Row) -> list[str]:
     parts = [None, None] if row.energy is None else [row.energy.unlearned.value, row.energy.test.value]
-    matched = None if row.matched is None else row.matched.value
+    others = [None if pair is None else pair.value for pair in (row.matched, row.counterfactual)]
+    kl = [statistic_text(row.distance), number(row.quotient)]
+    return [energy_text(row.energy), *map(number, (*parts, *others)), *kl]
+
+
+def _cells(row: Row, places: Mapping[str, str], columns: Iterable[Column]) -> list[str]:
     return [
-        energy_text(row.energy),
-        *map(number, (*parts, matched)),
-        statistic_text(row.distance),
-        number(row.quotient),
+        *_distances(row),
+        places[row.method],
+        *(statistic_text(column.value(row.statistics), column.integer) for column in columns),
     ]
 
 
-def _cells(row: Row, columns: Iterable[Column]) -> list[str]:
-    return [*_distances(row), *(statistic_text(column.value(row.statistics), column.integer) for column in columns)]
+def places_by_kl(rows: Iterable[Row]) -> dict[str, str]:
+    """What place each method would have if KL ranked: what smoothing wins stands in front there."""
+    ordered = sorted(rows, key=lambda row: row.sort_key(by_energy=False))
+    known = {row.method: math.isfinite(row.sort_key(by_energy=False)) for row in ordered}
+    return {row.method: str(place) if known[row.method] else "–" for place, row in enumerate(ordered, start=1)}
 
 
 def _reference_cells(rows: list[Row], columns: Iterable[Column]) -> list[str]:
@@ -182,7 +202,7 @@ def _reference_cells(rows: list[Row], columns: Iterable[Column]) -> list[str]:
     own = [mean_text(column.reference(shared.statistics), column.integer) for column in columns]
     fresh = [energy_text(shared.fresh or (Energy(0.0, None) if energies else None))]
     zeros = [number(0.0 if energies else None)] * 3
-    return [*fresh, *zeros, mean_text(shared.floor), number(1.0), *own]
+    return [*fresh, *zeros, number(None), mean_text(shared.floor), number(1.0), number(None), *own]
 
 
 def smoother(rows: Iterable[Row]) -> str | None:
@@ -197,19 +217,33 @@ def smoother(rows: Iterable[Row]) -> str | None:
     )
 
 
-def ranking_table(rows: list[Row]) -> grid.Grid:
-    """The terminal's table: `SHOWN` columns, the oracle last; whole at any width."""
+def _other_cells(pair: Pair, columns: Sequence[Column]) -> list[str]:
+    """Of models that are no method's: their distance from the oracles, and nothing else."""
+    distances = [energy_text(pair), number(pair.unlearned.value), number(pair.test.value)]
+    return distances + [number(None)] * (len(DISTANCES) + len(columns) - len(distances))
+
+
+def ranking_table(rows: list[Row], others: Mapping[str, Pair] = MappingProxyType({})) -> grid.Grid:
+    """The terminal's table: `SHOWN` columns, the oracle and the counterfactuals last; whole at any width."""
     heads = [tuple(title.split()) for title in (*DISTANCES, *(column.title for column in SHOWN))]
-    found = [grid.Row(visible(row.label), [grid.Cell(cell) for cell in _cells(row, SHOWN)]) for row in rows]
+    places = places_by_kl(rows)
+    found = [grid.Row(visible(row.label), [grid.Cell(cell) for cell in _cells(row, places, SHOWN)]) for row in rows]
     references = [grid.Cell(cell) for cell in _reference_cells(rows, SHOWN)]
-    return grid.Grid("method", heads, [*found, grid.Row("oracle, noise floor", references, "dim")], right=True)
+    found.append(grid.Row("oracle, noise floor", references, "dim"))
+    for name, pair in others.items():
+        found.append(grid.Row(visible(name), [grid.Cell(cell) for cell in _other_cells(pair, SHOWN)], "dim"))
+    return grid.Grid("method", heads, found, right=True)
 
 
-def ranking_markdown(rows: list[Row], notes: Iterable[str] = ()) -> str:
+def ranking_markdown(
+    rows: list[Row], notes: Iterable[str] = (), others: Mapping[str, Pair] = MappingProxyType({})
+) -> str:
     """A GitHub-markdown table of all columns, a line that says how to read it, and notes on what not to read in it."""
     head = ["method", *DISTANCES, *(column.title for column in COLUMNS)]
-    body = [[row.label, *_cells(row, COLUMNS)] for row in rows]
+    places = places_by_kl(rows)
+    body = [[row.label, *_cells(row, places, COLUMNS)] for row in rows]
     body.append(["*oracle · noise floor*", *_reference_cells(rows, COLUMNS)])
+    body += [[f"*{name}*", *_other_cells(pair, COLUMNS)] for name, pair in others.items()]
     seeds = max(row.seeds for row in rows)
     how = (
         "ranked by E = E test + E unlearned ± its standard error, 0 where models and oracles are one distribution"
@@ -221,8 +255,15 @@ def ranking_markdown(rows: list[Row], notes: Iterable[str] = ()) -> str:
         + f"\n\nMean{' ± standard deviation' if seeds > 1 else ''} over {seeds} seed{'s' if seeds > 1 else ''}, each "
         f"averaged over the unlearn requests and the last request; {how}. KL = KL test + KL unlearned, in nats; its "
         "quotient to the floor is best at 1, and below it a model is smoother than an oracle."
+        + (COUNTERFACTUALS if others else "")
         + "".join(f"\n\n{note}" for note in notes)
     )
+
+
+COUNTERFACTUALS = (
+    " E counterfactual is the distance from models of the same learner, replay included, that were never asked to "
+    "learn what is unlearned: the unlearner's own; how far these are themselves from the oracles stands last."
+)
 
 
 def _fresh(row: Row) -> bool:
