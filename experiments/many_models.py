@@ -27,7 +27,15 @@ from rich.table import Table
 
 from ugclu_jax import bank, devices, oracle
 from ugclu_jax.ensemble import ensemble_program
-from ugclu_jax.evidence import energy_distance, gaussian_klom, klom
+from ugclu_jax.evidence import (
+    energy_distance,
+    forgetting_quality,
+    gaussian_klom,
+    klom,
+    roc,
+    true_positives_at,
+    u_lira,
+)
 from ugclu_jax.files import write
 from ugclu_jax.harness.answers import ANSWERS
 from ugclu_jax.harness.catalogue import split_name
@@ -47,6 +55,8 @@ from ugclu_jax.types import PyTree
 
 MOST_IN_A_GROUP = 64
 """Models of one program at most: a kill loses so many."""
+LEAST = 3
+"""Models of a set that U-LiRA can compare."""
 MOST_MEASURED = 200
 """Unlearned examples that the measures read: they compare all pairs of models on each."""
 
@@ -122,11 +132,8 @@ def halves(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def measures(found: np.ndarray, known: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """What evidence says of two sets of models `[M, N, C]` and `[O, N, C]` on the same examples."""
-    distance, single, normal = (
-        energy_distance(found, known),
-        klom(found, known, labels),
-        gaussian_klom(found, known, labels),
-    )
+    distance, normal = energy_distance(found, known), gaussian_klom(found, known, labels)
+    single, curve = klom(found, known, labels), roc(*u_lira(found, known, labels))
     return {
         "accuracy": float(np.mean(found.argmax(2) == labels)),
         "energy distance": distance.value,
@@ -134,6 +141,9 @@ def measures(found: np.ndarray, known: np.ndarray, labels: np.ndarray) -> dict[s
         "KLoM, mean": float(single.mean()),
         "KLoM, 95th percentile": float(np.quantile(single, 0.95)),
         "Gaussian KLoM, mean": float(normal.mean()),
+        "forgetting quality": forgetting_quality(found, known, labels).value,
+        "U-LiRA, area": curve.auc,
+        "U-LiRA, TPR at FPR .01": true_positives_at(curve, 0.01).rate,
     }
 
 
@@ -200,10 +210,14 @@ def job(options: ManyOptions, config: ExperimentConfig) -> Job:
     for method in config.methods:
         if split_name(method)[1] in ANSWERS:
             raise ValueError(f"methods has {method}, which changes answers and makes no models: leave it out")
-    if len(config.seeds) < 2:
-        raise ValueError(f"seeds are {len(config.seeds)}: distributions are compared, give 2 or more, such as 0:32")
-    if config.oracle_seeds < 4:
-        raise ValueError(f"oracle_seeds must be at least 4, got {config.oracle_seeds}: their halves are compared")
+    if len(config.seeds) < LEAST:
+        raise ValueError(
+            f"seeds are {len(config.seeds)}: distributions are compared, give {LEAST} or more, such as 0:32"
+        )
+    if config.oracle_seeds < 2 * LEAST:
+        raise ValueError(
+            f"oracle_seeds must be at least {2 * LEAST}, got {config.oracle_seeds}: their halves are compared"
+        )
     if config.devices != 1 and config.over == "batch":
         raise ValueError("devices share batches: give --over seeds, for models are served beside one another")
 

@@ -130,14 +130,14 @@ def test_a_kill_loses_a_group_and_the_same_command_goes_on(tmp_path, capsys, mon
         return once
 
     monkeypatch.setattr(many_models, "ensemble_program", killed)
-    arguments = ["--seeds", "0:5", "--oracle-seeds", "4"]
+    arguments = ["--seeds", "0:5", "--oracle-seeds", "6"]
     assert run(tmp_path, *arguments) == 130
     there = {path.name for path in (tmp_path / "run" / "models" / "ug_clu").iterdir()}
     assert there == {"0.npz", "1.npz"}
     assert run(tmp_path, *arguments) == 0
     assert "ug_clu: 3 models in " in capsys.readouterr().out and len(calls) == 4
     found = json.loads((tmp_path / "run" / "measures.json").read_text())
-    assert (found["models"], found["oracles"], found["examples"]) == (5, 4, 30)
+    assert (found["models"], found["oracles"], found["examples"]) == (5, 6, 30)
     assert found["measures"].keys() == {"oracles, halves", "ug_clu"}
     values = [value for measured in found["measures"].values() for value in measured.values()]
     assert np.isfinite([value for value in values if not np.isnan(value)]).all()
@@ -148,11 +148,11 @@ def test_a_kill_loses_a_group_and_the_same_command_goes_on(tmp_path, capsys, mon
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--seeds", "3"], "--seeds are 1: distributions are compared, give 2 or more, such as 0:32"),
-        (["--seeds", "0:4", "--oracle-seeds", "3"], "--oracle-seeds must be at least 4, got 3"),
-        (["--seeds", "0:4", "--oracle-seeds", "4", "--methods", "cool"], "--methods has cool, which changes answers"),
-        (["--seeds", "0:4", "--oracle-seeds", "4", "--devices", "2"], "--devices share batches: give --over seeds"),
-        (["--seeds", "0:4", "--oracle-seeds", "4", "--regime", "joint"], "--regime trains its first request"),
+        (["--seeds", "3"], "--seeds are 1: distributions are compared, give 3 or more, such as 0:32"),
+        (["--seeds", "0:4", "--oracle-seeds", "5"], "--oracle-seeds must be at least 6, got 5"),
+        (["--seeds", "0:4", "--oracle-seeds", "6", "--methods", "cool"], "--methods has cool, which changes answers"),
+        (["--seeds", "0:4", "--oracle-seeds", "6", "--devices", "2"], "--devices share batches: give --over seeds"),
+        (["--seeds", "0:4", "--oracle-seeds", "6", "--regime", "joint"], "--regime trains its first request"),
     ],
 )
 def test_what_makes_no_ensemble_is_refused(arguments, said, tmp_path, capsys):
@@ -171,6 +171,7 @@ def test_512_models_and_512_oracles_of_the_digits(tmp_path):
     assert (found["models"], found["oracles"]) == (512, 512)
     same, ours, kept = (found["measures"][name] for name in ("oracles, halves", "ug_clu", "do_nothing"))
     assert abs(same["energy distance"]) < 4 * same["its standard error"], "two halves are of one distribution"
-    for measure in ("energy distance", "KLoM, mean", "Gaussian KLoM, mean"):
+    for measure in ("energy distance", "KLoM, mean", "Gaussian KLoM, mean", "U-LiRA, area"):
         assert kept[measure] > same[measure], "models that unlearned nothing are told from oracles"
+    assert same["forgetting quality"] > kept["forgetting quality"] and abs(same["U-LiRA, area"] - 0.5) < 0.05
     assert kept["accuracy"] > 0.9 and all(0 <= one["accuracy"] <= 1 for one in (same, ours))
