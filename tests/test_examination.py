@@ -1,5 +1,6 @@
 """Measures are examined on networks that are known beforehand: which take what for oracles, good and bad."""
 
+import doctest
 import re
 
 import pytest
@@ -62,6 +63,13 @@ def test_kl_prefers_a_mean_to_an_oracle(findings):
 def test_an_audit_passes_retraining_and_fails_doing_nothing(findings):
     assert findings[FRESH].relative.p_value < 0.01 and findings[NOTHING].relative.p_value > 0.5
     assert not findings[HALVED].relative.nearer
+
+
+def test_the_page_runs():
+    (code,) = re.findall(r"```pycon\n(.*?)```", examination.DOCUMENT.read_text(), re.DOTALL)
+    test = doctest.DocTestParser().get_doctest(code, {}, "evidence.md", None, 0)
+    said: list[str] = []
+    assert doctest.DocTestRunner().run(test, out=said.append).failed == 0 and test.examples, "".join(said)
 
 
 def test_the_page_has_the_table_of_these_measures_dated():
