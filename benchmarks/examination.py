@@ -92,7 +92,7 @@ class Measure(NamedTuple):
 def _distance(name: str, of: Callable[[Findings], evidence.EnergyDistance]) -> Measure:
     return Measure(
         name,
-        lambda found: f"{of(found).value:.3f} ± {of(found).standard_error:.3f}",
+        lambda found: f"{of(found).value:.4f} ± {of(found).standard_error:.4f}",
         "below 3 standard errors",
         lambda found, _: of(found).value < 3 * of(found).standard_error,
     )
@@ -100,7 +100,7 @@ def _distance(name: str, of: Callable[[Findings], evidence.EnergyDistance]) -> M
 
 def _area(name: str, of: Callable[[Findings], float]) -> Measure:
     return Measure(
-        name, lambda found: f"{of(found):.3f}", "within .03 of .5", lambda found, _: abs(of(found) - 0.5) < 0.03
+        name, lambda found: f"{of(found):.3f}", "within .05 of .5", lambda found, _: abs(of(found) - 0.5) < 0.05
     )
 
 
@@ -124,7 +124,7 @@ MEASURES = (
     ),
     Measure(
         "forgetting quality F",
-        lambda found: f"{found.quality:.3g}",
+        lambda found: f"{found.quality:.3f}",
         "above half of fresh oracles",
         lambda found, fresh: found.quality > fresh.quality / 2,
     ),

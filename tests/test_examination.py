@@ -14,7 +14,7 @@ TAKEN_FOR_ORACLES = {
     "E, test": {KNOWING},  # on test inputs these are oracles
     "matched E, unlearned": {UNSURE},  # by design it does not see a temperature
     "Gaussian KLoM, mean": set(),
-    "RMIA, AUC": {MEAN},  # a mean answers on unlearned examples as on others
+    "RMIA, AUC": {MEAN, UNSURE},  # they answer on unlearned examples as on others
     "U-LiRA, AUC": set(),
     "U-LiRA, true positives at 1 %": set(),
     "forgetting quality F": set(),
