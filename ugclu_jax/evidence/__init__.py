@@ -2,7 +2,7 @@
 
 from ugclu_jax.evidence.baselines import cool, mask_logits, mean_of_oracles
 from ugclu_jax.evidence.challenge import ForgettingQuality, challenge_score, forgetting_quality
-from ugclu_jax.evidence.energy import EnergyDistance, energy_distance, matched_energy_distance
+from ugclu_jax.evidence.energy import EnergyDistance, energy_distance, fresh_standard_error, matched_energy_distance
 from ugclu_jax.evidence.gaps import Rates, average_gap, tow, tow_mia
 from ugclu_jax.evidence.klom import gaussian_klom, klom, margins
 from ugclu_jax.evidence.lira import Attack, u_lira
@@ -25,6 +25,7 @@ __all__ = [
     "energy_distance",
     "erosion",
     "forgetting_quality",
+    "fresh_standard_error",
     "gaussian_klom",
     "klom",
     "margins",

@@ -12,16 +12,16 @@ from scipy.special import log_softmax, logsumexp
 
 from ugclu_jax.evidence.outputs import Numbers, checked_models
 
-MASKED = 1e4  # nats below the largest logit that stays: exp(−1e4) is 0 in float64, and a logarithm of it is finite
+MASKED = 50.0  # nats below the largest logit that stays: a probability of 2e-22, and a logarithm of it that is finite
 _COLDEST, _HOTTEST = 1e-4, 1e4
 
 
 def mask_logits(logits: ArrayLike, removed: Sequence[int]) -> Numbers:
     """Take classes out of the outputs and leave the network as it is.
 
-    A removed class gets the logit `max_{c stays} z_c − 10⁴`: its probability is exactly 0 in float64, while logits and
-    log-probabilities stay finite, so that divergences stay defined: KL(oracle ‖ masked) pays 10⁴ nats times what the
-    oracle gives to removed classes, the Hellinger distance at most 1.
+    A removed class gets the logit `max_{c stays} z_c − 50`: its probability is 0 to any measure, while divergences stay
+    finite: KL(oracle ‖ masked), infinite for a probability of exactly 0, pays 50 nats times what the oracle gives to
+    removed classes, the Hellinger distance at most 1.
 
     Args:
         logits: [..., C], finite.
@@ -35,7 +35,7 @@ def mask_logits(logits: ArrayLike, removed: Sequence[int]) -> Numbers:
 
     Example:
         >>> mask_logits([[1.0, 3.0, 0.0]], [1]).tolist()
-        [[1.0, -9999.0, 0.0]]
+        [[1.0, -49.0, 0.0]]
     """
     found = np.array(logits, np.float64)
     if found.ndim < 1 or not found.size or not np.isfinite(found).all():

@@ -113,6 +113,44 @@ def matched_energy_distance(
     return energy_distance(cool(first, test_models, test_oracles), oracles, same_seeds=same_seeds)
 
 
+def fresh_standard_error(oracles: ArrayLike, models: int) -> float:
+    """Standard error of the energy distance of so many fresh oracles from these: how far from 0 chance alone leads.
+
+    Where both sets have one distribution, E is a sum over pairs of the doubly centred distance `h̃`, whose variance is
+    `v (4 / (M O) + 2 / (M (M−1)) + 2 / (O (O−1)))`; `v = E h̃²` is estimated without bias from the oracles' mean
+    distances by U-centring, `v = Σ_{i≠j} Ã_ij² / (O (O − 3))`.
+
+    Args:
+        oracles: [O, N, C] logits of O ≥ 4 oracles.
+        models: M ≥ 2, how many are compared with them.
+
+    Returns:
+        The standard error.
+
+    Raises:
+        ValueError: as `energy_distance`, or fewer than 4 oracles.
+
+    Example:
+        >>> oracles = np.random.default_rng(0).normal(size=(12, 200, 3))
+        >>> 0 < fresh_standard_error(oracles, 50) < fresh_standard_error(oracles, 5) < 0.02
+        True
+
+    References: Székely and Rizzo (2014), "Partial distance correlation with methods for dissimilarities", section 2.
+    """
+    found = checked_models("oracles", oracles, 4)
+    if models < 2:
+        raise ValueError(f"models is {models}: it must be 2 or more")
+    number = len(found)
+    distances = hellinger_distances(found, found).mean(0)
+    np.fill_diagonal(distances, 0.0)
+    rows = distances.sum(1) / (number - 2)
+    centred = distances - rows[:, None] - rows[None, :] + distances.sum() / ((number - 1) * (number - 2))
+    np.fill_diagonal(centred, 0.0)
+    variance = float((centred**2).sum()) / (number * (number - 3))
+    pairs = 4 / (models * number) + 2 / (models * (models - 1)) + 2 / (number * (number - 1))
+    return (variance * pairs) ** 0.5
+
+
 def hellinger_distances(first: Numbers, second: Numbers) -> Numbers:
     """`‖√p_a(x) − √p_b(x)‖ / √2` of all pairs on each input, [N, A, B], from logits [A, N, C] and [B, N, C].
 

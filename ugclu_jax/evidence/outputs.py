@@ -10,7 +10,7 @@ def checked_models(name: str, logits: ArrayLike, at_least: int = 2) -> Numbers:
     """Logits of a set of models as float64 [models, inputs, classes], or a ValueError that names the rule it breaks."""
     found = np.asarray(logits, np.float64)
     if found.ndim != 3 or len(found) < at_least or 0 in found.shape:
-        number = {1: "one model", 2: "two models", 3: "three models"}[at_least]
+        number = {1: "one model", 2: "two models", 3: "three models", 4: "four models"}[at_least]
         raise ValueError(
             f"{name} is of shape {list(found.shape)}: it must be [models, inputs, classes], {number} or more"
         )
