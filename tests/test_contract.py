@@ -16,11 +16,13 @@ from ugclu_jax.combination import combine
 from ugclu_jax.harness.catalogue import (
     LEARN_VARIANTS,
     METHODS,
+    REFERENCE_POINTS,
     VARIANTS,
     Setup,
     default_settings,
     entry_of,
     make,
+    of_defaults,
     serves,
 )
 from ugclu_jax.learner import CLUState, apply_request, check_request, request_program
@@ -113,7 +115,7 @@ CASES = {
     "ug_clu target euclidean": of_ug_clu(settings={"mask": "none", "unlearn_loss": "target", "manifold": "euclidean"}),
     **{name: of_entry(name) for name in DESCENTS},
     **{f"{name} adamw": of_entry(name, optimizer="adamw", **TAUGHT.get(name, {})) for name in STEPPING},
-    "do_nothing": Case(do_nothing(), do_nothing().hyper),
+    **{name: Case(of_defaults(name), do_nothing().hyper) for name in REFERENCE_POINTS if name != "retrain"},
     "retrain": Case(make(retrain, SETUP, OracleSettings(1, 8)), {"learn": (), "unlearn": ()}),
     "combined": Case(
         combine(learn=of_entry("finetune_remain").method, unlearn=do_nothing()),
@@ -206,7 +208,7 @@ def test_contract(name, kind, network, filled_buffer):
 
     pairs = zip(jax.tree.leaves(second.method), jax.tree.leaves(new_state), strict=True)
     moved = any(bool(jnp.any(a != b)) for a, b in pairs)
-    nothing = name == "do_nothing" or (name == "combined" and kind == "unlearn")
+    nothing = (name in REFERENCE_POINTS and name != "retrain") or (name == "combined" and kind == "unlearn")
     assert moved != nothing
 
 

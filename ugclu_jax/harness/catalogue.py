@@ -33,6 +33,7 @@ from ugclu_jax.methods.mu_mis import mu_mis
 from ugclu_jax.methods.neg_grad_plus import neg_grad_plus
 from ugclu_jax.methods.random_label import random_label
 from ugclu_jax.methods.retrain import retrain
+from ugclu_jax.methods.retrain_on_buffer import retrain_on_buffer
 from ugclu_jax.methods.salun import salun
 from ugclu_jax.methods.scrub import scrub
 from ugclu_jax.methods.sfron import sfron
@@ -109,11 +110,13 @@ _REFERENCES: Mapping[str, CatalogueEntry] = {
     "ssd": CatalogueEntry(ssd, {"selection": (1.0, 100.0), "dampening": (0.1, 10.0)}, decays=False),
     "clpu_der_pp": CatalogueEntry(clpu_der_pp, {"learning_rate": _RATE, "logit_weight": (0.03, 1.0)}),
     "uniclun": CatalogueEntry(uniclun, {"learning_rate": _RATE, "output_weight": (0.03, 3.0)}),
+    "retrain_on_buffer": CatalogueEntry(retrain_on_buffer, {"learning_rate": _RATE}),
 }
 """Methods whose `steps` the budget pays: optimizer steps, or for `ssd` batches of which it takes the importances."""
-_REFERENCE_POINTS: Mapping[str, CatalogueEntry] = {
+REFERENCE_POINTS: Mapping[str, CatalogueEntry] = {
     "do_nothing": CatalogueEntry(do_nothing),
     "retrain": CatalogueEntry(retrain),
+    **dict.fromkeys(("mask_logits", "cool", "mean_of_oracles"), CatalogueEntry(do_nothing)),  # see `answers`
 }
 """What has no budget and nothing to search."""
 VARIANTS: Mapping[str, dict[str, Any]] = {
@@ -150,7 +153,7 @@ VARIANT_RANGES: Mapping[str, Mapping[str, Range]] = {
 DECAY_RANGE: Range = (3e-4, 0.03)
 DISTILLATION_RANGE: Range = (0.1, 0.9)
 """Both are searched for every method that has them, or for none: the two blocks of a comparison."""
-METHODS: tuple[str, ...] = (*VARIANTS, *LEARN_VARIANTS, *_REFERENCES, *_REFERENCE_POINTS)
+METHODS: tuple[str, ...] = (*VARIANTS, *LEARN_VARIANTS, *_REFERENCES, *REFERENCE_POINTS)
 """All that have a name here; `package.module:factory` names any other."""
 _BOTH: tuple[RequestKind, ...] = ("learn", "unlearn")
 
@@ -225,7 +228,7 @@ def _no_model(
 @functools.cache
 def of_defaults(name: str) -> Method:
     """A method made from nothing, to be asked which kinds of request it serves and which hyperparameters it has."""
-    entry = entry_of(name) or _REFERENCE_POINTS[name]
+    entry = entry_of(name) or REFERENCE_POINTS[name]
     nothing = Setup(_no_model, lambda rng_key: ({}, {}), num_classes=2, num_examples=1, capacity=1)
     return make(entry.factory, nothing)
 
@@ -262,7 +265,7 @@ def split_name(name: str) -> tuple[str, str]:
         raise ValueError(f"method {name!r} has {len(parts)} parts; it must be METHOD or LEARNER+UNLEARNER")
     if len(parts) == 1:
         kinds = serves(name)
-        if name in (*_REFERENCE_POINTS, "finetune_remain") or kinds == ("unlearn",):
+        if name in (*REFERENCE_POINTS, "finetune_remain") or kinds == ("unlearn",):
             return "ug_clu", name
         return (name, name) if kinds == _BOTH else (name, "ug_clu")
     for part, kind in zip(parts, _BOTH, strict=True):
@@ -281,7 +284,7 @@ def searched(name: str) -> tuple[str, RequestKind] | None:
     learner, unlearner = split_name(name)
     alone_learns = "+" not in name and serves(name) == ("learn",)
     found: tuple[str, RequestKind] = (learner, "learn") if alone_learns else (unlearner, "unlearn")
-    return None if found[0] in _REFERENCE_POINTS else found
+    return None if found[0] in REFERENCE_POINTS else found
 
 
 def ranges_of(part: str, extras: bool) -> dict[str, Range]:
