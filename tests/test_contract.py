@@ -24,6 +24,7 @@ from ugclu_jax.harness.catalogue import (
     serves,
 )
 from ugclu_jax.learner import CLUState, apply_request, check_request, request_program
+from ugclu_jax.methods.analytic_head import analytic_head
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.methods.retrain import retrain
 from ugclu_jax.oracle import OracleSettings
@@ -106,6 +107,7 @@ CASES = {
     "ug_clu target euclidean": of_ug_clu(settings={"mask": "none", "unlearn_loss": "target", "manifold": "euclidean"}),
     **{name: of_entry(name) for name in DESCENTS},
     **{f"{name} adamw": of_entry(name, optimizer="adamw", **TAUGHT.get(name, {})) for name in DESCENTS},
+    "analytic_head": Case(make(analytic_head, SETUP), make(analytic_head, SETUP).hyper),
     "do_nothing": Case(do_nothing(), do_nothing().hyper),
     "retrain": Case(make(retrain, SETUP, OracleSettings(1, 8)), {"learn": (), "unlearn": ()}),
     "combined": Case(

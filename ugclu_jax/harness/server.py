@@ -120,7 +120,7 @@ class Server:
     ) -> Served:
         """Apply one request of the stream, at the method's own hyperparameters unless others are given by kind."""
         if self.from_scratch(step):
-            return self.learn_from_scratch(seed, step, state)
+            return self.learn_from_scratch(method, seed, step, state)
         entry, kind = self.plan.entries[method], step.request.kind
         key = jax.random.fold_in(jax.random.key(seed), step.index)
         chosen = (entry.hyper if hyper is None else hyper)[kind]
@@ -128,13 +128,14 @@ class Server:
         self.clock.note(served.cost)
         return served
 
-    def learn_from_scratch(self, seed: int, step: Step, state: CLUState) -> Served:
-        """Training from scratch, then the buffer alone: `do_nothing` inserts without an update."""
+    def learn_from_scratch(self, method: str, seed: int, step: Step, state: CLUState) -> Served:
+        """Training from scratch, then the buffer and the method's memories: `do_nothing` has no update."""
         ids, key = step.request.ids, jax.random.fold_in(jax.random.key(seed), step.index)
         found = self.oracles.trained(ids, (seed,), step.index)
         params, model_state = jax.tree.map(lambda x: jnp.asarray(x[0]), (found.params, found.model_state))
         state = CLUState(state.method._replace(params=params, model_state=model_state), state.buffer)
-        state, info, cost = self.run_request(do_nothing(), "learn", key, state, (), self.data.examples(ids))
+        keeping = do_nothing()._replace(memories=self.plan.entries[method].method.memories)
+        state, info, cost = self.run_request(keeping, "learn", key, state, (), self.data.examples(ids))
         spent = oracle.gradient_evaluations(len(ids), self.plan.config.oracle)
         cost = cost._replace(seconds=found.seconds)
         self.clock.note(cost)
