@@ -1,6 +1,9 @@
 """Ridge heads from sums: against least squares of NumPy and scikit-learn, and through streams of any order."""
 
+import doctest
 import functools
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -252,3 +255,11 @@ def test_the_most_examples_fit_and_one_batch_more_than_is_exact_is_refused():
     assert fixed_point.EXACT_ROWS * fixed_point.LARGEST**2 < 2**53
     with pytest.raises(ValueError, match="2049 examples at once; at most 2048"):
         fixed_point.change(fixed_point.empty(1, 2), jnp.zeros((2049, 1)), jnp.zeros(2049, int), jnp.ones(2049, int))
+
+
+def test_the_page_about_it_runs():
+    page = Path(__file__).parent.parent / "docs" / "analytic.md"
+    (session,) = re.findall(r"```pycon\n(.*?)```", page.read_text(), re.DOTALL)
+    test = doctest.DocTestParser().get_doctest(session, {}, page.name, str(page), 0)
+    said: list[str] = []
+    assert doctest.DocTestRunner().run(test, out=said.append).failed == 0, "".join(said)
