@@ -27,7 +27,7 @@ CLASSES, RIDGE = 10, 1.0
 class Stream(NamedTuple):
     """Requests over some examples."""
 
-    features: np.ndarray  # [N, F] float64, on the grid of `fixed_point`, so that all forms see the same
+    features: np.ndarray  # [N, F] float64
     labels: np.ndarray  # [N]
     ids: np.ndarray  # [T, B]
     counts: np.ndarray  # [T, B] 1 learned, −1 unlearned, 0 nothing
@@ -37,7 +37,7 @@ class Stream(NamedTuple):
 def stream(examples: int, features: int, requests: int, rows: int) -> Stream:
     """Rows drawn at random; what most of a request's rows are not, all of them become."""
     rng = np.random.default_rng(0)
-    inputs = np.rint((rng.normal(size=(examples, features)) + 1) * 2**fixed_point.FRACTION_BITS)
+    inputs = rng.normal(size=(examples, features)) + 1
     there, ids, counts = np.zeros(examples, bool), [], []
     for _ in range(requests):
         some = rng.choice(examples, rows, replace=False)
@@ -46,8 +46,7 @@ def stream(examples: int, features: int, requests: int, rows: int) -> Stream:
         there[some] = learn
         ids.append(some)
     labels = rng.integers(0, CLASSES, examples)
-    found = inputs / 2**fixed_point.FRACTION_BITS
-    return Stream(found, labels, np.array(ids), np.array(counts, np.int32), there)
+    return Stream(inputs, labels, np.array(ids), np.array(counts, np.int32), there)
 
 
 @jax.jit
@@ -73,19 +72,17 @@ def by_integers(start: FixedSums, features: Array, labels: Array, ids: Array, co
     return jax.lax.scan(step, start, (ids, counts))[0]
 
 
-def by_factor(given: Stream, dtype: Any) -> Head:
-    """A Cholesky factor of `G + λ I`, up- and downdated by rotations, row by row; b is the last weight, unpenalised."""
-    size = given.features.shape[1] + 1
-    factor = np.diag(np.r_[np.full(size - 1, np.sqrt(RIDGE)), 1e-3]).astype(dtype)  # of b: next to nothing
-    cross = np.zeros((size, CLASSES), dtype)
+def by_factor(given: Stream, dtype: Any) -> np.ndarray:
+    """The weights by a Cholesky factor of `G + λ I` that is up- and downdated by rotations, row by row."""
+    size = given.features.shape[1]
+    factor, cross = (np.sqrt(RIDGE) * np.eye(size)).astype(dtype), np.zeros((size, CLASSES), dtype)
     for rows, counts in zip(given.ids, given.counts, strict=True):
         for row, count in zip(rows, counts, strict=True):
             if count:
-                vector = np.r_[given.features[row], 1.0].astype(dtype)
+                vector = given.features[row].astype(dtype)
                 cross[:, given.labels[row]] += count * vector
                 _rotate(factor, vector, count)
-    solved = solve_triangular(factor, solve_triangular(factor, cross, lower=True), lower=True, trans=1)
-    return Head(solved[:-1], solved[-1])
+    return solve_triangular(factor, solve_triangular(factor, cross, lower=True), lower=True, trans=1)
 
 
 def _rotate(factor: np.ndarray, vector: np.ndarray, sign: int) -> None:
@@ -100,32 +97,36 @@ def _rotate(factor: np.ndarray, vector: np.ndarray, sign: int) -> None:
 
 def errors(given: Stream) -> Table:
     """Largest difference of a weight to the refit in float64, by what is kept."""
-    names = given.features, given.labels, given.ids, given.counts
-    size = given.features.shape[1]
-    rows = []
+
+    def solved(sums: Sums) -> np.ndarray:
+        return np.asarray(analytic.solve(sums, RIDGE, bias=False).kernel, np.float64)
+
+    def refitted(features: np.ndarray, dtype: Any) -> np.ndarray:
+        some = jnp.asarray(features[given.retained], dtype), jnp.asarray(given.labels[given.retained])
+        head = analytic.refit(*some, RIDGE, num_classes=CLASSES, bias=False)
+        return np.asarray(head.kernel, np.float64)
+
+    def streamed(dtype: Any) -> np.ndarray:
+        start = analytic.empty(size, CLASSES, dtype)
+        return solved(by_sums(start, jnp.asarray(given.features, dtype), given.labels, given.ids, given.counts))
+
+    size, grid = given.features.shape[1], 2.0**fixed_point.FRACTION_BITS
+    on_grid = np.rint(given.features * grid) / grid
     with jax.enable_x64(True):
-        left = given.features[given.retained], given.labels[given.retained]
-        refit = analytic.refit(*map(jnp.asarray, left), RIDGE, num_classes=CLASSES)
-        exact = by_integers(fixed_point.empty(size, CLASSES), *map(jnp.asarray, names))
-        heads = {
-            "integers (the method)": analytic.solve(fixed_point.as_floats(exact), RIDGE),
-            "sums, float64": analytic.solve(
-                by_sums(analytic.empty(size, CLASSES, jnp.float64), *map(jnp.asarray, names)), RIDGE
-            ),
-            "Cholesky factor, float64": by_factor(given, np.float64),
-        }
-    single = given._replace(features=given.features.astype(np.float32))
-    kept = by_sums(analytic.empty(size, CLASSES), *map(jnp.asarray, single[:4]))
-    heads["sums, float32"] = analytic.solve(kept, RIDGE)
-    heads["Cholesky factor, float32"] = by_factor(single, np.float32)
-    heads["no stream: refit, float32"] = analytic.refit(
-        *map(jnp.asarray, (single.features[given.retained], left[1])), RIDGE, num_classes=CLASSES
+        refit = refitted(given.features, jnp.float64)
+        kept = by_integers(fixed_point.empty(size, CLASSES), on_grid, given.labels, given.ids, given.counts)
+        integers = solved(fixed_point.as_floats(kept)) - refitted(on_grid, jnp.float64)
+        off = {"integers (the method)": integers, "sums, float64": streamed(jnp.float64) - refit}
+    off["Cholesky factor, float64"] = by_factor(given, np.float64) - refit
+    off["sums, float32"] = streamed(jnp.float32) - refit
+    off["Cholesky factor, float32"] = by_factor(given, np.float32) - refit
+    off["no stream: refit, float32"] = refitted(given.features, jnp.float32) - refit
+    largest = {name: np.abs(difference).max() for name, difference in off.items()}
+    rows = [(name, f"{value:.1e}", f"{value / np.abs(refit).max():.1e}") for name, value in largest.items()]
+    note = (
+        f"{given.retained.sum()} examples of {len(given.labels)} are retained at the end; the ridge is {RIDGE:g}, "
+        "without bias. Integers are compared with the refit on features rounded to their grid."
     )
-    scale = np.abs(refit.kernel).max()
-    for name, head in heads.items():
-        off = np.abs(np.asarray(head.kernel, np.float64) - np.asarray(refit.kernel)).max()
-        rows.append((name, f"{off:.1e}", f"{off / scale:.1e}"))
-    note = f"{given.retained.sum()} examples of {len(given.labels)} are retained at the end; the ridge is {RIDGE:g}."
     header = ("what is kept", "largest difference of a weight", "in parts of the largest weight")
     return Table(f"After {len(given.ids):,} requests", header, rows, note)
 
