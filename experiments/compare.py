@@ -1,6 +1,6 @@
 """Methods on the same work: one stream, model, buffer, seeds, oracles and budget of gradient evaluations for all.
 
-Question: which method ends nearest to an oracle retrained from scratch, and at what cost?
+Question: whose models are distributed like oracles retrained from scratch, and at what cost?
 
     python -m experiments.compare --scenario class_wise --methods ug_clu salun sfron     # embedded digits
     python -m experiments.compare --scenario task_aware --dataset fashion_mnist          # every method
@@ -23,10 +23,19 @@ from ugclu_jax.harness.execute import execute
 from ugclu_jax.harness.options import ScenarioName
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.scenarios import Scenario
+from ugclu_jax.report import evidence
 from ugclu_jax.report.ending import say
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.picture import ranking_picture
-from ugclu_jax.report.ranking import NothingToRankError, rank, ranking_markdown, ranking_table, reservations
+from ugclu_jax.report.ranking import (
+    NothingToRankError,
+    counterfactuals,
+    rank,
+    ranking_markdown,
+    ranking_table,
+    readings,
+    reservations,
+)
 from ugclu_jax.report.summaries import methods_of
 from ugclu_jax.requests import situations
 
@@ -37,6 +46,9 @@ class CompareOptions:
 
     scenario: ScenarioName = "task_aware"
     """Whose stream is served; all other settings are those of this experiment."""
+    counterfactuals: bool = True
+    """With two seeds or more, also run each learner without ever seeing what is unlearned: how much of a method's
+    distance to the oracles is its learner's."""
     list: bool = False
     """Print the names that --methods takes, and run nothing."""
 
@@ -44,15 +56,16 @@ class CompareOptions:
 def conclude(plan: Plan, lines: list[Line]) -> None:
     """Print the ranking, and write it and its picture into the run's folder."""
     try:
-        rows = rank(lines)
+        known = evidence.read(plan.folder.path)
+        rows, others = rank(lines, known), counterfactuals(lines, known)
     except NothingToRankError:  # the stream has requests to rank by: see `comparable`
         say(plan.console, "Nothing to rank: no method got as far as an unlearn request.", "yellow")
         return
-    notes = reservations(plan.settings, methods_of(lines))
-    plan.console.print(ranking_table(rows), soft_wrap=True)
+    notes = [*readings(rows), *reservations(plan.settings, methods_of(lines))]
+    plan.console.print(ranking_table(rows, others), soft_wrap=True)
     for note in notes:
         say(plan.console, note, "yellow")
-    write(plan.folder.path / "comparison.md", ranking_markdown(rows, notes) + "\n")
+    write(plan.folder.path / "comparison.md", ranking_markdown(rows, notes, others) + "\n")
     ranking_picture(rows, notes, plan.folder.path / "comparison.png")
     say(plan.console, f"Comparison: {plan.folder.path / 'comparison.md'}")
 
@@ -90,7 +103,13 @@ def job(options: CompareOptions, config: ExperimentConfig) -> Job | None:
     if options.list:
         list_methods(Console())
         return None
-    return Job(options.scenario, config, lambda plan, stop: execute(plan, conclude, stop), check=comparable)
+    return Job(
+        options.scenario,
+        config,
+        lambda plan, stop: execute(plan, conclude, stop),
+        check=comparable,
+        counterfactual=options.counterfactuals and len(config.seeds) > 1,
+    )
 
 
 def run(arguments: list[str]) -> int:

@@ -298,6 +298,100 @@ def divergence_delta(logits: np.ndarray, teacher: np.ndarray, temperature: float
     return temperature * (softmax(logits / temperature) - softmax(teacher / temperature))
 
 
+# --- evidence: models against oracles, one pair and one example at a time ---------------------------------------------
+
+
+def hellinger(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.sqrt(np.sum((np.sqrt(softmax(first)) - np.sqrt(softmax(second))) ** 2) / 2))
+
+
+def energy(first: np.ndarray, second: np.ndarray, same_seeds: bool = False) -> float:
+    """`2 mean d(a, b) − mean d(a, a′) − mean d(b, b′)` of logits [A, N, C] and [B, N, C], mean over inputs."""
+
+    def mean(left: np.ndarray, right: np.ndarray, skip: bool) -> float:
+        places = [(i, j) for i in range(len(left)) for j in range(len(right)) if not (skip and i == j)]
+        return sum(hellinger(left[i][x], right[j][x]) for i, j in places for x in range(left.shape[1])) / (
+            len(places) * left.shape[1]
+        )
+
+    return 2 * mean(first, second, same_seeds) - mean(first, first, True) - mean(second, second, True)
+
+
+def margin(logits: np.ndarray, label: int) -> float:
+    """The logit of the probability of the label."""
+    return float(logits[label] - np.log(sum(np.exp(z) for c, z in enumerate(logits) if c != label)))
+
+
+def challenge_epsilon(unlearned: np.ndarray, retrained: np.ndarray, delta: float) -> float:
+    """Of the best attacker on margins [M] and [O]: every pair of thresholds that decides differently is tried."""
+    if min(np.ptp(unlearned), np.ptp(retrained)) < 0.01 * max(np.ptp(unlearned), np.ptp(retrained)):
+        return 50.0
+    high, low = (retrained, unlearned) if np.median(retrained) > np.median(unlearned) else (unlearned, retrained)
+    everything, tiny = [*unlearned, *retrained], 1e-9
+
+    def epsilon(inside: Callable[[float], bool], positive: np.ndarray, negative: np.ndarray) -> float:
+        missed = sum(not inside(v) for v in positive) / len(positive)
+        false = sum(inside(v) for v in negative) / len(negative)
+        if missed == false == 0:
+            return 50.0
+        if missed == 0 or false == 0:
+            return 0.0
+        found = [0.0]
+        for a, b in ((missed, false), (false, missed)):
+            if 1 - delta - a > 0:
+                found.append(np.log(1 - delta - a) - np.log(b))
+        return max(found)
+
+    best = [epsilon(lambda v, t=t: v >= t, high, low) for t in everything]
+    narrow, wide = (low, high) if np.ptp(high) >= np.ptp(low) else (high, low)
+    start, end = min(narrow), max(narrow)
+    width = end - start
+    rights = [end - 2, end + 2, *(v + shift for v in everything for shift in (0, -tiny))]
+    for right in (r for r in rights if end - 2 <= r <= end + 2):
+        limits = (right - width - 2, right - width + 2)
+        lefts = [*limits, *(v + shift for v in everything for shift in (0, tiny))]
+        for left in (one for one in lefts if limits[0] <= one <= limits[1]):
+            best.append(epsilon(lambda v, ends=(left, right): ends[0] <= v <= ends[1], narrow, wide))
+    return min(max(best), 50.0)
+
+
+def rmia(
+    model: np.ndarray,
+    references: np.ndarray,
+    labels: Sequence[int],
+    population: np.ndarray,
+    population_references: np.ndarray,
+    population_labels: Sequence[int],
+    a: float,
+    gamma: float,
+) -> list[float]:
+    """Of one model [N, C] with references [R, N, C]."""
+
+    def ratio(logits: np.ndarray, others: Sequence[np.ndarray], label: int) -> float:
+        out = sum(softmax(other)[label] for other in others) / len(others)
+        return softmax(logits)[label] / ((1 + a) / 2 * out + (1 - a) / 2)
+
+    def ratios(logits: np.ndarray, others: np.ndarray, labels: Sequence[int]) -> list[float]:
+        return [ratio(logits[x], [other[x] for other in others], label) for x, label in enumerate(labels)]
+
+    of_population = ratios(population, population_references, population_labels)
+    return [
+        sum(own / other > gamma for other in of_population) / len(of_population)
+        for own in ratios(model, references, labels)
+    ]
+
+
+def likelihood_ratio(value: float, unlearned: Sequence[float], never: Sequence[float]) -> float:
+    """`log N(value; unlearned) − log N(value; never)`, normals fitted to samples."""
+
+    def density(samples: Sequence[float]) -> float:
+        mean = sum(samples) / len(samples)
+        variance = sum((s - mean) ** 2 for s in samples) / (len(samples) - 1)
+        return float(np.exp(-((value - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance))
+
+    return float(np.log(density(unlearned)) - np.log(density(never)))
+
+
 # --- for the learning methods ----------------------------------------------------------------------------------------
 
 

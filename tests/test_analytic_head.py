@@ -204,6 +204,10 @@ def test_what_it_refuses():
     method = analytic_head(bent, num_classes=CLASSES, num_examples=N)
     with pytest.raises(ValueError, match=r"outputs of the network are not linear in its last layer \(head\)"):
         serve(method, "learn", jax.random.key(0), start(method), HYPER, examples([1]))
+    shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, PARAMS))
+    METHOD.check(shapes, {}, examples([1]).inputs)
+    with pytest.raises(ValueError, match="not linear in its last layer"):
+        method.check(shapes, {}, examples([1]).inputs)
     method = analytic_head(apply_fn, num_classes=CLASSES, num_examples=N + 1)
     with pytest.raises(ValueError, match="num_examples is 61, and the training arrays have 60 rows"):
         serve(method, "learn", jax.random.key(0), start(method), HYPER, examples([1]))
@@ -218,19 +222,16 @@ def test_experiments_take_its_settings_and_search_none():
 
 def test_what_is_learned_from_scratch_is_in_the_memories():
     """Where an experiment begins with a network trained from scratch, methods that keep book know its examples."""
-    trained = types.SimpleNamespace(params=jax.tree.map(lambda x: x[None], PARAMS), model_state={}, seconds=1.0)
+    trained = types.SimpleNamespace(params=PARAMS, model_state={})
 
     def run_request(method, kind, key, state, hyper, task):
         return (*apply_request(method, kind, key, state, hyper, task), RequestCost(0.0, 0.0))
 
     server = object.__new__(Server)
-    server.plan = types.SimpleNamespace(
-        entries={"analytic_head": types.SimpleNamespace(method=METHOD)},
-        config=types.SimpleNamespace(oracle=types.SimpleNamespace(epochs=1)),
-    )
+    server.plan = types.SimpleNamespace(config=types.SimpleNamespace(oracle=types.SimpleNamespace(epochs=1)))
     server.data, server.run_request = types.SimpleNamespace(examples=examples), run_request
-    server.oracles = types.SimpleNamespace(trained=lambda ids, seeds, index: trained)
+    server.oracles = types.SimpleNamespace(trained=lambda ids, seeds, index: [(0, trained)])
     server.clock = types.SimpleNamespace(note=lambda cost: None)
     step = types.SimpleNamespace(index=0, request=types.SimpleNamespace(ids=np.array(RETAINED)))
-    served = server.learn_from_scratch("analytic_head", 0, step, start())
+    served = server.learn_from_scratch(METHOD, 0, step, start())
     assert np.flatnonzero(served.state.method.extra["analytic_head"].retained).tolist() == RETAINED

@@ -15,10 +15,12 @@ from rich.console import Console
 from experiments import compare as command
 from ugclu_jax.evaluation import as_dict
 from ugclu_jax.harness.catalogue import METHODS
+from ugclu_jax.harness.run_folder import RunFolder
+from ugclu_jax.report.evidence import Energy, Evidence, Pair
 from ugclu_jax.report.metrics import HEAD, from_json
 from ugclu_jax.report.page import write_html
 from ugclu_jax.report.picture import ranking_figure
-from ugclu_jax.report.ranking import rank, ranking_markdown, ranking_table, reservations
+from ugclu_jax.report.ranking import by_energy, rank, ranking_markdown, ranking_table, readings, reservations
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Sharding info not provided"),
@@ -66,14 +68,71 @@ def test_rows_are_ranked_by_the_distance_and_what_failed_comes_last():
     assert (broken.unfinished, broken.seeds) == (1, 2)
 
 
+def of_energy(method, request, unlearned, test, error=0.01):
+    pair = Pair(Energy(unlearned, error), Energy(test, error))
+    fresh = Pair(Energy(0.0, 0.02), Energy(0.0, 0.005))
+    return Evidence(method, request, (0, 1), 5, energy=pair, matched=pair, counterfactual=pair, fresh=fresh)
+
+
+EVIDENCE = [
+    *(of_energy("far", request, 0.05 * request, 0.01) for request in (1, 2)),
+    *(of_energy("near", request, 0.3, 0.1) for request in (1, 2)),
+    *(of_energy("broken", request, 0.0, 0.0) for request in (1, 2)),
+]
+
+
+def test_the_energy_distance_ranks_and_kl_does_not():
+    rows = rank(LINES, EVIDENCE)
+    assert [row.method for row in rows] == ["far", "near", "broken", "nan"] and by_energy(rows)
+    far = rows[0]
+    assert far.energy.value == pytest.approx((0.05 + 0.1) / 2 + 0.01)
+    assert far.energy.standard_error == pytest.approx(0.02)  # of the two sides together, at most
+    text = ranking_markdown(rows)
+    assert "| far | .085 ±.020 | .075 | .010 | .085 | .085 | 8.50 ±.707 | 11.3 | 2 |" in text
+    assert "| *oracle · noise floor* | .000 ±.025 | .000 | .000 | .000 | – | .750 | 1.00 | – |" in text
+    assert "ranked by E = E test + E unlearned" in text and "below it a model is smoother" in text
+    assert not readings(rows)
+
+
+def test_a_method_without_a_distribution_at_one_milestone_has_no_distance_and_comes_last():
+    gone = Evidence("far", 2, (0,), 5, undefined="one seed is no distribution of models")
+    rows = rank(LINES, [EVIDENCE[0], gone, *EVIDENCE[2:]])
+    assert [row.method for row in rows if row.energy] == ["near", "broken"]
+    assert rows[0].method == "near" and next(row for row in rows if row.method == "far").energy is None
+
+
+def test_what_is_smoother_than_an_oracle_is_named_unless_it_may_be_one():
+    smooth = [line(method, seed, 1, 0.1, 0.1) for method in ("smooth", "fresh") for seed in (0, 1)]
+    evidence = [of_energy("smooth", 1, 0.2, 0.1), of_energy("fresh", 1, -0.01, 0.01)]
+    rows = rank([*smooth, *(line("near", seed, 1, 0.5, 0.5) for seed in (0, 1))], evidence)
+    (sentence,) = readings(rows)
+    assert sentence.startswith("smooth is smoother than an oracle (KL below its floor")
+    (alone,) = readings(rank([line("near", 0, 1, 0.5, 0.5)]))
+    assert "ranked by KL, which smoothing can win" in alone
+
+
+def test_the_picture_is_of_energy_with_the_region_of_fresh_oracles():
+    figure = ranking_figure(rank(LINES, EVIDENCE))
+    axes = figure.axes[0]
+    assert "energy distance" in axes.get_xlabel() and "energy distance" in axes.get_ylabel()
+    (region,) = axes.patches
+    assert (region.get_width(), region.get_height()) == (pytest.approx(0.02), pytest.approx(0.08))
+    assert [text.get_text() for text in axes.texts] == ["1  far", "2  near", "fresh oracles"]
+
+
 def test_the_tables_name_every_method_and_the_floor():
     rows = rank(LINES)
     text = ranking_markdown(rows)
     head, _, *body = text.splitlines()
-    assert head.startswith("| method | distance | KL test |")
-    assert body[0].startswith("| near | 2.00 ±.000 | 1.00 ±.000 | 1.00 ±.000 | .100 ±.000 | – | .500 ±.000 |")
+    assert head.startswith(
+        "| method | E | E unlearned | E test | E matched | E counterfactual | KL | KL / floor | place by KL |"
+    )
+    known = "2.00 ±.000 | 2.67 | 1 | 1.00 ±.000 | 1.00 ±.000 | .100 ±.000 | – | .500 ±.000 |"
+    assert body[0].startswith(f"| near | – | – | – | – | – | {known}")
     assert body[2].startswith("| broken (1 of 2 seeds failed) |")
-    assert body[4].startswith("| *oracle · noise floor* | .750 | .250 | .500 | .050 | – | .750 |")
+    assert body[4].startswith(
+        "| *oracle · noise floor* | – | – | – | – | – | .750 | 1.00 | – | .250 | .500 | .050 | – | .750 |"
+    )
     assert all(line.count("|") == head.count("|") for line in body[:5])
     assert "over 2 seeds" in text
     assert len(ranking_table(rows).rows) == 5
@@ -149,9 +208,10 @@ def test_a_stream_with_nothing_to_rank_by_is_refused_before_work(tmp_path, capsy
 def test_where_no_method_came_as_far_as_an_unlearn_request_there_is_a_sentence(tmp_path):
     class Plan(NamedTuple):
         console: Console
+        folder: RunFolder
 
     console = Console(file=io.StringIO())
-    command.conclude(Plan(console), [line("a", 0, 0, 1.0, 1.0, kind="learn", noise_floor=None)])
+    command.conclude(Plan(console, RunFolder(tmp_path)), [line("a", 0, 0, 1.0, 1.0, kind="learn", noise_floor=None)])
     assert console.file.getvalue() == "Nothing to rank: no method got as far as an unlearn request.\n"
 
 

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import reference
 
 from ugclu_jax.evidence import energy_distance, gaussian_klom, klom, margins, matched_energy_distance
 
@@ -53,6 +54,60 @@ def test_two_classes_that_each_is_sure_of_are_as_far_as_can_be():
     assert energy_distance(sure, -sure).value == pytest.approx(2.0)
     assert energy_distance(sure, sure) == (0.0, 0.0, [0.0])
     assert math.isnan(energy_distance(sure[:2], sure).standard_error)
+
+
+def test_pairs_of_one_seed_are_left_out():
+    """Where models are the oracles themselves all terms have the same pairs: E is 0, and −2/M of them without."""
+    models, oracles = draws(0, 5, 6, 3), draws(1, 5, 6, 3) + np.array([1.0, 0.0, 0.0])
+    found = energy_distance(models, oracles, same_seeds=True)
+    assert found.value == pytest.approx(reference.energy(models, oracles, same_seeds=True))
+    left = [reference.energy(np.delete(models, i, 0), np.delete(oracles, i, 0), True) for i in range(5)]
+    assert found.standard_error == pytest.approx(math.sqrt(4 / 5 * np.sum((np.array(left) - np.mean(left)) ** 2)))
+    same = energy_distance(models, models, same_seeds=True)
+    assert abs(same.value) < 1e-9 and same.standard_error < 1e-9
+    pairs = [hellinger(a[x], b[x]) for a, b in itertools.permutations(models, 2) for x in range(6)]
+    assert energy_distance(models, models).value == pytest.approx(-2 * np.mean(pairs) / 5, abs=1e-7)
+    assert math.isnan(energy_distance(models[:2], oracles[:2], same_seeds=True).standard_error)
+    test = draws(2, 5, 50, 3)
+    assert abs(matched_energy_distance(models, models, test, test, same_seeds=True).value) < 0.05
+    with pytest.raises(ValueError, match="same_seeds with 5 models and 4 oracles"):
+        energy_distance(models, oracles[:4], same_seeds=True)
+
+
+def test_seeds_that_resemble_each_other_bias_only_what_keeps_their_pairs():
+    """Models of the oracles' distribution that share half of their noise with the oracle of their number."""
+    rng = np.random.default_rng(5)
+    kept, left, apart = [], [], []
+    for _ in range(200):
+        shared, first, second = rng.normal(size=(3, 4, 10, 3))
+        models, oracles = 1.5 * (shared + first), 1.5 * (shared + second)
+        kept.append(energy_distance(models, oracles).value)
+        left.append(energy_distance(models, oracles, same_seeds=True))
+        apart.append(energy_distance(models, 1.5 * rng.normal(size=(4, 10, 3)) * 2**0.5, same_seeds=True).value)
+    for values in ([one.value for one in left], apart):
+        assert abs(np.mean(values)) < 4 * np.std(values) / 200**0.5
+    assert np.mean(kept) < -8 * np.std(kept) / 200**0.5
+
+
+@pytest.mark.parametrize("same_seeds", [False, True])
+@pytest.mark.parametrize(("shift", "least", "most"), [(0.0, 1.1, 2.0), (2.0, 0.9, 1.5)])
+def test_the_jackknife_is_not_too_small(same_seeds, shift, least, most):
+    """Against the spread over draws, which 150 of them know to 6 %; at E = 0 the statistic is degenerate."""
+    rng, found = np.random.default_rng(6), []
+    for _ in range(150):
+        noise = 1.5 * rng.normal(size=(3, 8, 10, 3))
+        models, oracles = noise[1:] + same_seeds * noise[0]
+        found.append(energy_distance(models + np.array([shift, 0, 0]), oracles, same_seeds=same_seeds))
+    errors, values = ([one[i] for one in found] for i in (1, 0))
+    assert least < np.mean(errors) / np.std(values) < most
+
+
+def test_sure_models_by_counting():
+    """Models sure of class 0 or of class 1, where distances are 0 or 1: shares p, q of class 1 give closed forms."""
+    sure = np.array([[[60.0, 0.0]], [[0.0, 60.0]]])
+    models, oracles = sure[[0, 1, 1, 1]], sure[[0, 0, 1]]
+    across, within, among = 3 / 4 * 2 / 3 + 1 / 4 * 1 / 3, 2 * 3 / 12, 2 * 2 / 6
+    assert energy_distance(models, oracles).value == pytest.approx(2 * across - within - among, abs=1e-6)
 
 
 def test_a_fresh_oracle_is_at_nothing_and_smoothing_is_not():

@@ -140,7 +140,7 @@ def check(
 needs logits that are features @ kernel + bias, with nothing behind them
     """
     leaves, structure = jax.tree.flatten((params, model_state))
-    described = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    described = tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     if not _fits(apply_fn, layer, structure, described, tuple(inputs.shape[1:]), np.dtype(inputs.dtype)):
         raise ValueError(
             f"the outputs of the network are not linear in its last layer ({layer.name or 'the outermost one'}): the "

@@ -270,7 +270,7 @@ def tug_of_war(
         ("retained", retained, oracle_retained),
         ("test", test, oracle_test),
     ):
-        gaps.append(abs(_checked_accuracy(name, value) - _checked_accuracy(f"oracle_{name}", oracle)))
+        gaps.append(abs(checked_accuracy(name, value) - checked_accuracy(f"oracle_{name}", oracle)))
     return math.prod(1.0 - gap for gap in gaps)
 
 
@@ -297,7 +297,7 @@ def relapse(unlearned_history: Sequence[float]) -> float:
     """
     if len(unlearned_history) == 0:
         raise ValueError("unlearned_history is empty: it needs UA right after the unlearning")
-    values = [_checked_accuracy(f"unlearned_history[{i}]", value) for i, value in enumerate(unlearned_history)]
+    values = [checked_accuracy(f"unlearned_history[{i}]", value) for i, value in enumerate(unlearned_history)]
     return max(values) - values[0]
 
 
@@ -366,7 +366,8 @@ def _checked_oracles(oracle_logits: ArrayLike, minimum: int) -> np.ndarray:
     return oracles
 
 
-def _checked_accuracy(name: str, value: float) -> float:
+def checked_accuracy(name: str, value: float) -> float:
+    """Return an accuracy as a float in [0, 1], or raise a ValueError that names it."""
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name} is {value}: an accuracy must be a share in [0, 1], not a percentage or NaN")
     return float(value)
@@ -383,7 +384,7 @@ def _group_value(accuracies: Mapping[str, float | None], group: str, name: str) 
     known = {each: value for each, value in accuracies.items() if value is not None}
     if group not in known:
         raise ValueError(f"{name} lacks the retained group {group!r}{_nearest(group, known)}")
-    return _checked_accuracy(f"{name}[{group!r}]", known[group])
+    return checked_accuracy(f"{name}[{group!r}]", known[group])
 
 
 def _nearest(group: str, known: Mapping[str, object]) -> str:

@@ -10,6 +10,7 @@ from ugclu_jax.combination import combine
 from ugclu_jax.devices import check_batch_sizes
 from ugclu_jax.harness.catalogue import (
     LEARN_VARIANTS,
+    REFERENCE_POINTS,
     VARIANTS,
     WITHOUT_STEPS,
     Setup,
@@ -22,7 +23,6 @@ from ugclu_jax.harness.catalogue import (
 )
 from ugclu_jax.harness.config import ExperimentConfig, from_dict, merge, nearest, shown
 from ugclu_jax.harness.options import KindConfig
-from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.methods.retrain import retrain
 from ugclu_jax.ranges import check_hyper
 from ugclu_jax.types import AnyHyper, Method, RequestKind
@@ -63,7 +63,7 @@ def check_references(references: Mapping[str, Any]) -> None:
         for kind in kinds:
             if entry_of(name) is not None or name in WITHOUT_STEPS:
                 reference_settings(references, name, kind)
-            elif given and name in ("do_nothing", "retrain"):
+            elif given and name in REFERENCE_POINTS:
                 raise ValueError(f"{where}: {name} has no settings of its own; leave it out")
             else:
                 _variant_settings(KindConfig(), references, name, kind)
@@ -177,13 +177,13 @@ def build(config: ExperimentConfig, setup: Setup) -> dict[str, Entry]:
 
 
 def _make(config: ExperimentConfig, setup: Setup, name: str, kind: RequestKind) -> tuple[Method, AnyHyper]:
-    if name == "do_nothing":
-        return do_nothing(), ()
     if name == "retrain":
         return make(retrain, setup, config.oracle), ()
     if name in WITHOUT_STEPS:
         settings, hyper = reference_settings(config.references, name, kind)
         return make(WITHOUT_STEPS[name].factory, setup, settings), hyper
+    if name in REFERENCE_POINTS:
+        return of_defaults(name), ()
     entry = entry_of(name)
     if entry is not None:
         settings, hyper = reference_settings(config.references, name, kind)

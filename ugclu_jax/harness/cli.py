@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 from rich.console import Console
 
-from ugclu_jax import checkpoints, devices, oracle
+from ugclu_jax import bank, checkpoints, devices
 from ugclu_jax.extras import MissingExtraError
 from ugclu_jax.harness import estimate
 from ugclu_jax.harness.command_line import defaults, first_words, parse
@@ -33,6 +33,7 @@ class Job(NamedTuple):
     work: Callable[[Plan, Stop], None]
     study: bool = False  # of the stream up to its first unlearn request, in one process
     check: Callable[[Scenario], None] | None = None  # of the stream, before work
+    counterfactual: bool = False  # whether learners are also run without ever seeing what is unlearned
 
 
 def experiment(name: str, config: ExperimentConfig) -> Job:
@@ -109,7 +110,7 @@ def _main(
         if made.check is not None:
             made.check(built)
         estimate.check(config, built.dataset, built.stream)
-        plan = prepare(made.name, config, built, found, console, command)
+        plan = prepare(made.name, config, built, found, console, command, counterfactual=made.counterfactual)
     except DryRun:
         return 0
     except BrokenPipeError:
@@ -127,7 +128,7 @@ def _main(
             made.work(plan, stop)
         except BrokenPipeError:
             raise
-        except (RunFailed, oracle.DamagedCacheError, checkpoints.CorruptCheckpointError, OSError) as error:
+        except (RunFailed, bank.DamagedCacheError, checkpoints.CorruptCheckpointError, OSError) as error:
             say(errors, "Run failed:", str(error))
             return 1
         except jax.errors.JaxRuntimeError as error:

@@ -6,9 +6,12 @@ from typing import Any
 import jax
 
 from ugclu_jax import oracle
-from ugclu_jax.evaluation import Before, Labels, ModelMetrics, as_dict, measure_before, measure_model, undefined
+from ugclu_jax.evaluation import Before, Logits, ModelMetrics, as_dict, measure_before, measure_model, undefined
+from ugclu_jax.harness.answers import answered, answers
+from ugclu_jax.harness.catalogue import split_name
 from ugclu_jax.harness.clock import Clock
-from ugclu_jax.harness.oracles import OracleRecord, Oracles
+from ugclu_jax.harness.oracles import Oracles
+from ugclu_jax.harness.outputs import write_model
 from ugclu_jax.harness.plan import Plan, Step
 from ugclu_jax.harness.predictions import Predictions
 from ugclu_jax.harness.server import Served, SharedKey
@@ -20,27 +23,38 @@ class Evaluator:
 
     def __init__(self, plan: Plan, predictions: Predictions, oracles: Oracles, clock: Clock) -> None:
         self.plan, self.predictions, self.oracles, self.clock = plan, predictions, oracles, clock
-        self.labels = Labels(plan.scenario.dataset.train_labels, plan.scenario.dataset.test_labels)
         self.measured: dict[SharedKey, ModelMetrics] = {}
 
-    def measure(
-        self, step: Step, served: Served, record: OracleRecord | None, history: Sequence[ModelMetrics]
-    ) -> ModelMetrics:
-        """The model's own metrics after a request, or those of a method that learned it in the same way."""
-        if served.shared is not None and served.shared in self.measured:
-            return self.measured[served.shared]
-        network = served.state.method
+    def outputs(self, method: str, step: Step, state: CLUState) -> Logits:
+        """Outputs that count as a method's after a request: its network's, or what is made of them."""
+        network, unlearner = state.method, split_name(method)[1]
         logits = self.predictions.measured_logits(step.index, network.params, network.model_state)
+        if not answers(unlearner, step):
+            return logits
+        train_labels = self.plan.scenario.dataset.train_labels
+        return answered(unlearner, logits, step, train_labels, self.oracles.of(step).logits)
+
+    def measure(
+        self, method: str, seed: int, step: Step, served: Served, found: CLUState, history: Sequence[ModelMetrics]
+    ) -> tuple[ModelMetrics, Before | None]:
+        """The model's own metrics after a request, or those of a method that learned it in the same way.
+
+        And of the model that an unlearn request found: what the request has changed. Outputs of both are kept.
+        """
+        if served.shared is not None and served.shared in self.measured:
+            return self.measured[served.shared], None
+        record = self.oracles.after(step)
         oracles, accuracies = (record.logits, record.metrics.oracle) if record else (None, None)
-        own = measure_model(logits, self.labels, step.measured, history, step.index, oracles, accuracies)
+        after, earlier, before = self.outputs(method, step, served.state), None, None
+        labels, situation = step.view.labels, step.view.situation
+        own = measure_model(after, labels, situation, history, step.index, oracles, accuracies)
+        if step.request.kind == "unlearn":
+            earlier = self.predictions.measured_logits(step.index, found.method.params, found.method.model_state)
+            before = measure_before(earlier, labels, situation, step.index, oracles)
+        write_model(self.plan, method, seed, step, after, earlier)
         if served.shared is not None:
             self.measured[served.shared] = own
-        return own
-
-    def before(self, step: Step, found: CLUState, record: OracleRecord | None) -> Before:
-        """The model that an unlearn request found, as it is measured after it: what the request has changed."""
-        logits = self.predictions.measured_logits(step.index, found.method.params, found.method.model_state)
-        return measure_before(logits, self.labels, step.measured, step.index, record.logits if record else None)
+        return own, before
 
     def line(
         self,
@@ -57,8 +71,7 @@ class Evaluator:
         begun = self.clock.spent.get("evaluation", 0.0)
         with self.clock.spending("evaluation"):
             history = [ModelMetrics.from_dict(line["model"]) for line in earlier]
-            own = self.measure(step, served, record, history)
-            before = self.before(step, found, record) if request.kind == "unlearn" else None
+            own, before = self.measure(method, seed, step, served, found, history)
         unmeasured = undefined(step.measured)
         return {
             "method": method,

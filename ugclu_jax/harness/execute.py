@@ -5,7 +5,11 @@ import time
 from typing import Any
 
 from ugclu_jax import devices
+from ugclu_jax.harness import counterfactuals
+from ugclu_jax.harness.at_once import wanted
+from ugclu_jax.harness.catalogue import split_name
 from ugclu_jax.harness.clock import Clock
+from ugclu_jax.harness.counterfactuals import Counterfactuals
 from ugclu_jax.harness.finished import finished_lines
 from ugclu_jax.harness.orbax_log import logged
 from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
@@ -14,6 +18,7 @@ from ugclu_jax.harness.run import start
 from ugclu_jax.harness.signals import Stop
 from ugclu_jax.harness.stream_run import Publish, resumable, run_streams
 from ugclu_jax.harness.terminal import say
+from ugclu_jax.report import evidence
 from ugclu_jax.report.ending import say_requests, say_verdicts
 from ugclu_jax.report.metrics import from_json
 from ugclu_jax.report.remains import remaining
@@ -24,10 +29,19 @@ def serve(plan: Plan, clock: Clock, publish: Publish, stop: Stop) -> list[str]:
     """Take every method and seed to the end of the stream; return why some did not get there."""
     diverged: list[str] = []
     with reading((run := start(plan, clock)).data.train_inputs):
-        at_once = plan.devices.count if plan.config.over == "seeds" else 1
-        seeds = plan.config.seeds
+        at_once, seeds = run.server.group_size, plan.config.seeds
+        if at_once > 1:
+            on = f" on each of {run.server.devices} devices" if run.server.devices > 1 else ""
+            told = run.server.group.told(wanted(plan.config, run.server.devices))
+            say(plan.console, "", f"Seeds:      {told}{on}")
         for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
             diverged += map(str, run_streams(run, method, seeds[first : first + at_once], publish, stop))
+        if plan.counterfactuals:
+            with resumable(plan):
+                others = Counterfactuals(plan, run.data, run.predictions, run.server, clock)
+                for learner, seed, step in counterfactuals.wanted(plan):
+                    stop.check(f"counterfactual of {learner}, seed {seed}")
+                    others.write(learner, seed, step)
     return diverged
 
 
@@ -56,7 +70,8 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     with clock, plan.progress:
         with logged(plan.folder.path / "orbax.log"), clock.spending("checkpoints"):
             finished = finished_lines(plan)
-        if finished is None:
+        if finished is None or (plan.counterfactuals and not counterfactuals.complete(plan)):
+            finished = None
             diverged += serve(plan, clock, publish, stop or Stop())
         for (method, seed), saved in (finished or {}).items():
             publish(method, seed, saved)
@@ -64,13 +79,15 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
         if diverged:
             raise RunFailed("\n".join(diverged))
         return
+    found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
     with resumable(plan), clock.spending("report"):
         try:
+            learners = {method: split_name(method)[0] for method in plan.config.methods}
+            evidence.write(plan.folder.path, evidence.gather(plan.folder.path, found, learners))
             left = remains(plan.folder.path)
             report = page.write_html(plan.folder.path, left)
         except ValueError as error:  # a file of the run is damaged, a trace say
             raise RunFailed(f"the run is done, but its report cannot be written: {error}") from error
-    found = [from_json(line) for line in itertools.chain.from_iterable(lines.values())]
     if found and conclude is not None:
         say_verdicts(plan.console, found)  # first: a table of methods is what is read
         conclude(plan, found)

@@ -38,7 +38,7 @@ def finished_lines(plan: Plan) -> Lines | None:
 def _like(plan: Plan, method: str) -> PyTree:
     """A state of zeros in host memory, of the structure of a method's own."""
     dtype = jax.dtypes.canonicalize_dtype(plan.scenario.dataset.train_inputs.dtype)
-    shapes = jax.eval_shape(functools.partial(first_state, plan, method, 0, dtype))
+    shapes = jax.eval_shape(functools.partial(first_state, plan, plan.entries[method], 0, dtype))
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 

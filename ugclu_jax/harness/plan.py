@@ -1,13 +1,15 @@
 """What a run is made of, checked and made before work starts: data, stream, network, methods, folder."""
 
+import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import jax
 from rich.console import Console
 
 from ugclu_jax import data, devices, files, named
@@ -25,6 +27,7 @@ from ugclu_jax.harness.run_data import RunData
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
 from ugclu_jax.harness.scenarios import Scenario, names_of
 from ugclu_jax.harness.understood import lines_of_data, lines_of_stream
+from ugclu_jax.harness.view import View, view_of
 from ugclu_jax.report.ending import say
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.visible import copyable
@@ -36,7 +39,7 @@ VALIDATION_SEED = 20_250_515
 
 PLACES = (
     "run_dir", "dry_run", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over",
-    "coordinator", "num_processes", "process_id",
+    "seeds_at_once", "coordinator", "num_processes", "process_id",
 )  # fmt: skip
 """Settings of where things lie, which change no result but by rounding, and are no part of a run's configuration."""
 
@@ -61,6 +64,7 @@ class Step:
     request: Request
     situation: Situation
     measured: Situation  # its part that is evaluated
+    view: View  # of that part
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ class Plan:
     lock: IO[bytes] | None  # of the first process
     network: Network
     devices: Devices
+    setup: Setup
     entries: dict[str, Entry]
+    counterfactuals: dict[str, Entry]  # see `counterfactuals`; none where they were not asked for
     progress: Progress
     console: Console
     resume_command: str
@@ -85,7 +91,8 @@ class Plan:
     @functools.cached_property
     def steps(self) -> tuple[Step, ...]:
         """The requests in order."""
-        parts = zip(self.scenario.stream, self.situations, self.measured, strict=True)
+        views = [view_of(measured, self.scenario.dataset) for measured in self.measured]
+        parts = zip(self.scenario.stream, self.situations, self.measured, views, strict=True)
         return tuple(Step(index, *part) for index, part in enumerate(parts))
 
 
@@ -122,7 +129,14 @@ def path_of(name: str, config: ExperimentConfig) -> Path:
 
 
 def prepare(
-    name: str, config: ExperimentConfig, scenario: Scenario, found: RunData, console: Console, command: str
+    name: str,
+    config: ExperimentConfig,
+    scenario: Scenario,
+    found: RunData,
+    console: Console,
+    command: str,
+    *,
+    counterfactual: bool = False,
 ) -> Plan:
     """Check everything that can be checked before work starts.
 
@@ -133,6 +147,7 @@ def prepare(
         found: what the run takes up.
         console: of the program.
         command: that started it.
+        counterfactual: whether learners are also run without ever seeing what is unlearned.
 
     Raises:
         ValueError, OSError: with a message for the user.
@@ -173,7 +188,8 @@ def prepare(
         largest_task=max(bucket_size(len(request.ids)) for request in scenario.stream),
         devices=chosen.count if shares_batches else 1,
     )
-    entries = build(config, setup)
+    entries, others = build(config, setup), counterfactual_entries(config, setup) if counterfactual else {}
+    check_entries(entries, network, dataset)
     train_labels, test_labels, limit = dataset.train_labels, dataset.test_labels, config.evaluation_examples
     after = situations(scenario.stream, train_labels, test_labels, dataset.num_classes, scenario.groups)
     after = [without(each, found.gone_train, found.gone_test) for each in after]
@@ -203,11 +219,48 @@ def prepare(
         lock=lock,
         network=network,
         devices=chosen,
+        setup=setup,
         entries=entries,
+        counterfactuals=others,
         progress=progress,
         console=console,
         resume_command=command if config.run_dir else f"{command} {copyable(['--run-dir', str(path)])}",
     )
+
+
+REPLAY = {False: "do_nothing", True: "finetune_remain"}
+"""What unlearns in a counterfactual, without and with replay."""
+
+
+def learners_of(config: ExperimentConfig) -> list[str]:
+    """The learners of a run's methods, once each."""
+    return list(dict.fromkeys(split_name(method)[0] for method in config.methods))
+
+
+def counterfactual_entries(config: ExperimentConfig, setup: Setup) -> dict[str, Entry]:
+    """The methods that counterfactuals are served by: every learner, with what replays and with what does nothing.
+
+    Raises:
+        ValueError: the budget pays no replay.
+    """
+    names = [f"{learner}+{unlearner}" for learner in learners_of(config) for unlearner in REPLAY.values()]
+    try:
+        return build(dataclasses.replace(config, methods=tuple(names)), setup)
+    except ValueError as error:
+        raise ValueError(f"counterfactuals: {error}; or leave them out, --no-counterfactuals") from error
+
+
+def check_entries(entries: Mapping[str, Entry], network: Network, dataset: Dataset) -> None:
+    """Refuse methods that cannot serve this network or these inputs, by the shapes of both.
+
+    Raises:
+        ValueError: naming the method.
+    """
+    checks = [entry.method.check for entry in entries.values() if entry.method.check is not None]
+    if checks:
+        params, model_state = jax.eval_shape(network.init_fn, jax.random.key(0))
+        for check in checks:
+            check(params, model_state, dataset.train_inputs)
 
 
 def _sources(config: ExperimentConfig) -> dict[str, dict[str, str]]:
@@ -241,7 +294,8 @@ def open_folder(folder: RunFolder, opening: Callable[[], None], oracles: Path) -
             folder.sweep()
             opening()
             check_writable(oracles, "--cache-dir")
-            files.sweep(oracles)
+            for bank in (oracles, *oracles.iterdir()):
+                files.sweep(bank)
         except (ValueError, OSError) as error:
             problem = error
             if lock is not None:

@@ -6,8 +6,9 @@ Three kinds of things do, after every request to unlearn was served and its chec
 - the run's oracles: networks that were trained with them, and outputs of all networks on them;
 - prepared data sets that have their inputs, whether their source files are still there or not.
 
-What stays are the figures in metrics.jsonl, the traces and the report, and in examples.csv and stream.json the keys of
-the examples and digests of their inputs, by which the run would know them again.
+What stay are figures: those in metrics.jsonl, evidence.json, the traces and the report, and the outputs of models and
+oracles on the examples, from which these are computed; and in examples.csv and stream.json the keys of the examples and
+digests of their inputs, by which the run would know them again.
 """
 
 import hashlib
@@ -27,6 +28,8 @@ from ugclu_jax.requests import Ledger, Names, Stream, from_json
 
 WEIGHTS, ORACLES, INPUTS = "earlier weights", "oracles", "prepared inputs"
 FOREIGN = "weights of another run"
+ARCHIVES = ("runs/*/*/traces/*.npz", "runs/*/*/outputs/*.npz", "oracles/*.npz", "counterfactuals/**/*.npz")
+"""Arrays in a run's folder beside checkpoints."""
 
 
 class Served(NamedTuple):
@@ -181,7 +184,7 @@ def remaining(found: Look) -> Iterator[Remain]:
         return
     caches = found.folder.noted_caches()
     for path in map(Path, sorted(caches.oracles)):
-        if path.is_file():
+        if path.exists():
             yield Remain(ORACLES, path, size(path))
     for folder in map(Path, sorted(caches.data)):
         for entry in cache.entries(folder):
@@ -237,8 +240,9 @@ def left(found: Look) -> Iterator[str]:
             if any(map(found.forgotten.among, arrays)):
                 yield str(one.folder / str(request))
     caches = found.folder.noted_caches()
-    archives = [*found.folder.path.glob("runs/*/*/traces/*.npz"), *(Path(one) for one in caches.oracles)]
-    for path in archives:
+    banks = (path for bank in map(Path, caches.oracles) if bank.is_dir() for path in sorted(bank.iterdir()))
+    kept = (path for pattern in ARCHIVES for path in found.folder.path.glob(pattern))
+    for path in (*kept, *banks):
         if path.is_file() and any(map(found.forgotten.among, _arrays(path))):
             yield str(path)
     for entry in (entry for folder in caches.data for entry in cache.entries(Path(folder))):

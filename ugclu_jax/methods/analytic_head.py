@@ -52,6 +52,7 @@ from ugclu_jax.types import (
     ModelState,
     Params,
     RequestKind,
+    Rows,
     Scalar,
 )
 
@@ -151,8 +152,9 @@ def analytic_head(
         num_examples: N, rows of the training arrays.
 
     Raises:
-        ValueError: more examples than the sums can hold; from `init`, no last layer, see `last_layer.find`; when a
-            request is traced, outputs that are not linear in it, or arrays of another size than `num_examples`.
+        ValueError: more examples than the sums can hold; from `init` and `check`, no last layer, see
+            `last_layer.find`; from `check`, and when a request is traced, outputs that are not linear in it, or arrays
+            of another size than `num_examples`.
 
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params["kernel"] + params["bias"], state)
     >>> method = analytic_head(linear, num_classes=2, num_examples=3)
@@ -169,10 +171,13 @@ def analytic_head(
         sums = fixed_point.empty(num_features, num_classes)
         return Kept(params, model_state, sums, jnp.zeros(num_examples, bool))
 
+    def demand(params: Params, model_state: ModelState, inputs: Rows) -> None:
+        last_layer.check(apply_fn, last_layer.find(params, num_classes, settings.layer), params, model_state, inputs)
+
     def track(kind: RequestKind, kept: Kept, task: Examples) -> Kept:
         marked = retained.track(kind, kept.retained, task)
+        demand(kept.params, kept.model_state, task.inputs)  # requests may also come without the front door
         layer = last_layer.find(kept.params, num_classes, settings.layer)
-        last_layer.check(apply_fn, layer, kept.params, kept.model_state, task.inputs)
         counts = changes(kind, kept.retained, task)
         size = settings.batch_size
         padding = -len(counts) % size
@@ -211,4 +216,4 @@ def analytic_head(
         return FORWARD_COST * task_rows / EVALUATION_EXAMPLES
 
     hyper: dict[RequestKind, AnyHyper] = {"learn": AnalyticHeadHyper(), "unlearn": AnalyticHeadHyper()}
-    return Method(NAME, request, request, hyper, cost, (Memory(NAME, init, track),), apply_fn)
+    return Method(NAME, request, request, hyper, cost, (Memory(NAME, init, track),), apply_fn, check=demand)

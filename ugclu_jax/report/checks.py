@@ -14,7 +14,8 @@ UA_GAP_LIMIT = 0.05  # |UA − the oracle's|
 LA_GAP_LIMIT = 0.04  # |LA − the oracle's|
 MIA_GAP_LIMIT = 0.1  # |MIA − the oracle's|: an attacker is fitted anew on each model, and swings more than an accuracy
 GUESS_AUC = 0.55  # an attacker below it on examples held out guesses, whatever share he calls members: he counts as .5
-KL_RATIO_LIMITS = {KL_TEST: 2.5, KL_RETAINED: 2.5, KL_UNLEARNED: 3.0}  # KL over its noise floor
+KL_RATIO_LIMITS = {KL_TEST: 2.5, KL_RETAINED: 2.5, KL_UNLEARNED: 3.0}  # KL over its noise floor, or the floor over KL
+SMOOTH = 0.9  # KL over its noise floor below which a model is smoother than an oracle; a fresh oracle is near 1
 COST_LIMIT = 0.25  # gradient evaluations over those of retraining at every request
 DROP_LIMIT = 0.05  # fall of RA in one request, and rise of UA after the unlearning
 STUCK_SHARE = 0.2  # UA "did not move" below this share of the way from the accuracy before to the oracle's
@@ -27,11 +28,18 @@ class Check(NamedTuple):
     value: float | None  # None: undefined in this run
     limit: float
     unit: str  # points | times | percent
+    least: float = -math.inf
 
     @property
     def passed(self) -> bool | None:
         """Whether the target is reached; a diverged value does not reach it."""
-        return None if self.value is None else self.value <= self.limit
+        return None if self.value is None else self.least <= self.value <= self.limit
+
+    @property
+    def target(self) -> str:
+        """What is to be reached, in words."""
+        most = f"at most {self.text(self.limit)}"
+        return most if self.least == -math.inf else f"{self.text(self.least)} to {self.text(self.limit)}"
 
     def text(self, value: float | None) -> str:
         """Write a value of this check in its unit."""
@@ -50,12 +58,24 @@ def _worst(values: Iterable[float | None]) -> float | None:
     return next((value for value in known if math.isnan(value)), max(known, default=None))
 
 
+def _farthest(ratios: Iterable[float | None]) -> float | None:
+    """Return the ratio that is farthest from 1, on either side; NaN if there is one, None if there is none.
+
+    >>> _farthest([0.25, None, 3.0]), _farthest([0.0, 9.0]), _farthest([])
+    (0.25, 0.0, None)
+    """
+    known = [ratio for ratio in ratios if ratio is not None]
+    if any(math.isnan(ratio) for ratio in known):
+        return math.nan
+    return max(known, key=lambda ratio: abs(math.log(ratio)) if ratio > 0 else math.inf, default=None)
+
+
 def scorecard(lines: list[Line], method: str) -> list[Check]:
     """Hold a method against the targets, at its worst over unlearn requests and the last one.
 
     Gaps are absolute per seed, then averaged, so that seeds on both sides of the oracle do not cancel; for that of MIA
-    see `mia_gap`; a KL ratio is
-    mean KL over mean noise floor; the cost is that of all requests over that of retraining at all of them.
+    see `mia_gap`; a KL ratio is mean KL over mean noise floor, best at 1 and read from both sides; the cost is that of
+    all requests over that of retraining at all of them.
 
     Args:
         lines: of all methods.
@@ -73,16 +93,18 @@ def scorecard(lines: list[Line], method: str) -> list[Check]:
         return _worst(worst)
 
     def ratio(column: Column) -> float | None:
-        return _worst(kl_ratio(group[0].statistics, column) for group in groups.values())
+        return _farthest(kl_ratio(group[0].statistics, column) for group in groups.values())
 
     spent, retraining = (sum(each) for each in zip(*_costs(own).values(), strict=True)) if _costs(own) else (0.0, 0.0)
     return [
         Check("UA gap to the oracle", gap(lambda numbers: _apart(UA, numbers)), UA_GAP_LIMIT, "points"),
         Check("MIA gap to the oracle", gap(mia_gap), MIA_GAP_LIMIT, "points"),
         Check("LA gap to the oracle", gap(lambda numbers: _apart(LA, numbers)), LA_GAP_LIMIT, "points"),
-        Check("KL / floor on test", ratio(KL_TEST), KL_RATIO_LIMITS[KL_TEST], "times"),
-        Check("KL / floor on retained", ratio(KL_RETAINED), KL_RATIO_LIMITS[KL_RETAINED], "times"),
-        Check("KL / floor on unlearned", ratio(KL_UNLEARNED), KL_RATIO_LIMITS[KL_UNLEARNED], "times"),
+        *(
+            Check(f"KL / floor on {side}", ratio(column), limit, "times", 1 / limit)
+            for side, column in (("test", KL_TEST), ("retained", KL_RETAINED), ("unlearned", KL_UNLEARNED))
+            for limit in (KL_RATIO_LIMITS[column],)
+        ),
         Check("cost / retraining", spent / retraining if retraining else None, COST_LIMIT, "percent"),
     ]
 
@@ -201,11 +223,16 @@ def verdict(lines: list[Line], method: str) -> str:
     cheaper = cheaper_retraining(lines, method)
     closing = f"Missed: {'; '.join(missed)}." if missed else f"All {len(known)} targets met."
     return (
-        f"{opening}KL to the oracle over its noise floor is {test.text(test.value)} on test inputs, "
-        f"{retained.text(retained.value)} on retained and {unlearned.text(unlearned.value)} on unlearned ones; LA is "
+        f"{opening}KL to the oracle over its noise floor is {_ratio_text(test)} on test inputs, "
+        f"{_ratio_text(retained)} on retained and {_ratio_text(unlearned)} on unlearned ones; LA is "
         f"{la.text(la.value)} from the oracle's; the cost is {cost.text(cost.value)} of the gradient evaluations of "
         f"retraining at every request{f': {cheaper}' if cheaper else ''}. {closing}"
     )
+
+
+def _ratio_text(check: Check) -> str:
+    smooth = check.value is not None and check.value < SMOOTH
+    return f"{check.text(check.value)}{' (smoother than an oracle)' if smooth else ''}"
 
 
 DIVERGED = "diverged"

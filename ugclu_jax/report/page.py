@@ -23,11 +23,12 @@ from ugclu_jax.report.checks import (
     warnings,
 )
 from ugclu_jax.report.columns import KL_RETAINED, KL_TEST, KL_UNLEARNED, LA, UA
+from ugclu_jax.report.evidence import read as read_evidence
 from ugclu_jax.report.figures import over_requests
 from ugclu_jax.report.glossary import GLOSSARY
 from ugclu_jax.report.metrics import Line, read_metrics
 from ugclu_jax.report.picture import ranking_svg
-from ugclu_jax.report.ranking import NothingToRankError, rank, reservations
+from ugclu_jax.report.ranking import NothingToRankError, Row, rank, readings, reservations
 from ugclu_jax.report.remains import Remain, purge_command
 from ugclu_jax.report.rows import Cell, Shade, accuracy_matrix, every_number, heading, request_rows
 from ugclu_jax.report.summaries import RequestSummary, by_request, methods_of, summarise
@@ -107,18 +108,18 @@ def _facts(config: dict[str, Any], lines: list[Line]) -> list[tuple[str, str]]:
     ]
 
 
-def _comparison(lines: list[Line]) -> Markup | None:
-    """The picture of several methods; None for one, or where there is nothing to rank by."""
+def _ranked(run_dir: Path, lines: list[Line]) -> list[Row]:
+    """Methods of a comparison; none for one, or where there is nothing to rank by."""
     if len(methods_of(lines)) < 2:
-        return None
+        return []
     try:
-        return ranking_svg(rank(lines))
+        return rank(lines, read_evidence(run_dir))
     except NothingToRankError:
-        return None
+        return []
 
 
 def _page(run_dir: Path, config: dict[str, Any], lines: list[Line], remains: Sequence[Remain] | None) -> str:
-    summaries = summarise(lines)
+    summaries, ranked = summarise(lines), _ranked(run_dir, lines)
     accuracy = {"LA: test accuracy on what is retained": LA, "UA: accuracy on what was unlearned": UA}
     kl = {
         "KL on retained inputs": KL_RETAINED,
@@ -144,8 +145,8 @@ def _page(run_dir: Path, config: dict[str, Any], lines: list[Line], remains: Seq
         requests=[request_rows(group) for group in by_request(summaries).values()],
         accuracy=over_requests(summaries, accuracy, "oracle", "accuracy (share)", "accuracy"),
         kl=over_requests(summaries, kl, "noise floor", "KL(oracle ‖ model) (nats)", "kl"),
-        comparison=_comparison(lines),
-        reservations=reservations(config, methods_of(lines)),
+        comparison=ranking_svg(ranked) if ranked else None,
+        reservations=[*(readings(ranked) if ranked else []), *reservations(config, methods_of(lines))],
         remains=remains,
         purge=purge_command(run_dir),
         settings=_leaves(config),

@@ -1,4 +1,4 @@
-"""The picture of a comparison: what each method loses on retained inputs against what it keeps of the unlearned."""
+"""The picture of a comparison: how far each method's models are from oracles, on unlearned and on test inputs."""
 
 import math
 import textwrap
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup
 
 from ugclu_jax.report.columns import KL_TEST, KL_UNLEARNED
+from ugclu_jax.report.evidence import Pair
 from ugclu_jax.report.marks import mark_of
-from ugclu_jax.report.ranking import Row, shared_references
+from ugclu_jax.report.ranking import Row, by_energy, shared_references
 from ugclu_jax.report.visible import visible
 
 if TYPE_CHECKING:
@@ -48,7 +49,16 @@ def ranking_svg(rows: list[Row]) -> Markup:
         return as_svg(ranking_figure(rows), "comparison")
 
 
-def _point(row: Row, of_reference: bool = False) -> Point | None:
+LINEAR = 0.01
+"""Energy distance up to which an axis is linear: around 0 lie fresh oracles, on both sides."""
+
+
+def _energy_point(row: Row) -> Point | None:
+    """E on retained test inputs and on unlearned inputs; None where there is none."""
+    return None if row.energy is None else (row.energy.test.value, row.energy.unlearned.value)
+
+
+def _kl_point(row: Row, of_reference: bool = False) -> Point | None:
     """KL on retained test inputs and on unlearned inputs; None where one of them is undefined or not finite."""
     found = []
     for column in (KL_TEST, KL_UNLEARNED):
@@ -60,23 +70,23 @@ def _point(row: Row, of_reference: bool = False) -> Point | None:
 
 
 def ranking_figure(rows: list[Row]) -> "Figure":
-    """KL on retained test inputs against KL on unlearned inputs, one point a method, both axes logarithmic.
+    """E on retained test inputs against E on unlearned inputs, one point a method; KL where one seed has no E.
 
     No two points share marker and filling, and each bears its name, or its rank in a list of names.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-    from matplotlib.ticker import LogLocator, NullFormatter
 
     from ugclu_jax.report.svg import INK, MUTED
 
+    energies = by_energy(rows)
     many = len(rows) > NAMED
     figure = Figure(figsize=(9.0, max(5.0, 1.0 + 0.19 * len(rows)) if many else 5.0), layout="constrained")
     axes = figure.add_subplot()
     handles, labels, absent = [], [], []
     for place, row in enumerate(rows, start=1):
         colour, marker, _, fill = mark_of(row.appearance)
-        point = None if row.unfinished else _point(row)
+        point = None if row.unfinished else (_energy_point if energies else _kl_point)(row)
         style: dict[str, Any] = dict(marker=marker, color=colour, fillstyle=fill, markersize=8, linestyle="none")
         name = f"{place}  {visible(row.method)}"
         if point is None:
@@ -85,24 +95,59 @@ def ranking_figure(rows: list[Row]) -> "Figure":
         axes.plot(*point, **style, markeredgewidth=1.4, zorder=3)
         handles.append(Line2D([], [], **style, label=name))
         labels.append((point, str(place) if many else name, colour))
-    floor = _point(shared_references(rows), of_reference=True)
+    floor = (0.0, 0.0) if energies else _kl_point(shared_references(rows), of_reference=True)
     if floor is not None:
         axes.plot(*floor, marker="*", color=INK, markersize=14, linestyle="none", zorder=2)
-        labels.append((floor, "noise floor", INK))
+        labels.append((floor, "fresh oracles" if energies else "noise floor", INK))
     without = textwrap.fill(f"Not in the picture: {', '.join(absent)}", 110) if absent else ""
+    (_energy_axes if energies else _kl_axes)(axes, without)
+    fresh = shared_references(rows).fresh
+    if energies and fresh is not None:
+        _draw_region(axes, fresh)
+    axes.margins(x=0.25, y=0.12)
+    axes.set_title("Nearer to the star is nearer to retraining from scratch; 1 is the nearest method")
+    axes.grid(alpha=0.25, linewidth=0.5, color=MUTED)
+    if many:
+        figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+    _name_points(axes, labels)
+    return figure
+
+
+def _energy_axes(axes: "Axes", without: str) -> None:
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    ticks = [0.0, *(sign * tick for sign in (1, -1) for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0))]
+    axes.set_xscale("symlog", linthresh=LINEAR)
+    axes.set_yscale("symlog", linthresh=LINEAR)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter("{x:g}")
+    axes.set(xlabel=f"energy distance to the oracles on retained test inputs\n{without}".strip())
+    axes.set(ylabel="energy distance to the oracles on unlearned inputs")
+
+
+def _kl_axes(axes: "Axes", without: str) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     axes.set(xscale="log", yscale="log", xlabel=f"KL to the oracle on retained test inputs, nats\n{without}".strip())
     axes.set(ylabel="KL to the oracle on unlearned inputs, nats")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
-    axes.margins(x=0.25, y=0.12)
-    axes.set_title("Nearer to the lower left is nearer to retraining from scratch; 1 is the nearest method")
-    axes.grid(alpha=0.25, linewidth=0.5, color=MUTED)
-    if many:
-        figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
-    _name_points(axes, labels)
-    return figure
+
+
+def _draw_region(axes: "Axes", fresh: Pair) -> None:
+    """Where fresh oracles lie: within two standard errors of 0 on both sides."""
+    from matplotlib.patches import Rectangle
+
+    from ugclu_jax.report.svg import MUTED
+
+    width, height = (2 * (side.standard_error or 0.0) for side in (fresh.test, fresh.unlearned))
+    axes.add_patch(
+        Rectangle((-width, -height), 2 * width, 2 * height, facecolor=MUTED, alpha=0.25, linewidth=0, zorder=1)
+    )
 
 
 class _Box(NamedTuple):

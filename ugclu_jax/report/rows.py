@@ -60,7 +60,8 @@ def _off_target(column: Column, summary: RequestSummary) -> bool:
         return not abs(own.mean - other.mean) <= UA_GAP_LIMIT
     if column in (KL_RETAINED, KL_TEST, KL_UNLEARNED):
         ratio = kl_ratio(summary.statistics, column)
-        return ratio is not None and not ratio <= KL_RATIO_LIMITS.get(column, math.inf)
+        limit = KL_RATIO_LIMITS.get(column, math.inf)
+        return ratio is not None and not 1 / limit <= ratio <= limit
     return not math.isfinite(own.mean)
 
 
