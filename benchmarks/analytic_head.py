@@ -122,7 +122,9 @@ def errors(given: Stream) -> Table:
     off["Cholesky factor, float32"] = by_factor(given, np.float32) - refit
     off["no stream: refit, float32"] = refitted(given.features, jnp.float32) - refit
     largest = {name: np.abs(difference).max() for name, difference in off.items()}
-    rows = [(name, f"{value:.1e}", f"{value / np.abs(refit).max():.1e}") for name, value in largest.items()]
+    rows: list[tuple[str, ...]] = [
+        (name, f"{value:.1e}", f"{value / np.abs(refit).max():.1e}") for name, value in largest.items()
+    ]
     note = (
         f"{given.retained.sum()} examples of {len(given.labels)} are retained at the end; the ridge is {RIDGE:g}, "
         "without bias. Integers are compared with the refit on features rounded to their grid."
@@ -133,7 +135,7 @@ def errors(given: Stream) -> Table:
 
 def costs(examples: int, widths: tuple[int, ...], requests: int, repeats: int) -> Table:
     """Seconds of the sums of all examples, of one request, of the solve, and of a stream."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for width in widths:
         rng = np.random.default_rng(1)
         features = jnp.asarray(rng.normal(size=(examples, width)), jnp.float32)

@@ -8,7 +8,8 @@ once, at other weights and one input, where the two sides are compared in number
 
 import functools
 import math
-from typing import Any, NamedTuple
+from collections.abc import Hashable
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -141,7 +142,9 @@ needs logits that are features @ kernel + bias, with nothing behind them
     """
     leaves, structure = jax.tree.flatten((params, model_state))
     described = tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    if not _fits(apply_fn, layer, structure, described, tuple(inputs.shape[1:]), np.dtype(inputs.dtype)):
+    if not _fits(
+        cast(Hashable, apply_fn), layer, structure, described, tuple(inputs.shape[1:]), np.dtype(inputs.dtype)
+    ):
         raise ValueError(
             f"the outputs of the network are not linear in its last layer ({layer.name or 'the outermost one'}): the "
             "analytic head needs logits that are features @ kernel + bias, with nothing behind them"

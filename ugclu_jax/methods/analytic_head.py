@@ -126,6 +126,11 @@ def head_of(kept: Kept, ridge: Scalar | Array, *, bias: bool = True) -> Head:
         kept: what the method keeps.
         ridge: λ > 0.
         bias: whether the last layer has one.
+
+    >>> rows = jnp.array([[0.0], [2.0]]), jnp.array([0, 1])
+    >>> sums = fixed_point.change(fixed_point.empty(1, 2), *rows, jnp.array([1, 1]))
+    >>> head_of(Kept({}, {}, sums, jnp.array([True, True])), 2.0).kernel.tolist()
+    [[-0.25, 0.25]]
     """
     with jax.enable_x64(True):
         head = analytic.solve(fixed_point.as_floats(kept.sums), jnp.asarray(ridge).astype(jnp.float64), bias=bias)
