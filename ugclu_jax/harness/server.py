@@ -62,7 +62,7 @@ class Server:
     def grouping(self) -> Grouping:
         """How many seeds are served together, by the method that keeps most."""
         plan, dtype = self.plan, self.data.train_inputs.dtype
-        states = (jax.eval_shape(lambda m=method: first_state(plan, m, 0, dtype)) for method in plan.entries)
+        states = (jax.eval_shape(lambda e=entry: first_state(plan, e, 0, dtype)) for entry in plan.entries.values())
         dataset = plan.scenario.dataset
         return grouping(plan.config, plan.network, dataset, max(map(tree_bytes, states)), self.devices)
 
