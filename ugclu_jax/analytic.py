@@ -7,9 +7,9 @@ The sums depend on which examples are there and on nothing else: not on the orde
 came and left. So a head after unlearning is the head of a refit on what is left, up to rounding. b is not penalised,
 which centres features and targets; outputs then sum to 1 as the targets do, and without λ no class is preferred.
 
-Why sums and a solve, and no factor that is up- and downdated: a downdate of a Cholesky factor is only mixed-stable, and
-its errors stay in the factor and grow with the requests; a sum takes one rounding a request, and the solve begins anew.
-`docs/analytic.md` has both measured. `ugclu_jax.fixed_point` keeps the sums in integers, where nothing is rounded.
+Why sums and a solve, and no factor that is up- and downdated: after a thousand requests both are as exact (see
+`docs/analytic.md`), a sum is one matrix product for all rows of a request where a factor takes them one by one, and a
+sum can be kept in integers, where nothing is rounded: `ugclu_jax.fixed_point`.
 
 References: Hoerl & Kennard, "Ridge regression", Technometrics 1970; Cauwenberghs & Poggio, "Incremental and decremental
 support vector machine learning", NeurIPS 2000, for decrements that equal a refit; Guo et al., "Certified data removal
