@@ -17,6 +17,7 @@ from ugclu_jax.harness.device_data import DeviceData
 from ugclu_jax.harness.outputs import write_oracles
 from ugclu_jax.harness.plan import Plan, RunFailed, Step
 from ugclu_jax.harness.predictions import Predictions
+from ugclu_jax.harness.shown import write_shown
 from ugclu_jax.types import ModelState, Params
 
 ORACLE_KEY = 2**31 - 1
@@ -112,5 +113,6 @@ class Oracles:
                 labels = Labels(dataset.train_labels, dataset.test_labels)
                 metrics = measure_oracles(found.logits, labels, step.measured, seed=step.index)
             write_oracles(plan, step, found.logits)
+            write_shown(plan, step)
             self.records[step.index] = OracleRecord(found.logits, metrics, found.seconds)
         return self.records[step.index]
