@@ -19,6 +19,7 @@ from ugclu_jax.harness.device_data import DeviceData
 from ugclu_jax.harness.outputs import write_oracles
 from ugclu_jax.harness.plan import Plan, RunFailed, Step
 from ugclu_jax.harness.predictions import Predictions
+from ugclu_jax.harness.shown import write_shown
 from ugclu_jax.types import Array, ModelState, Params, PyTree
 
 ORACLE_KEY = 2**31 - 1
@@ -139,6 +140,7 @@ class Oracles:
                 logits = Logits(*(np.stack([getattr(one, side) for one in ordered]) for side in ("train", "test")))
                 metrics = measure_oracles(logits, view.labels, view.situation, seed=step.index)
             write_oracles(plan, step, logits)
+            write_shown(plan, step)
             self.records[step.index] = OracleRecord(logits, metrics, seconds)
         return self.records[step.index]
 
