@@ -6,6 +6,8 @@ models and as many oracles, and of each its outputs alone.
     python -m experiments.many_models --tasks 1 --seeds 0:512 --oracle-seeds 512          # embedded digits
     python -m experiments.many_models --dataset fashion_mnist --tasks 1 --seeds 0:32 --oracle-seeds 32
 
+With JAX_NUM_CPU_DEVICES=2 and --devices 2 --over seeds a group of models is served on each of two cores.
+
 The stream up to its first unlearn request is one program, which serves a group of seeds at once: no checkpoint, no
 metrics of single models. The run folder gets models/METHOD/SEED.npz, the outputs of each model on the examples that the
 last request is measured on, and measures.json. Oracles enter their bank, which all programs share. The same command
@@ -27,15 +29,6 @@ from rich.table import Table
 
 from ugclu_jax import bank, devices, oracle
 from ugclu_jax.ensemble import ensemble_program
-from ugclu_jax.evidence import (
-    energy_distance,
-    forgetting_quality,
-    gaussian_klom,
-    klom,
-    roc,
-    true_positives_at,
-    u_lira,
-)
 from ugclu_jax.files import write
 from ugclu_jax.harness.answers import ANSWERS
 from ugclu_jax.harness.catalogue import split_name
@@ -132,8 +125,10 @@ def halves(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def measures(found: np.ndarray, known: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """What evidence says of two sets of models `[M, N, C]` and `[O, N, C]` on the same examples."""
-    distance, normal = energy_distance(found, known), gaussian_klom(found, known, labels)
-    single, curve = klom(found, known, labels), roc(*u_lira(found, known, labels))
+    from ugclu_jax import evidence  # it stands on scipy, which `--help` need not wait for
+
+    distance, normal = evidence.energy_distance(found, known), evidence.gaussian_klom(found, known, labels)
+    single, curve = evidence.klom(found, known, labels), evidence.roc(*evidence.u_lira(found, known, labels))
     return {
         "accuracy": float(np.mean(found.argmax(2) == labels)),
         "energy distance": distance.value,
@@ -141,9 +136,9 @@ def measures(found: np.ndarray, known: np.ndarray, labels: np.ndarray) -> dict[s
         "KLoM, mean": float(single.mean()),
         "KLoM, 95th percentile": float(np.quantile(single, 0.95)),
         "Gaussian KLoM, mean": float(normal.mean()),
-        "forgetting quality": forgetting_quality(found, known, labels).value,
+        "forgetting quality": evidence.forgetting_quality(found, known, labels).value,
         "U-LiRA, area": curve.auc,
-        "U-LiRA, TPR at FPR .01": true_positives_at(curve, 0.01).rate,
+        "U-LiRA, TPR at FPR .01": evidence.true_positives_at(curve, 0.01).rate,
     }
 
 

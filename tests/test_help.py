@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compare, hypergradients, one_default, search
+from experiments import compare, hypergradients, many_models, one_default, search
 from ugclu_jax.harness.scenarios import SCENARIOS
 
 HEAVY = {"sklearn", "scipy", "matplotlib", "orbax", "tensorflow_datasets", "torch"}
 CONFIGURATIONS = {
     **{name: (scenario.config,) for name, scenario in SCENARIOS.items()},
     "compare": (compare.CompareOptions, SCENARIOS["task_aware"].config),
+    "many_models": (many_models.ManyOptions, SCENARIOS["random_sample"].config),
     "search": (search.SearchOptions, SCENARIOS["task_aware"].config),
     "hypergradients": (hypergradients.HypergradientOptions, SCENARIOS["class_wise"].config),
     "one_default": (one_default.OneDefaultOptions,),
