@@ -50,7 +50,8 @@ def unlearn(method, kernel=KERNEL, kept=(9,)):
 
 def test_each_kernel_of_a_convolution_is_turned_and_nothing_else():
     rng = np.random.default_rng(4)
-    params = {"a": rng.normal(size=(3, 3, 2, 5)), "b": rng.normal(size=(4, 4)), "c": rng.normal(size=(2, 2, 3))}
+    shapes = {"a": (3, 3, 2, 5), "b": (4, 4), "c": (2, 2, 3)}
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     found = transposed(params)
     for h, w in np.ndindex(3, 3):
         np.testing.assert_array_equal(found["a"][h, w], params["a"][w, h])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_stream import INPUTS, LABELS, assert_close, buffer_of, examples, random_batch
 
@@ -17,7 +17,7 @@ from ugclu_jax.types import Batch, Execution, MethodState
 
 SETTINGS = SSDSettings(steps=3, task_batch_size=4, remain_batch_size=4)
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-SHARES = st.floats(0, 1e6)
+FLOATS = st.floats(0, 2.0**10, width=32, allow_subnormal=False).map(np.float32)
 
 
 def unlearn(tiny, hyper, task=(4,), kept=(9,), settings=SETTINGS, devices=None):
@@ -91,12 +91,12 @@ def test_no_batches_tell_nothing(mlp):
     assert float(info.gradient_evaluations) == 0
 
 
-@given(SHARES, SHARES, st.floats(0, 100), st.floats(0, 100))
+@settings(deadline=None, derandomize=True)
+@given(FLOATS, FLOATS, FLOATS, FLOATS)
 def test_no_weight_grows_and_only_selected_ones_shrink(task, remain, selection, dampening):
-    found = Importances(np.float64(task), np.float64(remain))
-    factor = float(dampening_factors(found, SSDHyper(selection, dampening)))
+    factor = float(dampening_factors(Importances(task, remain), SSDHyper(selection, dampening)))
     assert 0 <= factor <= 1
-    assert factor == 1 or np.float32(task) > np.float32(selection) * np.float32(remain) * np.float32(1 - 1e-5)
+    assert factor == 1 or task > selection * remain
 
 
 def test_importances_are_means_over_all_batches(x64, mlp):

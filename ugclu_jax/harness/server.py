@@ -100,10 +100,9 @@ class Server:
         """One request for several seeds, by one program where they form a group."""
         keys = {seed: self.shared(method, seed, step) for seed in states}
         new = [seed for seed in states if keys[seed] not in self.learned]
-        if self.from_scratch(step) and new:
-            for _ in self.oracles.trained(step.request.ids, tuple(new), step.index):
-                pass  # all of them by one program; each finds its own below
-        elif self.group_size > 1 and new:
+        if self.from_scratch(step) and len(new) > 1:
+            return self.learn_all_from_scratch(method, step, states, tuple(new))
+        if self.group_size > 1 and new and not self.from_scratch(step):
             found = self.apply_to_seeds(method, tuple(new), step, [states[seed] for seed in new])
             served = {seed: one._replace(shared=keys[seed]) for seed, one in zip(new, found, strict=True)}
             self.learned |= {one.shared: one for one in served.values() if one.shared is not None}
@@ -155,6 +154,21 @@ class Server:
         chosen = (entry.hyper if hyper is None else hyper)[kind]
         served = Served(*self.run_request(entry.method, kind, key, state, chosen, self.data.examples(step.request.ids)))
         self.clock.note(served.cost)
+        return served
+
+    def learn_all_from_scratch(
+        self, method: str, step: Step, states: Mapping[int, CLUState], new: tuple[int, ...]
+    ) -> dict[int, Served]:
+        """Networks of several seeds by one program, into their bank, where each finds its own."""
+        start = time.perf_counter()
+        for _ in self.oracles.trained(step.request.ids, new, step.index):
+            pass
+        seconds = time.perf_counter() - start
+        self.clock.spent["requests"] += seconds
+        served = {seed: self.serve(method, seed, step, state) for seed, state in states.items()}
+        for seed in new:
+            cost = served[seed].cost
+            served[seed] = served[seed]._replace(cost=cost._replace(seconds=cost.seconds + seconds / len(new)))
         return served
 
     def learn_from_scratch(self, method: Method, seed: int, step: Step, state: CLUState) -> Served:
