@@ -3,8 +3,9 @@
     python -m experiments.purge RUN_DIR --dry-run      list it
     python -m experiments.purge RUN_DIR                remove it, and read every array that is left to prove it
 
-That is: the weights of checkpoints from before the last request to unlearn, the run's oracles, and prepared data sets
-that have the examples' inputs. Source files are the user's own affair. The run resumes, and is reported, as before.
+That is: the weights of checkpoints from before the last request to unlearn, the run's oracles, prepared data sets that
+have the examples' inputs, and thumbnails that were kept for the report, which is written again without them. Source
+files are the user's own affair. The run resumes, and is reported, as before.
 """
 
 import sys
@@ -33,6 +34,7 @@ def main(run_dir: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")], /, dry_run: 
     from ugclu_jax import checkpoints
     from ugclu_jax.harness import remains
     from ugclu_jax.harness.run_folder import RunFolder
+    from ugclu_jax.report.page import write_html
 
     console, errors = consoles()
     try:
@@ -44,6 +46,8 @@ def main(run_dir: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")], /, dry_run: 
             assert found is not None
             listed = list(remains.remaining(found)) if dry_run else remains.purge(found)
             places = [] if dry_run else list(remains.left(found))
+            if not dry_run and any(each.path.name == remains.REPORT for each in listed):
+                write_html(folder, remains.remains(folder))
     except (ValueError, OSError) as error:
         say(errors, "Error:", str(error))
         return 2

@@ -2,6 +2,7 @@
 
     python -m experiments.report RUN_DIR               write RUN_DIR/report.html again
     python -m experiments.report RUN_DIR --markdown    print the comparison table for a README
+    python -m experiments.report RUN_DIR --no-show-unlearned   without pictures or texts of unlearned examples
 
 No training: a run that has not finished is reported as far as it got.
 """
@@ -21,12 +22,15 @@ def run(arguments: Sequence[str]) -> int:
     return ended(lambda: tyro.cli(main, args=list(arguments), prog="python -m experiments.report"))
 
 
-def main(run_dir: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")], /, markdown: bool = False) -> int:
+def main(
+    run_dir: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")], /, markdown: bool = False, show_unlearned: bool = True
+) -> int:
     """Rebuild a run's HTML report, or print its comparison table.
 
     Args:
         run_dir: the run's folder.
         markdown: print the markdown table for a README instead of writing report.html.
+        show_unlearned: show the unlearned examples that the run kept for its report.
     """
     # Seconds that `--help` need not wait for.
     from ugclu_jax.harness.remains import remains
@@ -37,7 +41,10 @@ def main(run_dir: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")], /, markdown:
     console, errors = consoles()
     try:
         folder = path_of(run_dir, "RUN_DIR")
-        text = request_markdown(read_metrics(folder)) if markdown else str(write_html(folder, remains(folder)))
+        if markdown:
+            text = request_markdown(read_metrics(folder))
+        else:
+            text = str(write_html(folder, remains(folder), show_unlearned=show_unlearned))
     except (ValueError, OSError) as error:
         say(errors, "Error:", str(error))
         return 2

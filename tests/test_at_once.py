@@ -109,12 +109,22 @@ def test_oracles_of_one_program_fit_too(monkeypatch):
 
 # Whole runs.
 
-SMALL = ["--smoke", "--sequence", "L1 L2 U1", "--methods", "ug_clu", "do_nothing", "--oracles", "milestones"]
-SMALL += ["--learn.settings.outer-steps", "6", "--unlearn.settings.outer-steps", "4"]
+SMALL = [
+    "--smoke",
+    "--oracles",
+    "milestones",
+    "--learn.settings.outer-steps",
+    "6",
+    "--unlearn.settings.outer-steps",
+    "4",
+]
 
 
-def run(folder: Path, cache: Path, *arguments: str) -> int:
-    return main("task_aware", "", [*SMALL, *arguments, "--run-dir", str(folder), "--cache-dir", str(cache)])
+def run(
+    folder: Path, cache: Path, *arguments: str, methods: str = "ug_clu do_nothing", sequence: str = "L1 L2 U1"
+) -> int:
+    what = ["--methods", *methods.split(), "--sequence", sequence, "--run-dir", str(folder), "--cache-dir", str(cache)]
+    return main("task_aware", "", [*SMALL, *what, *arguments])
 
 
 def lines_of(folder: Path) -> dict[tuple, dict]:
@@ -201,15 +211,14 @@ def test_another_group_compiles_nothing(cache, tmp_path, monkeypatch):
         return compile_one(function, *arguments)
 
     monkeypatch.setattr(programs, "compiled", noted)
-    few = ["--methods", "do_nothing", "--seeds", "0:5", "--seeds-at-once", "2"]
-    assert run(tmp_path / "run", cache, *few) == 0
+    assert run(tmp_path / "run", cache, "--seeds", "0:5", "--seeds-at-once", "2", methods="do_nothing") == 0
     assert compiled == [2, 2], "one for each kind of request, for three groups, the last of which has one seed"
 
 
 def test_a_convolutional_network_is_served_one_after_another_unless_asked(tmp_path, cache, capsys):
-    few = ["--model", "cnn", "--sequence", "L1", "--methods", "do_nothing", "--seeds", "0:2"]
+    few = ["--model", "cnn", "--seeds", "0:2"]
     for name, more, told in (("auto", [], ""), ("asked", ["--seeds-at-once", "2"], "one after another, about ")):
-        assert run(tmp_path / name, cache, *few, *more) == 0
+        assert run(tmp_path / name, cache, *few, *more, methods="do_nothing", sequence="L1") == 0
         said = capsys.readouterr().out
         assert told in said and ("Seeds:" in said) == bool(told)
 

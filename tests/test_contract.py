@@ -26,6 +26,7 @@ from ugclu_jax.harness.catalogue import (
     serves,
 )
 from ugclu_jax.learner import CLUState, apply_request, check_request, request_program
+from ugclu_jax.methods.analytic_head import analytic_head
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.methods.retrain import retrain
 from ugclu_jax.oracle import OracleSettings
@@ -116,6 +117,7 @@ CASES = {
     **{name: of_entry(name) for name in DESCENTS},
     **{f"{name} adamw": of_entry(name, optimizer="adamw", **TAUGHT.get(name, {})) for name in STEPPING},
     **{name: Case(of_defaults(name), do_nothing().hyper) for name in REFERENCE_POINTS if name != "retrain"},
+    "analytic_head": Case(make(analytic_head, SETUP), make(analytic_head, SETUP).hyper),
     "retrain": Case(make(retrain, SETUP, OracleSettings(1, 8)), {"learn": (), "unlearn": ()}),
     "combined": Case(
         combine(learn=of_entry("finetune_remain").method, unlearn=do_nothing()),

@@ -11,7 +11,7 @@ from experiments import many_models
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import devices, programs
 from ugclu_jax.ensemble import ensemble, ensemble_program
-from ugclu_jax.learner import CLUState, apply_request
+from ugclu_jax.learner import CLUState, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.methods.er import er
 from ugclu_jax.types import Examples
@@ -41,13 +41,16 @@ STREAM = [("learn", examples(range(20))), ("unlearn", examples(range(3, 9)))]
 KEYS = jax.random.split(jax.random.key(7), 5)
 
 
+SERVE = request_program()
+
+
 def alone(key) -> np.ndarray:
     """Request by request, as a run serves it."""
     init_key, buffer_key = jax.random.split(key)
     empty = buffer_lib.init(CAPACITY, (3,), jnp.float32, buffer_key)
     state = CLUState(METHOD.init(*init_fn(init_key)), empty)
     for index, (kind, task) in enumerate(STREAM):
-        state, _ = apply_request(METHOD, kind, jax.random.fold_in(key, index), state, METHOD.hyper[kind], task)
+        state, *_ = SERVE(METHOD, kind, jax.random.fold_in(key, index), state, METHOD.hyper[kind], task)
     return INPUTS @ np.asarray(state.method.params)
 
 
@@ -61,22 +64,21 @@ def served(**how) -> list:
 
 
 @pytest.mark.parametrize(
-    ("how", "sizes"),
-    [
-        ({"group": 5}, [5]),
-        ({"group": 2}, [2, 2, 1]),
-        ({"group": 4, "layout": programs.mapped(1, at_once=1)}, [3, 2]),
-        ({"group": 6, "layout": programs.mapped(1, at_once=5)}, [5]),
-    ],
+    ("group", "lanes", "sizes"), [(5, None, [5]), (2, None, [2, 2, 1]), (4, 1, [3, 2]), (6, 5, [5])]
 )
-def test_each_model_is_what_it_is_alone(how, sizes, expected):
-    found = served(**how)
+def test_each_model_is_what_it_is_alone(group, lanes, sizes, expected):
+    layout, compiled = programs.mapped(1, lanes), []
+
+    def counted(function, *arguments):
+        compiled.append(len(arguments[0]))
+        return layout.compile(function, *arguments)
+
+    found = served(group=group, layout=layout._replace(compile=counted))
     assert [len(answers.logits) for answers in found] == sizes
     np.testing.assert_allclose(np.concatenate([a.logits for a in found]), expected, rtol=1e-4, atol=1e-5)
-    assert all((answers.gradient_evaluations == answers.gradient_evaluations[0]).all() for answers in found)
+    assert compiled == [max(sizes)], "one program serves all groups"
     cost = sum(METHOD.cost(kind, CAPACITY, ROWS) for kind, _ in STREAM)
-    assert found[0].gradient_evaluations[0] == pytest.approx(cost)
-    assert [answers.cost.compile_seconds > 0.01 for answers in found] == [True] + [False] * (len(sizes) - 1)
+    assert all(answers.gradient_evaluations == pytest.approx(cost) for answers in found)
 
 
 def test_models_are_spread_over_devices(expected):
@@ -103,7 +105,7 @@ def test_what_cannot_be_served_is_refused_before_any_work():
 
 # The experiment.
 
-FEW = ["--smoke", "--tasks", "1", "--methods", "ug_clu", "--learn.settings.outer-steps", "3"]
+FEW = ["--smoke", "--tasks", "1", "--learn.settings.outer-steps", "3"]
 FEW += ["--unlearn.settings.outer-steps", "2", "--oracle.epochs", "1"]
 
 

@@ -11,6 +11,8 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of lower floors, none of its own
     {"types", "version", "decoding"},
     {
+        "analytic",
+        "last_layer",
         "streaming",
         "ranges",
         "named",
@@ -26,7 +28,7 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
         "files",
         "kernels",
     },
-    {"buffer", "requests", "prediction", "seals", "components", "loop", "models", "data"},
+    {"fixed_point", "buffer", "requests", "prediction", "seals", "components", "loop", "models", "data"},
     {"batches", "optimizer", "saliency", "fast_slow", "membership", "at"},
     {"distillation", "retained", "stepping", "oracle", "euclidean", "evaluation", "evidence"},
     {"bounded", "descent", "bank"},

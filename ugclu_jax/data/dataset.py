@@ -7,6 +7,7 @@ and from one start of a program to the next (`record.py`).
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -43,6 +44,7 @@ class Dataset:
         metadata: columns by key, or None.
         notes: what somebody who starts a program on these data should read first: files passed over, and the like.
         sizes: of each class's pictures in their files, such as "32×32 to 640×480"; none where the source does not say.
+        tokenizer: file of the one that made tokens of texts; None where the source has none.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Dataset:
     metadata: Metadata | None = None
     notes: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
+    tokenizer: Path | None = None
 
     @property
     def num_classes(self) -> int:
@@ -128,7 +131,7 @@ class Dataset:
                     digest.update("\0".join(value.tolist()).encode(errors="surrogatepass"))
                 elif field.name not in ("train_inputs", "test_inputs"):
                     digest.update(np.ascontiguousarray(value).data)
-            elif field.name not in ("metadata", "notes", "sizes"):
+            elif field.name not in ("metadata", "notes", "sizes", "tokenizer"):
                 digest.update(f"{field.name}:{value!r};".encode())
         return digest.hexdigest()
 

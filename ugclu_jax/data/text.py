@@ -108,7 +108,8 @@ def load(
 
     dataset = cache.cached(cache_dir, name, key, build)
     notes = (*label_notes, *split_notes(names, train_labels, test_labels), *texts.notes)
-    return dataclasses.replace(dataset, metadata=texts.metadata, notes=notes)
+    tokenizer = cache.entry_path(cache_dir, name, key) / TOKENIZER_FILE
+    return dataclasses.replace(dataset, metadata=texts.metadata, notes=notes, tokenizer=tokenizer)
 
 
 def train_tokenizer(texts: list[str], vocabulary_size: int) -> Tokenizer:

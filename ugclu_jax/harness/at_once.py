@@ -1,7 +1,7 @@
 """How many seeds one program serves, and how many of them under one `vmap`: by a measured table, within the memory.
 
 `python -m benchmarks.many_at_once` measures it (docs/benchmarks.md). A dense layer under `vmap` is one product of
-matrices for all seeds; a convolution becomes a grouped one, which gains nothing.
+matrices for all seeds; a convolution becomes a grouped one. What is not in the table was not measured to gain.
 """
 
 import math

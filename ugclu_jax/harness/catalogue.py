@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ugclu_jax import named
 from ugclu_jax.harness.config import nearest
 from ugclu_jax.methods.agem import agem
+from ugclu_jax.methods.analytic_head import analytic_head
 from ugclu_jax.methods.bad_teacher import bad_teacher
 from ugclu_jax.methods.clpu_der_pp import clpu_der_pp
 from ugclu_jax.methods.ct import ct
@@ -113,6 +114,8 @@ _REFERENCES: Mapping[str, CatalogueEntry] = {
     "retrain_on_buffer": CatalogueEntry(retrain_on_buffer, {"learning_rate": _RATE}),
 }
 """Methods whose `steps` the budget pays: optimizer steps, or for `ssd` batches of which it takes the importances."""
+WITHOUT_STEPS: Mapping[str, CatalogueEntry] = {"analytic_head": CatalogueEntry(analytic_head, decays=False)}
+"""Methods with settings of their own that take no steps: no budget cuts them, and nothing is searched."""
 REFERENCE_POINTS: Mapping[str, CatalogueEntry] = {
     "do_nothing": CatalogueEntry(do_nothing),
     "retrain": CatalogueEntry(retrain),
@@ -153,13 +156,13 @@ VARIANT_RANGES: Mapping[str, Mapping[str, Range]] = {
 DECAY_RANGE: Range = (3e-4, 0.03)
 DISTILLATION_RANGE: Range = (0.1, 0.9)
 """Both are searched for every method that has them, or for none: the two blocks of a comparison."""
-METHODS: tuple[str, ...] = (*VARIANTS, *LEARN_VARIANTS, *_REFERENCES, *REFERENCE_POINTS)
+METHODS: tuple[str, ...] = (*VARIANTS, *LEARN_VARIANTS, *_REFERENCES, *WITHOUT_STEPS, *REFERENCE_POINTS)
 """All that have a name here; `package.module:factory` names any other."""
 _BOTH: tuple[RequestKind, ...] = ("learn", "unlearn")
 
 
 def entry_of(name: str) -> CatalogueEntry | None:
-    """The entry of a method that takes optimizer steps; None for UG-CLU and its variants, and the reference points.
+    """The entry of a method that takes optimizer steps; None for UG-CLU and its variants, and what takes no steps.
 
     Args:
         name: one of `METHODS`, or `package.module:factory` for a factory of one's own, from the current folder too.
@@ -214,7 +217,7 @@ def make(factory: Factory, setup: Setup, settings: Any = None) -> Method:
 
 def default_settings(name: str) -> Any:
     """The static settings that a method has unless others are given."""
-    entry = entry_of(name)
+    entry = entry_of(name) or WITHOUT_STEPS.get(name)
     assert entry is not None, f"{name} has no settings of its own"
     return inspect.signature(entry.factory).parameters["settings"].default
 
@@ -228,7 +231,7 @@ def _no_model(
 @functools.cache
 def of_defaults(name: str) -> Method:
     """A method made from nothing, to be asked which kinds of request it serves and which hyperparameters it has."""
-    entry = entry_of(name) or REFERENCE_POINTS[name]
+    entry = entry_of(name) or WITHOUT_STEPS.get(name) or REFERENCE_POINTS[name]
     nothing = Setup(_no_model, lambda rng_key: ({}, {}), num_classes=2, num_examples=1, capacity=1)
     return make(entry.factory, nothing)
 
@@ -284,7 +287,7 @@ def searched(name: str) -> tuple[str, RequestKind] | None:
     learner, unlearner = split_name(name)
     alone_learns = "+" not in name and serves(name) == ("learn",)
     found: tuple[str, RequestKind] = (learner, "learn") if alone_learns else (unlearner, "unlearn")
-    return None if found[0] in REFERENCE_POINTS else found
+    return None if found[0] in (*WITHOUT_STEPS, *REFERENCE_POINTS) else found
 
 
 def ranges_of(part: str, extras: bool) -> dict[str, Range]:

@@ -13,8 +13,9 @@ from ugclu_jax.harness.counterfactuals import Counterfactuals
 from ugclu_jax.harness.finished import finished_lines
 from ugclu_jax.harness.orbax_log import logged
 from ugclu_jax.harness.plan import Conclude, Plan, RunFailed
-from ugclu_jax.harness.remains import remains
+from ugclu_jax.harness.remains import SHOWN, remains, shown_examples
 from ugclu_jax.harness.run import start
+from ugclu_jax.harness.shown import forget_shown
 from ugclu_jax.harness.signals import Stop
 from ugclu_jax.harness.stream_run import Publish, resumable, run_streams
 from ugclu_jax.harness.terminal import say
@@ -84,8 +85,12 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
         try:
             learners = {method: split_name(method)[0] for method in plan.config.methods}
             evidence.write(plan.folder.path, evidence.gather(plan.folder.path, found, learners))
+            if not plan.config.show_unlearned:
+                forget_shown(plan.folder.path)
             left = remains(plan.folder.path)
             report = page.write_html(plan.folder.path, left)
+            others = [each for each in left or [] if each.what != SHOWN]
+            left = [*others, *shown_examples(plan.folder.path)]  # the report is one by now
         except ValueError as error:  # a file of the run is damaged, a trace say
             raise RunFailed(f"the run is done, but its report cannot be written: {error}") from error
     if found and conclude is not None:

@@ -160,6 +160,9 @@ class EvaluationOptions(Group):
     oracles: Literal["all", "milestones"] = "all"
     """After which requests oracles are trained: all, or unlearn requests and the last request only. Elsewhere what is
     measured against an oracle is undefined."""
+    show_unlearned: bool = True
+    """Keep thumbnails of at most 12 unlearned examples, or the beginnings of texts, for the report to show with their
+    losses; `experiments.purge` removes them."""
 
     def __post_init__(self) -> None:
         self.at_least(validation_examples=1, evaluation_examples=1, oracle_seeds=2)

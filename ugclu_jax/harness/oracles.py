@@ -19,6 +19,7 @@ from ugclu_jax.harness.device_data import DeviceData
 from ugclu_jax.harness.outputs import write_oracles
 from ugclu_jax.harness.plan import Plan, RunFailed, Step
 from ugclu_jax.harness.predictions import Predictions
+from ugclu_jax.harness.shown import write_shown
 from ugclu_jax.types import Array, ModelState, Params, PyTree
 
 ORACLE_KEY = 2**31 - 1
@@ -57,10 +58,15 @@ class Oracles:
             if plan.devices.count > 1
             else oracle.oracle_program(apply_fn, init_fn, settings)
         )
-        self.at_once = oracles_at_once(plan.config, plan.network, plan.scenario.dataset, plan.devices.count)
         if devices.is_first():
             plan.folder.note_caches(data=plan.config.data.cache_dir or data_cache.default_directory())
         self.records: dict[int, OracleRecord] = {}
+
+    @functools.cached_property
+    def at_once(self) -> int:
+        """Networks that one program trains at most."""
+        plan = self.plan
+        return oracles_at_once(plan.config, plan.network, plan.scenario.dataset, plan.devices.count)
 
     def trained(self, ids: np.ndarray, seeds: tuple[int, ...], purpose: int) -> Iterator[tuple[int, Trained]]:
         """Networks trained from scratch on some examples, from their bank, which grows by those that are missing.
@@ -103,7 +109,8 @@ class Oracles:
         if devices.is_first():
             plan.folder.note_caches(bank=folder)
         there = {seed for seed in seeds if devices.from_first(bank.file_of(folder, seed).exists())}
-        found = bank.members(folder, seeds, like, train, at_once=self.at_once, there=there, keep=devices.is_first())
+        at_once = self.at_once if len(there) < len(seeds) else 1
+        found = bank.members(folder, seeds, like, train, at_once=at_once, there=there, keep=devices.is_first())
         for seed, (params, model_state, train_logits, test_logits) in found:
             if not np.isfinite(train_logits).all():
                 raise RunFailed(
@@ -133,6 +140,7 @@ class Oracles:
                 logits = Logits(*(np.stack([getattr(one, side) for one in ordered]) for side in ("train", "test")))
                 metrics = measure_oracles(logits, view.labels, view.situation, seed=step.index)
             write_oracles(plan, step, logits)
+            write_shown(plan, step)
             self.records[step.index] = OracleRecord(logits, metrics, seconds)
         return self.records[step.index]
 

@@ -39,9 +39,9 @@ VALIDATION_SEED = 20_250_515
 
 PLACES = (
     "run_dir", "dry_run", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over",
-    "seeds_at_once", "coordinator", "num_processes", "process_id",
+    "seeds_at_once", "coordinator", "num_processes", "process_id", "show_unlearned",
 )  # fmt: skip
-"""Settings of where things lie, which change no result but by rounding, and are no part of a run's configuration."""
+"""Settings of where things lie and what is shown, which change no result but by rounding: no part of a configuration."""
 
 
 class DryRun(Exception):

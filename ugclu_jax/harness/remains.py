@@ -1,10 +1,11 @@
 """What still holds traces of unlearned examples, in a run's folder and in the caches that it used; and its end.
 
-Three kinds of things do, after every request to unlearn was served and its checkpoints were rewritten:
+Four kinds of things do, after every request to unlearn was served and its checkpoints were rewritten:
 
 - weights of kept checkpoints from before the last request to unlearn: that model still knows the examples;
 - the run's oracles: networks that were trained with them, and outputs of all networks on them;
-- prepared data sets that have their inputs, whether their source files are still there or not.
+- prepared data sets that have their inputs, whether their source files are still there or not;
+- thumbnails, or beginnings of texts, that were kept for the report, and a report that shows them.
 
 What stay are figures: those in metrics.jsonl, evidence.json, the traces and the report, and the outputs of models and
 oracles on the examples, from which these are computed; and in examples.csv and stream.json the keys of the examples and
@@ -23,11 +24,14 @@ from ugclu_jax.data import cache
 from ugclu_jax.data.dataset import DIGEST_BYTES
 from ugclu_jax.data.record import Record
 from ugclu_jax.harness.run_folder import RunFolder
+from ugclu_jax.report import shown
 from ugclu_jax.report.remains import Remain
 from ugclu_jax.requests import Ledger, Names, Stream, from_json
 
 WEIGHTS, ORACLES, INPUTS = "earlier weights", "oracles", "prepared inputs"
+SHOWN = "shown examples"
 FOREIGN = "weights of another run"
+REPORT = "report.html"
 ARCHIVES = ("runs/*/*/traces/*.npz", "runs/*/*/outputs/*.npz", "oracles/*.npz", "counterfactuals/**/*.npz")
 """Arrays in a run's folder beside checkpoints."""
 
@@ -180,6 +184,7 @@ def remaining(found: Look) -> Iterator[Remain]:
                 yield Remain(FOREIGN, path, size(path))
             elif request < one.unlearned:
                 yield Remain(WEIGHTS, path, size(path))
+    yield from shown_examples(found.folder.path)
     if not found.forgotten.digests:
         return
     caches = found.folder.noted_caches()
@@ -192,6 +197,13 @@ def remaining(found: Look) -> Iterator[Remain]:
                 yield Remain(INPUTS, entry, size(entry))
 
 
+def shown_examples(run: Path) -> Iterator[Remain]:
+    """Files of a run's folder from which unlearned examples can be looked at."""
+    page = run / REPORT
+    for path in [*shown.files_of(run), *([page] if shown.is_in(page) else [])]:
+        yield Remain(SHOWN, path, size(path))
+
+
 def size(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     inside: Iterable[Path] = path.rglob("*") if path.is_dir() else [path]
@@ -200,6 +212,8 @@ def size(path: Path) -> int:
 
 def purge(found: Look) -> list[Remain]:
     """Remove what remains. What a kill leaves of it is removed by the next start, or when this is called again.
+
+    A report that shows unlearned examples goes too; it can be written again without them.
 
     Call it with the run's lock. The newest checkpoint of every method and seed is read back whole before any earlier
     one is removed: from it the run goes on.

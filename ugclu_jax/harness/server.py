@@ -19,7 +19,7 @@ from ugclu_jax.harness.plan import Plan, Step
 from ugclu_jax.learner import CLUState, RequestCost, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.programs import ONE_DEVICE, filled_to, mapped
-from ugclu_jax.types import Info, PyTree, RequestKind
+from ugclu_jax.types import Info, Method, PyTree, RequestKind
 
 SharedKey = tuple[str, int, int]
 """Learner, seed and request of work that methods have in common."""
@@ -100,10 +100,9 @@ class Server:
         """One request for several seeds, by one program where they form a group."""
         keys = {seed: self.shared(method, seed, step) for seed in states}
         new = [seed for seed in states if keys[seed] not in self.learned]
-        if self.from_scratch(step) and new:
-            for _ in self.oracles.trained(step.request.ids, tuple(new), step.index):
-                pass  # all of them by one program; each finds its own below
-        elif self.group_size > 1 and new:
+        if self.from_scratch(step) and len(new) > 1:
+            return self.learn_all_from_scratch(method, step, states, tuple(new))
+        if self.group_size > 1 and new and not self.from_scratch(step):
             found = self.apply_to_seeds(method, tuple(new), step, [states[seed] for seed in new])
             served = {seed: one._replace(shared=keys[seed]) for seed, one in zip(new, found, strict=True)}
             self.learned |= {one.shared: one for one in served.values() if one.shared is not None}
@@ -148,24 +147,40 @@ class Server:
 
         By the plan's method of that name, or by one that is none of the plan's.
         """
-        if self.from_scratch(step):
-            return self.learn_from_scratch(seed, step, state)
         kind, entry = step.request.kind, entry or self.plan.entries[method]
+        if self.from_scratch(step):
+            return self.learn_from_scratch(entry.method, seed, step, state)
         key = jax.random.fold_in(jax.random.key(seed), step.index)
         chosen = (entry.hyper if hyper is None else hyper)[kind]
         served = Served(*self.run_request(entry.method, kind, key, state, chosen, self.data.examples(step.request.ids)))
         self.clock.note(served.cost)
         return served
 
-    def learn_from_scratch(self, seed: int, step: Step, state: CLUState) -> Served:
-        """Training from scratch, then the buffer alone: `do_nothing` inserts without an update."""
+    def learn_all_from_scratch(
+        self, method: str, step: Step, states: Mapping[int, CLUState], new: tuple[int, ...]
+    ) -> dict[int, Served]:
+        """Networks of several seeds by one program, into their bank, where each finds its own."""
+        start = time.perf_counter()
+        for _ in self.oracles.trained(step.request.ids, new, step.index):
+            pass
+        seconds = time.perf_counter() - start
+        self.clock.spent["requests"] += seconds
+        served = {seed: self.serve(method, seed, step, state) for seed, state in states.items()}
+        for seed in new:
+            cost = served[seed].cost
+            served[seed] = served[seed]._replace(cost=cost._replace(seconds=cost.seconds + seconds / len(new)))
+        return served
+
+    def learn_from_scratch(self, method: Method, seed: int, step: Step, state: CLUState) -> Served:
+        """Training from scratch, then the buffer and the method's memories: `do_nothing` has no update."""
         ids, key = step.request.ids, jax.random.fold_in(jax.random.key(seed), step.index)
         start = time.perf_counter()
         ((_, found),) = self.oracles.trained(ids, (seed,), step.index)
         seconds = time.perf_counter() - start
         params, model_state = jax.tree.map(jnp.asarray, (found.params, found.model_state))
         state = CLUState(state.method._replace(params=params, model_state=model_state), state.buffer)
-        state, info, cost = self.run_request(do_nothing(), "learn", key, state, (), self.data.examples(ids))
+        keeping = do_nothing()._replace(memories=method.memories)
+        state, info, cost = self.run_request(keeping, "learn", key, state, (), self.data.examples(ids))
         spent = oracle.gradient_evaluations(len(ids), self.plan.config.oracle)
         cost = cost._replace(seconds=seconds)
         self.clock.note(cost)

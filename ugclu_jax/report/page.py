@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from ugclu_jax import files, seals
+from ugclu_jax import files
 from ugclu_jax.report.checks import (
     GUESS_AUC,
     KL_RATIO_LIMITS,
@@ -25,6 +25,7 @@ from ugclu_jax.report.checks import (
 from ugclu_jax.report.columns import KL_RETAINED, KL_TEST, KL_UNLEARNED, LA, UA
 from ugclu_jax.report.evidence import read as read_evidence
 from ugclu_jax.report.figures import over_requests
+from ugclu_jax.report.finished import read_config
 from ugclu_jax.report.glossary import GLOSSARY
 from ugclu_jax.report.metrics import Line, read_metrics
 from ugclu_jax.report.picture import ranking_svg
@@ -35,6 +36,7 @@ from ugclu_jax.report.summaries import RequestSummary, by_request, methods_of, s
 from ugclu_jax.report.tables import COLUMNS
 from ugclu_jax.report.templates import render
 from ugclu_jax.report.traces import trace_figure
+from ugclu_jax.report.unlearning import Section, sections
 
 HEADER = (
     "dataset",
@@ -65,16 +67,6 @@ class Method(NamedTuple):
     def missed(self) -> bool:
         """Whether a target was missed."""
         return any(check.passed is False for check in self.checks)
-
-
-def _config(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{str(path)!r} does not exist; a run's folder holds config.json beside metrics.jsonl")
-    try:
-        return dict(json.loads(seals.read(run_dir, path.name)))
-    except (ValueError, TypeError, RecursionError, OSError) as error:
-        raise ValueError(f"{str(path)!r} is not a configuration ({error})") from error
 
 
 def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
@@ -118,7 +110,13 @@ def _ranked(run_dir: Path, lines: list[Line]) -> list[Row]:
         return []
 
 
-def _page(run_dir: Path, config: dict[str, Any], lines: list[Line], remains: Sequence[Remain] | None) -> str:
+def _page(
+    run_dir: Path,
+    config: dict[str, Any],
+    lines: list[Line],
+    remains: Sequence[Remain] | None,
+    unlearned: Sequence[Section],
+) -> str:
     summaries, ranked = summarise(lines), _ranked(run_dir, lines)
     accuracy = {"LA: test accuracy on what is retained": LA, "UA: accuracy on what was unlearned": UA}
     kl = {
@@ -147,6 +145,7 @@ def _page(run_dir: Path, config: dict[str, Any], lines: list[Line], remains: Seq
         kl=over_requests(summaries, kl, "noise floor", "KL(oracle ‖ model) (nats)", "kl"),
         comparison=ranking_svg(ranked) if ranked else None,
         reservations=[*(readings(ranked) if ranked else []), *reservations(config, methods_of(lines))],
+        unlearned=unlearned,
         remains=remains,
         purge=purge_command(run_dir),
         settings=_leaves(config),
@@ -154,23 +153,25 @@ def _page(run_dir: Path, config: dict[str, Any], lines: list[Line], remains: Seq
     )
 
 
-def write_html(run_dir: Path | str, remains: Sequence[Remain] | None = None) -> Path:
-    """Write `report.html` into a run's folder, from `config.json`, `metrics.jsonl` and the traces in it.
+def write_html(run_dir: Path | str, remains: Sequence[Remain] | None = None, *, show_unlearned: bool = True) -> Path:
+    """Write `report.html` into a run's folder, from `config.json`, `metrics.jsonl`, outputs and traces in it.
 
     The file appears whole or not at all: it is written beside its place and moved there.
 
     Args:
         run_dir: the run's folder; a run that has not finished yet is reported as far as it got.
         remains: what still holds traces of what was unlearned; None = nobody looked, and the page does not say.
+        show_unlearned: whether unlearned examples are shown, where the run kept some.
 
     Returns:
         The path of the report.
 
     Raises:
-        ValueError: `config.json` or `metrics.jsonl` is missing or damaged, or a trace is.
+        ValueError: `config.json` or `metrics.jsonl` is missing or damaged, or a trace, outputs or kept examples are.
     """
     folder = Path(run_dir)
-    text = _page(folder, _config(folder), read_metrics(folder), remains)
+    config, lines = read_config(folder), read_metrics(folder)
+    text = _page(folder, config, lines, remains, sections(folder, lines, read_evidence(folder), show_unlearned))
     target = folder / "report.html"
     files.write(target, text)
     return target
