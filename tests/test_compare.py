@@ -292,3 +292,12 @@ def test_names_are_listed_and_wrong_ones_refused(capsys):
     assert all(f"{name} " in shown for name in METHODS) and "alone: ug_clu+salun" in shown
     assert command.run(["--scenario", "classwise"]) == 2
     assert "unknown scenario 'classwise'; did you mean class_wise?" in capsys.readouterr().err
+
+
+def test_methods_that_nobody_named_and_that_do_not_fit_are_left_out_and_said_to_be(tmp_path, capsys):
+    places = ["--run-dir", str(tmp_path / "run"), "--cache-dir", str(tmp_path / "cache"), "--dry-run"]
+    assert command.run([*SMALL, *places]) == 0
+    said = capsys.readouterr().out
+    assert "Left out: ct, which does not fit: " in said and said.count("Left out") == 1
+    assert command.run([*SMALL, *places, "--methods", "ct", "ug_clu"]) == 2
+    assert "ct" in capsys.readouterr().err

@@ -27,7 +27,7 @@ class LastLayer(NamedTuple):
     """Where its weights are among the leaves of the parameters, `jax.tree.leaves(params)`."""
 
     name: str
-    kernel: int  # [F, C]
+    kernel: int  # [F, C], or a convolution's [..., C] with F = its other sizes together
     bias: int | None  # [C], or None where it has none
 
 
@@ -52,8 +52,10 @@ def find(params: Params, num_classes: int, name: str | None = None) -> LastLayer
     """
     leaves = jax.tree.leaves_with_path(params)
     layers: dict[str, LastLayer] = {}
+    kernels = [np.ndim(leaf) for _, leaf in leaves if np.ndim(leaf) > 1 and np.shape(leaf)[-1] == num_classes]
+    dimensions = min(kernels, default=2)  # a convolution counts where no matrix has as many outputs
     for index, (path, leaf) in enumerate(leaves):
-        if np.ndim(leaf) == 2 and np.shape(leaf)[1] == num_classes:
+        if np.ndim(leaf) == dimensions and np.shape(leaf)[-1] == num_classes:
             beside = {
                 keystr(other[-1:], simple=True): i
                 for i, (other, vector) in enumerate(leaves)
@@ -84,7 +86,7 @@ def put(params: Params, layer: LastLayer, kernel: Array, bias: Array) -> Params:
     [[1.0, 1.0]]
     """
     leaves, structure = jax.tree.flatten(params)
-    leaves[layer.kernel] = kernel.astype(leaves[layer.kernel].dtype)
+    leaves[layer.kernel] = kernel.astype(leaves[layer.kernel].dtype).reshape(leaves[layer.kernel].shape)
     if layer.bias is not None:
         leaves[layer.bias] = bias.astype(leaves[layer.bias].dtype)
     return jax.tree.unflatten(structure, leaves)
@@ -108,11 +110,12 @@ def features(apply_fn: ApplyFn, layer: LastLayer, params: Params, model_state: M
 
     def first_output(column: Array, x: Array) -> Array:
         own = [*leaves]
-        own[layer.kernel] = kernel.at[:, 0].set(column)
+        own[layer.kernel] = kernel.at[..., 0].set(column)
         outputs, _ = apply_fn(jax.tree.unflatten(structure, own), model_state, x[None], train=False, rng_key=None)
         return outputs[0, 0]
 
-    return jax.vmap(jax.grad(first_output), in_axes=(None, 0))(kernel[:, 0], inputs)
+    found = jax.vmap(jax.grad(first_output), in_axes=(None, 0))(kernel[..., 0], inputs)
+    return found.reshape(len(inputs), -1)
 
 
 def check(
@@ -182,5 +185,7 @@ def _fits(
         # A loop of one turn is one program; step by step, each operation would be compiled on its own.
         turn = jax.tree.map(lambda a: jnp.asarray(a)[None], (values, x))
         outputs, found = (np.asarray(each[0], np.float64) for each in lax.map(both, turn))
-    expected = found @ values[layer.kernel] + (0 if layer.bias is None else values[layer.bias])
+    expected = found @ values[layer.kernel].reshape(found.shape[-1], -1) + (
+        0 if layer.bias is None else values[layer.bias]
+    )
     return bool(np.allclose(outputs, expected, rtol=0, atol=_TOLERANCE * max(np.abs(outputs).max(), 1e-30)))

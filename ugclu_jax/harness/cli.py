@@ -110,7 +110,16 @@ def _main(
         if made.check is not None:
             made.check(built)
         estimate.check(config, built.dataset, built.stream)
-        plan = prepare(made.name, config, built, found, console, command, counterfactual=made.counterfactual)
+        plan = prepare(
+            made.name,
+            config,
+            built,
+            found,
+            console,
+            command,
+            counterfactual=made.counterfactual,
+            fitting=methods is not None and "methods" not in asked.origin.given.typed,
+        )
     except DryRun:
         return 0
     except BrokenPipeError:

@@ -41,7 +41,7 @@ PLACES = (
     "run_dir", "dry_run", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over",
     "seeds_at_once", "coordinator", "num_processes", "process_id", "show_unlearned",
 )  # fmt: skip
-"""Settings of where things lie and what is shown, which change no result but by rounding: no part of a configuration."""
+"""Where things lie and what is shown: it changes no result but by rounding, and is no part of a configuration."""
 
 
 class DryRun(Exception):
@@ -137,6 +137,7 @@ def prepare(
     command: str,
     *,
     counterfactual: bool = False,
+    fitting: bool = False,
 ) -> Plan:
     """Check everything that can be checked before work starts.
 
@@ -148,6 +149,8 @@ def prepare(
         console: of the program.
         command: that started it.
         counterfactual: whether learners are also run without ever seeing what is unlearned.
+        fitting: whether methods that do not fit the model or the data are left out, and said to be, because nobody
+            named them; else they are refused.
 
     Raises:
         ValueError, OSError: with a message for the user.
@@ -188,8 +191,14 @@ def prepare(
         largest_task=max(bucket_size(len(request.ids)) for request in scenario.stream),
         devices=chosen.count if shares_batches else 1,
     )
-    entries, others = build(config, setup), counterfactual_entries(config, setup) if counterfactual else {}
-    check_entries(entries, network, dataset)
+    entries = build(config, setup)
+    unfit = misfits(entries, network, dataset)
+    if unfit and not fitting:
+        raise ValueError(next(iter(unfit.values())))
+    if unfit:
+        config = dataclasses.replace(config, methods=tuple(name for name in config.methods if name not in unfit))
+        entries = {name: entry for name, entry in entries.items() if name not in unfit}
+    others = counterfactual_entries(config, setup) if counterfactual else {}
     train_labels, test_labels, limit = dataset.train_labels, dataset.test_labels, config.evaluation_examples
     after = situations(scenario.stream, train_labels, test_labels, dataset.num_classes, scenario.groups)
     after = [without(each, found.gone_train, found.gone_test) for each in after]
@@ -204,6 +213,8 @@ def prepare(
     settings = {**settings_of(name, config), "made_of": made_of}
     opening = functools.partial(folder.open, settings, examples, to_json(scenario.stream, names_of(dataset)))
     lock = None if config.dry_run else open_folder(folder, opening, config.cache_dir / "oracles")
+    for name, why in unfit.items():
+        say(console, f"Left out: {name}, which does not fit: {why}", "yellow")
     for line in (*lines_of_data(dataset, found.notes), "Requests:", *lines_of_stream(scenario.stream, dataset)):
         say(console, line)
     if config.dry_run:
@@ -250,17 +261,19 @@ def counterfactual_entries(config: ExperimentConfig, setup: Setup) -> dict[str, 
         raise ValueError(f"counterfactuals: {error}; or leave them out, --no-counterfactuals") from error
 
 
-def check_entries(entries: Mapping[str, Entry], network: Network, dataset: Dataset) -> None:
-    """Refuse methods that cannot serve this network or these inputs, by the shapes of both.
-
-    Raises:
-        ValueError: naming the method.
-    """
-    checks = [entry.method.check for entry in entries.values() if entry.method.check is not None]
-    if checks:
-        params, model_state = jax.eval_shape(network.init_fn, jax.random.key(0))
-        for check in checks:
+def misfits(entries: Mapping[str, Entry], network: Network, dataset: Dataset) -> dict[str, str]:
+    """Methods that cannot serve this network or these inputs, by the shapes of both, and why."""
+    checks = {name: entry.method.check for name, entry in entries.items() if entry.method.check is not None}
+    if not checks:
+        return {}
+    params, model_state = jax.eval_shape(network.init_fn, jax.random.key(0))
+    found = {}
+    for name, check in checks.items():
+        try:
             check(params, model_state, dataset.train_inputs)
+        except ValueError as error:
+            found[name] = str(error)
+    return found
 
 
 def _sources(config: ExperimentConfig) -> dict[str, dict[str, str]]:

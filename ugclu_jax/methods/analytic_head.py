@@ -22,6 +22,7 @@ The buffer is not read. Of single examples it keeps whether they are retained: l
 what is not, changes nothing.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -172,7 +173,7 @@ def analytic_head(
 
     def init(params: Params, model_state: ModelState) -> Kept:
         layer = last_layer.find(params, num_classes, settings.layer)
-        num_features = jnp.shape(jax.tree.leaves(params)[layer.kernel])[0]
+        num_features = math.prod(jnp.shape(jax.tree.leaves(params)[layer.kernel])[:-1])
         sums = fixed_point.empty(num_features, num_classes)
         return Kept(params, model_state, sums, jnp.zeros(num_examples, bool))
 

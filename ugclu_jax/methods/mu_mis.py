@@ -13,6 +13,9 @@ first lose, have back what they had.
 Cheng, Huang, Zhou, He, Yang, Wu, Huang (Remaining-data-free Machine Unlearning by Suppressing Sample Contribution, ICLR
 2026, arXiv 2402.15109, at first without its first word), the loss (equation 3) and the stopping rule (algorithm 1).
 
+The stopping rule was written from summaries of the paper, not from its text or its code; its δ is not known here, and
+the default of 1 is ours.
+
 Differences: r is watched on one batch of the task at every step, where the paper asks all that is to go; the request
 goes on to its end without moving. Steps after the stop are counted in the cost, for they are paid before anyone
 knows. The gradient is clipped (ours), for L has no lower bound; inf is the paper. Batches are drawn with replacement.
