@@ -75,7 +75,12 @@ def section_text(name: str, question: str, where: str, seconds: float, section: 
     pictures = "".join(f"\n![{file}]({file})\n" for file in section.figures)
     tables = "\n".join(table.markdown() for table in section.tables)
     command = f"`python -m benchmarks.{name}`, {seconds:.0f} seconds. {where}"
-    return f"{_begin(name)}\n## {name}\n\n{question}\n\n{command}\n\n{tables}{pictures}{_end(name)}\n"
+    return marked(name, f"## {name}\n\n{question}\n\n{command}\n\n{tables}{pictures}")
+
+
+def marked(name: str, text: str) -> str:
+    """Text between the two markers by which `write` finds it."""
+    return f"{_begin(name)}\n{text}{_end(name)}\n"
 
 
 def write(name: str, text: str, figures: dict[str, bytes], document: Path) -> None:

@@ -117,14 +117,16 @@ class Study:
         dataset = run.plan.scenario.dataset
         rng = np.random.default_rng(0)
         sides: tuple[list[PyTree], list[PyTree]] = ([], [])
+        known = self.last.view.situation  # by places in what is known of the oracles
+        assert known.unlearned is not None
         for inputs, rows, logits in (
-            (dataset.test_inputs, situation.test, oracles.logits.test),
-            (dataset.train_inputs, situation.unlearned, oracles.logits.train),
+            (dataset.test_inputs, situation.test, oracles.logits.test[:, known.test]),
+            (dataset.train_inputs, situation.unlearned, oracles.logits.train[:, known.unlearned]),
         ):
-            shuffled = rng.permutation(rows)
+            shuffled = rng.permutation(len(rows))
             half = min(SAMPLE, len(rows) // 2)
             for side, chosen in zip(sides, (shuffled[:half], shuffled[half : 2 * half]), strict=True):
-                side.append((jnp.asarray(inputs[chosen]), jnp.asarray(logits[:, chosen])))
+                side.append((jnp.asarray(inputs[rows[chosen]]), jnp.asarray(logits[:, chosen])))
         self.seen, self.unseen = (tuple(side) for side in sides)
 
     def problems(self, seeds: Sequence[int], reference: PyTree) -> list[Problem]:

@@ -97,16 +97,17 @@ class Search:
         """KL to the oracles on retained test inputs plus that on unlearned ones; infinite for outputs not finite."""
         oracles = self.run.oracles.after(self.last)
         assert oracles is not None  # for an unlearn request always
+        known = self.last.view.situation  # by places in what is known of the oracles
         total = 0.0
         for inputs, rows, theirs in (
-            (self.run.data.test_inputs, self.situation.test, oracles.logits.test),
-            (self.unlearned_inputs, self.situation.unlearned, oracles.logits.train),
+            (self.run.data.test_inputs, self.situation.test, oracles.logits.test[:, known.test]),
+            (self.unlearned_inputs, self.situation.unlearned, oracles.logits.train[:, known.unlearned]),
         ):
             logits = np.asarray(self.run.predictions.predict(state.method.params, state.method.model_state, inputs))
             if not np.isfinite(logits).all():
                 return math.inf
             own = logits[rows] if inputs is self.run.data.test_inputs else logits
-            total += metrics.oracle_divergence(theirs[:, rows], own)
+            total += metrics.oracle_divergence(theirs, own)
         return total
 
 

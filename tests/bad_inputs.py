@@ -230,6 +230,18 @@ SEEDS = words(
 --seeds                                             | --seeds must be one or more different values, got none
 --seeds 0 0                                         | --seeds must be one or more different values
 --seeds 0 00                                        | --seeds must be one or more different values
+--seeds 0:4 2                                       | --seeds must be one or more different values
+--seeds 5:2                                         | --seeds is '5:2': a range ends above where it starts; give START:STOP, such as 2:5
+--seeds 3:3                                         | --seeds is '3:3': a range ends above where it starts
+--seeds 0:                                          | --seeds is '0:': it must be a whole number, or a range START:STOP
+--seeds a:b                                         | --seeds is 'a:b': it must be a whole number, or a range START:STOP
+--seeds 0:9:2                                       | --seeds is '0:9:2': it must be a whole number, or a range
+--seeds -2:1                                        | --seeds must be non-negative, got -2
+--seeds 0:99999999                                  | --seeds is '0:99999999': a range stands for 65536 numbers at most
+--seeds 4294967290:4294967297                       | --seeds must be in 0 … 4294967295, got 4294967296
+--seeds-at-once 0                                   | --seeds-at-once must be at least 1, got 0
+--seeds-at-once many                                | --seeds-at-once is 'many': it must be a whole number or auto
+--seeds-at-once 2 --devices 2                       | --seeds-at-once needs --over seeds
 --seeds -1                                          | --seeds must be non-negative, got -1
 --seeds 0 4294967296                                | --seeds must be in 0 … 4294967295, got 4294967296
 --seeds 4294967297                                  | --seeds must be in 0 … 4294967295
@@ -283,6 +295,7 @@ METHODS = words(
 --methods +salun                                    | unknown method ''
 --methods 'ug_clu salun'                            | unknown method 'ug_clu salun'
 --methods ug_clu,salun                              | unknown method 'ug_clu,salun'
+--methods ct --model mlp                            | ct turns the kernels of convolutions, and the model has no leaf
 --methods no_such_module:mine                       | there is no module no_such_module
 --methods collections:Counter                       | it must be a function of (apply_fn, settings, …)
 --methods math:pi                                   | it must be a function of (apply_fn, settings, …)

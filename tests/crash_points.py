@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from test_report import one_line
 
-from ugclu_jax import checkpoints, data, files, oracle
+from ugclu_jax import bank, checkpoints, data, files
 from ugclu_jax.data import cache
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
 from ugclu_jax.report import page
@@ -101,14 +101,14 @@ TREE = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array([1, 2], np.uint8)
 
 
 def store_oracle(folder: Path) -> Any:
-    return oracle.cached(folder / "oracles" / "key.npz", TREE, lambda: TREE)
+    return dict(bank.members(folder / "oracles" / "key", [7], TREE, lambda *_: [TREE], at_once=1))
 
 
 def resume_oracle(folder: Path) -> None:
-    files.sweep(folder / "oracles")
-    found, _ = store_oracle(folder)
+    files.sweep(folder / "oracles" / "key")
+    found = store_oracle(folder)[7]
     assert all(np.array_equal(a, b) for a, b in zip(found, TREE, strict=True))
-    assert store_oracle(folder)[1] and listed(folder) == ["oracles/key.npz"]
+    assert bank.seeds_in(folder / "oracles" / "key", [7]) and listed(folder) == ["oracles/key/7.npz"]
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), dtype=np.uint8)

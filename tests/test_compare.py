@@ -88,8 +88,8 @@ def test_the_energy_distance_ranks_and_kl_does_not():
     assert far.energy.value == pytest.approx((0.05 + 0.1) / 2 + 0.01)
     assert far.energy.standard_error == pytest.approx(0.02)  # of the two sides together, at most
     text = ranking_markdown(rows)
-    assert "| far | .085 ±.020 | .075 | .010 | .085 | .085 | 8.50 ±.707 | 11.3 |" in text
-    assert "| *oracle · noise floor* | .000 ±.025 | .000 | .000 | .000 | – | .750 | 1.00 |" in text
+    assert "| far | .085 ±.020 | .075 | .010 | .085 | .085 | 8.50 ±.707 | 11.3 | 2 |" in text
+    assert "| *oracle · noise floor* | .000 ±.025 | .000 | .000 | .000 | – | .750 | 1.00 | – |" in text
     assert "ranked by E = E test + E unlearned" in text and "below it a model is smoother" in text
     assert not readings(rows)
 
@@ -124,12 +124,14 @@ def test_the_tables_name_every_method_and_the_floor():
     rows = rank(LINES)
     text = ranking_markdown(rows)
     head, _, *body = text.splitlines()
-    assert head.startswith("| method | E | E unlearned | E test | E matched | E counterfactual | KL |")
-    known = "2.00 ±.000 | 2.67 | 1.00 ±.000 | 1.00 ±.000 | .100 ±.000 | – | .500 ±.000 |"
+    assert head.startswith(
+        "| method | E | E unlearned | E test | E matched | E counterfactual | KL | KL / floor | place by KL |"
+    )
+    known = "2.00 ±.000 | 2.67 | 1 | 1.00 ±.000 | 1.00 ±.000 | .100 ±.000 | – | .500 ±.000 |"
     assert body[0].startswith(f"| near | – | – | – | – | – | {known}")
     assert body[2].startswith("| broken (1 of 2 seeds failed) |")
     assert body[4].startswith(
-        "| *oracle · noise floor* | – | – | – | – | – | .750 | 1.00 | .250 | .500 | .050 | – | .750 |"
+        "| *oracle · noise floor* | – | – | – | – | – | .750 | 1.00 | – | .250 | .500 | .050 | – | .750 |"
     )
     assert all(line.count("|") == head.count("|") for line in body[:5])
     assert "over 2 seeds" in text

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from test_report import one_line
 
-from ugclu_jax import data, oracle, seals
+from ugclu_jax import bank, data, seals
 from ugclu_jax.data import cache
 from ugclu_jax.data.record import content_digest, record
 from ugclu_jax.files import DamagedFileError
@@ -128,7 +128,7 @@ def damaged(runs, tmp_path) -> Callable[[str, str], Path]:
             shutil.copytree(runs[0] / name, tmp_path / name)
         one, other = tmp_path / "run" / kind, runs[1] / "run" / kind.replace("seed-0", "seed-1")
         if kind == "oracles":
-            one, other = sorted((tmp_path / "cache" / "oracles").iterdir())[:2]
+            one, other = sorted((tmp_path / "cache" / "oracles").glob("*/0.npz"))[:2]
         DAMAGES[damage](one, other)
         return one
 
@@ -151,8 +151,8 @@ def store(place: Path, number: int) -> None:
     folder.open(settings, known.to_csv(), to_json([Request("learn", "all", np.arange(8 - number))], names_of(made)))
     folder.write_metrics([one_line(method="er", seed=number, request=request) for request in range(3)])
     folder.write_trace("er", 0, 1, {"task_losses": np.arange(9.0) + number})
-    folder.note_caches(data=place / "data", oracle=place / f"{number}.npz")
-    oracle.cached(place / "oracles" / f"{number}.npz", tree_of(number), lambda: tree_of(number))
+    folder.note_caches(data=place / "data", bank=place / f"bank-{number}")
+    bank.write(bank.file_of(place / "oracles" / "bank", number), tree_of(number))
     cache.cached(place / "data", "toy", {"number": number}, lambda _: made)
 
 
@@ -163,7 +163,7 @@ def entry_of(place: Path, number: int) -> Path:
 FILES: dict[str, Callable[[Path, int], Path]] = {
     **{name: lambda place, number, name=name: place / "run" / name for name in RUN_FILES},
     "trace": lambda place, number: place / "run" / "runs/er/seed-0/traces/1.npz",
-    "oracle": lambda place, number: place / "oracles" / f"{number}.npz",
+    "oracle": lambda place, number: bank.file_of(place / "oracles" / "bank", number),
     "manifest": lambda place, number: entry_of(place, number) / "manifest.json",
     "inputs": lambda place, number: entry_of(place, number) / "train_inputs.npy",
     "labels": lambda place, number: entry_of(place, number) / "test_labels.npy",
@@ -178,7 +178,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "digests.json": lambda place: (RunFolder(place / "run").read_stream(), read_metrics(place / "run")),
     "trace": lambda place: traces._read_trace(place / "run", "runs/er/seed-0/traces/1.npz"),
     "oracle": lambda place: [
-        leaf.tolist() for leaf in oracle.cached(place / "oracles" / "0.npz", tree_of(0), lambda: tree_of(0))[0]
+        leaf.tolist() for leaf in bank.read(bank.file_of(place / "oracles" / "bank", 0), tree_of(0))
     ],
     **dict.fromkeys(
         ("manifest", "inputs", "labels", "keys"),
@@ -205,7 +205,7 @@ def test_what_is_damaged_is_refused_by_name(kind, damage, stored, tmp_path):
     DAMAGES[damage](path, file(stored[1], 1))
     try:
         found = READERS[kind](place)
-    except (ValueError, OSError, oracle.DamagedCacheError) as error:
+    except (ValueError, OSError, bank.DamagedCacheError) as error:
         assert path.name in str(error) or kind == "digests.json", error
     else:
         # A report without a trace has an empty panel in its place.

@@ -46,6 +46,14 @@ def test_all_that_is_held_counts_together_and_the_largest_is_named(gigabyte):
     assert said.startswith("unlearn.settings.task_batch_size is 2100000: a batch would need 538 MB")
 
 
+def test_outputs_of_oracles_count_where_they_are_read(gigabyte):
+    """Requests of 20 examples each, four classes: 960 bytes an oracle, 48 where one of each set is measured."""
+    said = refused(oracle_seeds=2 * 10**6)
+    assert said.startswith("oracle_seeds is 2000000: outputs of the oracles would need 1.92 GB")
+    estimate.check(ExperimentConfig(oracle_seeds=2 * 10**6, evaluation_examples=1), DATA, STREAM)
+    assert "1.28 GB" in refused(oracle_seeds=4 * 10**6, oracles="milestones"), "one of three requests unlearns"
+
+
 def test_steps_that_run_over_a_counter_and_steps_of_ten_years():
     said = refused(oracle=OracleSettings(epochs=2**31 - 1, batch_size=8))
     assert said.startswith("oracle.epochs is 2147483647: with 40 examples in batches of 8 that is 10737418235 steps")

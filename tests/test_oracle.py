@@ -1,24 +1,14 @@
-"""Oracles: the training against a NumPy loop, which examples it sees, one program for all of it, and the cache."""
+"""Oracles: the training against a NumPy loop, which examples it sees, and one program for all of it."""
 
 import dataclasses
 import functools
-import os
-import zipfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ugclu_jax.oracle import (
-    DamagedCacheError,
-    OracleSettings,
-    cached,
-    content_hash,
-    gradient_evaluations,
-    oracle_program,
-    train_from_scratch,
-)
+from ugclu_jax.oracle import OracleSettings, gradient_evaluations, oracle_program, train_from_scratch
 from ugclu_jax.types import Examples
 
 FEATURES, CLASSES, ROWS, PADDED = 3, 4, 20, 16
@@ -177,130 +167,3 @@ def test_cost_counts_every_example_of_every_epoch():
 def test_settings_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must be .*{value:g}"):
         OracleSettings(**{name: value})
-
-
-# --- the cache -------------------------------------------------------------------------------------------------------
-
-INGREDIENTS = {"data": "d", "ids": np.array([4, 2, 7]), "model": "mlp", "settings": OracleSettings(), "seeds": (0, 1)}
-
-
-def test_the_same_ingredients_hash_alike_and_any_other_differ():
-    key = content_hash(**INGREDIENTS)
-    assert len(key) == 64 and key == content_hash(**{**INGREDIENTS, "ids": np.array([2, 4, 7], np.int32)})
-    others = {"data": "e", "ids": np.array([4, 2]), "model": "cnn", "seeds": (1, 0)}
-    keys = {content_hash(**{**INGREDIENTS, name: value}) for name, value in others.items()}
-    for field in dataclasses.fields(OracleSettings):
-        default = getattr(OracleSettings(), field.name)
-        another = "adamw" if default == "sgd" else default + 1 if default >= 1 else default / 2
-        changed = dataclasses.replace(OracleSettings(), **{field.name: another})
-        keys.add(content_hash(**{**INGREDIENTS, "settings": changed}))
-    assert len(keys | {key}) == 1 + len(others) + len(dataclasses.fields(OracleSettings))
-
-
-TREE = ({"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, {}, np.array([1, 2], np.uint8))
-
-
-def unwanted():
-    raise AssertionError("computed though it was there")
-
-
-def assert_same(tree):
-    assert jax.tree.structure(tree) == jax.tree.structure(TREE)
-    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(TREE), strict=True):
-        assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b)
-
-
-def test_a_tree_is_computed_once_and_comes_back_exactly(tmp_path):
-    path = tmp_path / "folder" / "key.npz"
-    tree, hit = cached(path, TREE, lambda: jax.tree.map(jnp.asarray, TREE))
-    assert not hit
-    assert_same(tree)
-    tree, hit = cached(path, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), TREE), unwanted)
-    assert hit
-    assert_same(tree)
-
-
-def test_a_flipped_byte_is_refused_or_harmless(tmp_path):
-    path = tmp_path / "key.npz"
-    cached(path, TREE, lambda: TREE)
-    whole = path.read_bytes()
-    refused = 0
-    for offset in range(0, len(whole), 5):
-        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0xFF]) + whole[offset + 1 :])
-        try:
-            assert_same(cached(path, TREE, unwanted)[0])
-        except DamagedCacheError as error:
-            assert str(path) in str(error) and "delete it" in str(error)
-            refused += 1
-    assert refused > len(whole) / 5 / 3
-
-
-@pytest.mark.parametrize("damage", [b"", b"not a zip file", None])
-def test_another_file_in_its_place_is_refused_by_name(tmp_path, damage):
-    path = tmp_path / "key.npz"
-    cached(path, TREE, lambda: TREE)
-    path.write_bytes(path.read_bytes()[:-30] if damage is None else damage)
-    with pytest.raises(DamagedCacheError, match=f"{path} is damaged"):
-        cached(path, TREE, unwanted)
-
-
-@pytest.mark.parametrize(
-    "other", [TREE[:1], (*TREE, np.zeros(1)), (TREE[0], {}, np.array([1, 2])), ({"kernel": np.zeros(3)}, {}, TREE[2])]
-)
-def test_another_network_is_refused_by_name(tmp_path, other):
-    path = tmp_path / "key.npz"
-    cached(path, other, lambda: other)
-    with pytest.raises(DamagedCacheError, match=f"{path} holds another network"):
-        cached(path, TREE, unwanted)
-
-
-def test_an_oracle_is_believed_only_under_the_name_that_it_was_made_for(tmp_path):
-    one, other = tmp_path / "one.npz", tmp_path / "other.npz"
-    cached(one, TREE, lambda: TREE)
-    cached(other, TREE, lambda: jax.tree.map(lambda x: x + 1, TREE))
-    one.rename(tmp_path / "kept")
-    other.rename(one)
-    (tmp_path / "kept").rename(other)  # of the same network, and swapped
-    for path, made_for in ((one, "other"), (other, "one")):
-        with pytest.raises(DamagedCacheError, match=f"{path} was made for another oracle, {made_for}; delete it"):
-            cached(path, TREE, unwanted)
-
-
-def test_a_link_in_an_oracles_place_is_not_followed(tmp_path):
-    real, link, nowhere = tmp_path / "real.npz", tmp_path / "link.npz", tmp_path / "target"
-    cached(real, TREE, lambda: TREE)
-    link.symlink_to(real)
-    with pytest.raises(DamagedCacheError, match="symbolic link"):
-        cached(link, TREE, unwanted)
-    (tmp_path / "new.npz").symlink_to(nowhere)
-    cached(tmp_path / "new.npz", TREE, lambda: TREE)
-    assert not nowhere.exists() and not (tmp_path / "new.npz").is_symlink()
-    os.mkfifo(tmp_path / "pipe.npz")
-    with pytest.raises(DamagedCacheError, match="not a plain file"):
-        cached(tmp_path / "pipe.npz", TREE, unwanted)
-
-
-def test_another_version_of_the_library_has_other_oracles(monkeypatch):
-    key = content_hash(**INGREDIENTS)
-    monkeypatch.setattr("ugclu_jax.oracle.__version__", "0.0.0")
-    assert content_hash(**INGREDIENTS) != key
-
-
-def test_what_is_cut_short_leaves_nothing(tmp_path, monkeypatch):
-    path = tmp_path / "key.npz"
-    with pytest.raises(KeyboardInterrupt):
-        cached(path, TREE, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert not list(tmp_path.iterdir())
-
-    def half(file, *arrays, **more):
-        file.write(b"PK half of it")
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(np, "savez", half)
-        with pytest.raises(KeyboardInterrupt):
-            cached(path, TREE, lambda: TREE)
-    assert not list(tmp_path.iterdir())
-    assert_same(cached(path, TREE, lambda: TREE)[0])
-    assert zipfile.is_zipfile(path)

@@ -11,7 +11,7 @@ from scan import encodings, found
 
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import checkpoints
-from ugclu_jax.harness.catalogue import METHODS, Setup, entry_of, make, of_defaults
+from ugclu_jax.harness.catalogue import METHODS, WITHOUT_STEPS, Setup, entry_of, make, of_defaults
 from ugclu_jax.harness.cli import main
 from ugclu_jax.learner import CLUState
 from ugclu_jax.methods.retrain import retrain
@@ -27,7 +27,7 @@ IMAGES = np.random.default_rng(7).integers(0, 256, (NUMBER, *SHAPE), dtype=np.ui
 LABELS = np.arange(NUMBER) % CLASSES
 GONE = np.arange(8)
 NAMED = [name for name in METHODS if entry_of(name) is not None]
-KEEPING = [name for name in NAMED if of_defaults(name).memories] + ["retrain"]
+KEEPING = [name for name in NAMED if of_defaults(name).memories] + ["retrain", *WITHOUT_STEPS]
 
 
 def apply_fn(params, model_state, inputs, *, train, rng_key):
@@ -45,7 +45,9 @@ def examples(ids) -> Examples:
 
 def made(name):
     setup = Setup(apply_fn, init_fn, CLASSES, NUMBER, CAPACITY)
-    return make(retrain if name == "retrain" else entry_of(name).factory, setup)
+    if name == "retrain":
+        return make(retrain, setup)
+    return make((entry_of(name) or WITHOUT_STEPS[name]).factory, setup)
 
 
 def kept_after(method) -> tuple[CLUState, CLUState]:

@@ -20,6 +20,9 @@ def drive(console: Console) -> str:
         with progress.request("finetune"):
             progress.on_step(np.array(3), 5, (Report(remain_loss=np.array(0.5)), np.array(9.0)))
             progress._bars.refresh()
+        with progress.request("ssd"):  # which takes no loss
+            progress.on_step(np.array(2), 9, (Report(),))
+            progress._bars.refresh()
         with progress.waiting("oracles after request 1"):
             progress._bars.refresh()
         progress.on_step(
@@ -30,7 +33,18 @@ def drive(console: Console) -> str:
 
 def test_a_terminal_shows_how_far_the_request_is_and_its_loss():
     shown = drive(Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None))
-    for text in ("[/learn]", "7/20", "loss 1.250", "20/20", "3/5", "loss 0.500", "5/5", "oracles after request 1"):
+    for text in (
+        "[/learn]",
+        "7/20",
+        "loss 1.250",
+        "20/20",
+        "3/5",
+        "loss 0.500",
+        "5/5",
+        "2/9",
+        "9/9",
+        "oracles after request 1",
+    ):
         assert text in shown, text
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import purge
-from ugclu_jax import checkpoints, data, oracle, seals
+from ugclu_jax import bank, checkpoints, data, seals
 from ugclu_jax.data import cache
 from ugclu_jax.data.record import content_digest, record
 from ugclu_jax.harness import remains
@@ -45,8 +45,9 @@ def make_run(place: Path, requests: tuple[int, ...] = (1, 2, 3)) -> RunFolder:
         whose = {**folder.identity("er", 0, known.facts["fingerprint"]), "request": request}
         checkpoints.save(folder.checkpoints("er", 0), request, state_of([8, 9, 12]), {"identity": whose})
     for name in ("used", "anothers"):
-        oracle.cached(place / "oracles" / f"{name}.npz", TREE, lambda: TREE)
-    folder.note_caches(oracle=place / "oracles" / "used.npz")
+        for seed in range(3):
+            bank.write(bank.file_of(place / "oracles" / name, seed), TREE)
+    folder.note_caches(bank=place / "oracles" / "used")
     folder.note_caches(data=place / "data")
     for name, inputs in (("with", IMAGES[:18]), ("without", IMAGES[8:18]), ("test", np.roll(IMAGES[18:], 1, axis=0))):
         made = data.from_arrays(name, inputs, np.arange(len(inputs)) % 2, IMAGES[20:], [0, 1, 0, 1])
@@ -76,7 +77,7 @@ def listed(place) -> list[tuple[str, str]]:
 
 LEFT = [
     ("earlier weights", "1"),
-    ("oracles", "used.npz"),
+    ("oracles", "used"),
     ("prepared inputs", "test"),
     ("prepared inputs", "with"),
 ]
@@ -95,8 +96,8 @@ def test_a_purge_removes_them_and_nothing_else(place, capsys):
     assert purge.run([str(place / "run")]) == 0
     said = capsys.readouterr().out
     assert "4 things removed; the scan of every array that is left finds none of 5 unlearned examples" in said
-    assert said.count("removed  ") == 4 and str(place / "oracles" / "used.npz") in said
-    assert listed(place) == [] and (place / "oracles" / "anothers.npz").is_file()
+    assert said.count("removed  ") == 4 and str(place / "oracles" / "used") in said
+    assert listed(place) == [] and len(list((place / "oracles" / "anothers").iterdir())) == 3
     assert [entry.name.split("-")[0] for entry in cache.entries(place / "data")] == ["without"]
     folder = RunFolder(place / "run")
     assert checkpoints.requests(folder.checkpoints("er", 0)) == [2, 3], "the run goes on from the last"

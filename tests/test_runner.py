@@ -184,8 +184,10 @@ def test_an_evaluation_passes_over_what_it_reads_and_nothing_else(tmp_path, monk
         (measured.train, whole.train, np.isin(dataset.train_labels, (0, 1))),
         (measured.test, whole.test, of_test),
     ):
-        np.testing.assert_allclose(part[read], full[read], rtol=1e-5, atol=1e-6)
-        assert np.isnan(part[~read]).all()
+        np.testing.assert_allclose(part, full[read], rtol=1e-5, atol=1e-6)
+    view = prepared.steps[0].view
+    assert np.array_equal(np.flatnonzero(of_test), view.test) and len(view.situation.learned) == 40
+    assert np.array_equal(view.train[view.situation.learned], scenario.stream[0].ids)
     prepared.lock.close()
 
 
@@ -235,23 +237,23 @@ def test_every_damaged_checkpoint_is_named_and_passed_over(finished, cache, tmp_
 def test_a_damaged_oracle_is_named_and_made_anew_once_deleted(finished, cache, tmp_path, capsys):
     copy = tmp_path / "cache"
     shutil.copytree(cache, copy)
-    for stored in (copy / "oracles").iterdir():
+    for stored in (copy / "oracles").glob("*/*.npz"):
         stored.write_bytes(stored.read_bytes()[:-100])
     arguments = [*SMALL, *STREAM, "--run-dir", str(tmp_path / "run"), "--cache-dir", str(copy)]
     assert run(*arguments) == 1
     message = capsys.readouterr().err
     assert message.startswith(f"Run failed: oracle cache file {copy / 'oracles'}") and "delete it" in message
-    for stored in (copy / "oracles").iterdir():
+    for stored in (copy / "oracles").glob("*/*.npz"):
         stored.unlink()
     assert run(*arguments) == 0
     assert timeless(tmp_path / "run") == timeless(finished)
 
 
 def test_an_oracle_that_diverges_stops_the_run(cache, tmp_path, capsys, monkeypatch):
-    def diverged(path, like, compute, **how):
-        return jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), like), True
+    def diverged(folder, seeds, like, train, **how):
+        yield seeds[0], jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), like)
 
-    monkeypatch.setattr(oracles.oracle, "cached", diverged)
+    monkeypatch.setattr(oracles.bank, "members", diverged)
     assert run(*SMALL, "--sequence", "L1", "--run-dir", str(tmp_path / "run"), "--cache-dir", cache) == 1
     message = capsys.readouterr().err
     assert "training from scratch on 60 examples diverged" in message and "--oracle.learning-rate" in message

@@ -183,7 +183,8 @@ def init(
         remember: rows that the model has learned already; the buffer keeps a uniform sample of them.
 
     Raises:
-        ValueError: a bad key or capacity, rows that the data lack, labels beyond the model's classes.
+        ValueError: a bad key or capacity, rows that the data lack, labels beyond the model's classes, a network or
+            inputs that the method cannot serve.
 
     >>> from ugclu_jax import ug_clu
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
@@ -202,6 +203,8 @@ def init(
                 f"labels go up to {data.num_classes - 1}, and the model gives logits of {classes} classes: "
                 f"they must be 0 … {classes - 1}"
             )
+    if method.check is not None:
+        method.check(params, statistics, data.inputs)
     buffer = buffer_lib.init(capacity, data.inputs.shape[1:], data.inputs.dtype, rng_key)
     if remember is not None:
         buffer = insert(buffer, data[np.asarray(remember)])

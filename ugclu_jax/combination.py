@@ -1,6 +1,6 @@
 """One method that learns with one and unlearns with another."""
 
-from ugclu_jax.types import Method, RequestKind
+from ugclu_jax.types import Method, ModelState, Params, RequestKind, Rows
 
 
 def combine(*, learn: Method, unlearn: Method) -> Method:
@@ -28,6 +28,11 @@ def combine(*, learn: Method, unlearn: Method) -> Method:
     def cost(kind: RequestKind, capacity: int, task_rows: int) -> float:
         return (learn if kind == "learn" else unlearn).cost(kind, capacity, task_rows)
 
+    def check(params: Params, model_state: ModelState, inputs: Rows) -> None:
+        for each in (learn, unlearn):
+            if each.check is not None:
+                each.check(params, model_state, inputs)
+
     memories = {memory.name: memory for memory in (*unlearn.memories, *learn.memories)}
     return Method(
         name=learn.name if learn.name == unlearn.name else f"{learn.name}+{unlearn.name}",
@@ -38,4 +43,5 @@ def combine(*, learn: Method, unlearn: Method) -> Method:
         memories=tuple(memories.values()),
         apply_fn=learn.apply_fn or unlearn.apply_fn,
         rehearses=tuple(kind for kind, each in (("learn", learn), ("unlearn", unlearn)) if kind in each.rehearses),
+        check=check if learn.check is not None or unlearn.check is not None else None,
     )

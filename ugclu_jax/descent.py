@@ -46,6 +46,7 @@ from ugclu_jax.types import (
     Array,
     Batch,
     Buffer,
+    CheckFn,
     Examples,
     Execution,
     Info,
@@ -111,6 +112,8 @@ class Prepared(NamedTuple):
     task: Examples  # what task batches are drawn from
     known: Any = None  # `At.known`
     mask: PyTree | None = None  # `At.mask`
+    params: Params | None = None  # where the steps begin; None = at the network at hand, which teaches in any case
+    carried: PyTree = None  # `At.memory` of the first step, for a method that keeps nothing between requests
 
 
 Prepare = Callable[..., Prepared]
@@ -245,6 +248,7 @@ def descent(
     once: float = 0.0,
     mask_applies_to: MaskScope = "gradient",
     num_classes: int | None = None,
+    check: CheckFn | None = None,
 ) -> Method:
     """A method that takes `settings.steps` optimizer steps along a direction.
 
@@ -266,6 +270,7 @@ def descent(
         once: the same, once a request.
         mask_applies_to: what `Prepared.mask` multiplies, see `ugclu_jax.optimizer`.
         num_classes: C, where the method was made for it; compared with the model's.
+        check: what the method demands of network and inputs; see `CheckFn`.
 
     Raises:
         ValueError: settings of what is not read, or `distillation` where no label of the buffer enters the loss; when a
@@ -302,6 +307,8 @@ def descent(
         *,
         where: Execution = HERE,
     ) -> tuple[MethodState, Info]:
+        if check is not None:
+            check(state.params, state.model_state, task.inputs)
         if num_classes is not None:
             check_num_classes(num_classes, apply_fn, state.params, state.model_state, task.inputs)
         own = state.extra[memory.name] if memory is not None else None
@@ -317,6 +324,10 @@ def descent(
             weight, size = hyper.distillation_weight, sizes["buffer"]
             targets = remain_targets(*at[:3], task, buffer, weight, batch_size=size)
         at = at._replace(known=prepared.known, mask=prepared.mask)
+        if prepared.params is not None:
+            at = at._replace(params=prepared.params)
+        if memory is None:
+            at = at._replace(memory=prepared.carried)
         draw = (draws or _uniform(reads, sizes))(at, prepared.task, buffer, targets)
         spent = cost(kind, buffer.ids.shape[0], task.ids.shape[0])
         carry, model_state, info = descend_request(at, step, draw, loop_key, hyper, settings, spent, where)
@@ -339,7 +350,7 @@ def descent(
     rehearses: tuple[RequestKind, ...] = (
         ("unlearn",) if unlearn is not None and reads != "task" and draws is None else ()
     )
-    return Method(name, of("learn", learn), of("unlearn", unlearn), hypers, cost, memories, apply_fn, rehearses)
+    return Method(name, of("learn", learn), of("unlearn", unlearn), hypers, cost, memories, apply_fn, rehearses, check)
 
 
 def _uniform(reads: Reads, sizes: dict[str, int]) -> Draws:

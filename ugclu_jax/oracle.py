@@ -1,11 +1,8 @@
 """Oracles: the same architecture trained from scratch on what is retained, several seeds in one vmapped program."""
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, TypeVar, get_args
+from dataclasses import dataclass
+from typing import TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +11,10 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
-from ugclu_jax import files
 from ugclu_jax.components import preserving_gradient
 from ugclu_jax.optimizer import OptimizerKind
 from ugclu_jax.streaming import chunk_of, read_ahead, take
 from ugclu_jax.types import EVALUATION_EXAMPLES, ApplyFn, Array, Batch, Examples, InitFn, ModelState, Params, PyTree
-from ugclu_jax.version import __version__
-
-
-class DamagedCacheError(RuntimeError):
-    """A file of the oracle cache that does not hold what was stored."""
 
 
 @dataclass(frozen=True)
@@ -183,109 +174,3 @@ def oracle_program(
         return train_from_scratch(rng_key, examples, apply_fn=apply_fn, init_fn=init_fn, settings=settings)
 
     return jax.jit(jax.vmap(train, in_axes=(0, None)))
-
-
-def content_hash(*, data: str, ids: np.ndarray, model: str, settings: OracleSettings, seeds: tuple[int, ...]) -> str:
-    """Name of an oracle in the cache: a hash of everything that determines it.
-
-    Args:
-        data: fingerprint of the dataset, inputs and labels.
-        ids: retained examples; their order does not matter.
-        model: description of architecture and preprocessing.
-        settings: training settings.
-        seeds: one a network.
-
-    Returns:
-        64 hexadecimal digits. The versions of this library, JAX and optax and the platform count too: they decide the
-        rounding.
-
-    >>> import numpy as np
-    >>> key = lambda ids: content_hash(data="d", ids=np.array(ids), model="mlp",
-    ...                                settings=OracleSettings(), seeds=(0,))
-    >>> key([1, 2]) == key([2, 1]), key([1, 2]) == key([1, 3])
-    (True, False)
-    """
-    description = {
-        "format": 3,
-        "version": __version__,
-        "data": data,
-        "model": model,
-        "settings": asdict(settings),
-        "seeds": list(seeds),
-        "jax": jax.__version__,
-        "optax": optax.__version__,
-        "platform": jax.default_backend(),
-    }
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    digest.update(np.sort(np.asarray(ids, dtype=np.int64)).tobytes())
-    return digest.hexdigest()
-
-
-def cached(
-    path: Path, like: PyTree, compute: Callable[[], PyTree], *, there: bool | None = None, keep: bool = True
-) -> tuple[PyTree, bool]:
-    """The tree stored at `path`, or `compute()` stored there first.
-
-    The file appears whole or not at all, so a process killed while writing leaves nothing half-done. It holds the name
-    that it was made for and a digest of its content, and is believed only where both are right: neither a flipped byte
-    nor another oracle's file under its name passes for the oracle.
-
-    Args:
-        path: an `.npz` file named by `content_hash`.
-        like: a tree of the same structure, shapes and types (arrays or `ShapeDtypeStruct`s).
-        compute: makes the tree.
-        there: whether the file is there; None = look.
-        keep: whether to store what was computed.
-
-    Returns:
-        `(tree of NumPy arrays, whether it came from the cache)`.
-
-    Raises:
-        DamagedCacheError: the file is damaged, was made for another name or holds another tree; it names the file to
-            delete.
-        OSError: it cannot be written.
-    """
-    leaves, structure = jax.tree.flatten(like)
-    if path.exists() if there is None else there:
-        return jax.tree.unflatten(structure, _read(path, leaves)), True
-    tree = jax.tree.map(np.asarray, compute())
-    if keep:
-        _store(path, tree)
-    return tree, False
-
-
-def _store(path: Path, tree: PyTree) -> None:
-    leaves = jax.tree.leaves(tree)
-    with files.replacing(path) as file:
-        np.savez(file, *leaves, made_for=np.array(path.stem), digest=np.array(_digest(path.stem, leaves)))
-
-
-def _digest(made_for: str, leaves: list[np.ndarray]) -> str:
-    sha = hashlib.sha256(made_for.encode())
-    for leaf in leaves:
-        sha.update(f" {leaf.dtype} {leaf.shape} ".encode())
-        sha.update(np.ascontiguousarray(leaf).tobytes())
-    return sha.hexdigest()
-
-
-def _read(path: Path, leaves: list[Any]) -> list[np.ndarray]:
-    def damaged(why: object) -> DamagedCacheError:
-        return DamagedCacheError(f"oracle cache file {path} {why}; delete it to train the oracle anew")
-
-    try:
-        # Opened here, because NumPy leaves a damaged file open.
-        with files.open_plain(path) as file, np.load(file, allow_pickle=False) as stored:
-            made_for, digest = str(stored["made_for"]), str(stored["digest"])
-            arrays = [stored[name] for name in stored.files if name not in ("made_for", "digest")]
-    except Exception as error:  # zipfile, zlib, OSError and ValueError all mean the same here
-        raise damaged(f"is damaged ({error})") from error
-    if made_for != path.stem:
-        raise damaged(f"was made for another oracle, {made_for}")
-    if digest != _digest(made_for, arrays):
-        raise damaged("is damaged (its digest does not match)")
-    same = len(arrays) == len(leaves) and all(
-        a.shape == b.shape and a.dtype == b.dtype for a, b in zip(arrays, leaves, strict=True)
-    )
-    if not same:
-        raise damaged("holds another network")
-    return arrays

@@ -36,10 +36,10 @@ def _count(batches: Batch, axis_name: str | None) -> Array:
     return jnp.maximum(lax.psum(count, axis_name) if axis_name else count, 1.0)
 
 
-def gradient_statistic(
+def mean_gradient(
     apply_fn: ApplyFn, params: Params, model_state: ModelState, batches: Batch, *, axis_name: str | None = None
 ) -> Params:
-    """`s = |mean_i ∇ℓ_i|`, the magnitude of the mean gradient over all examples of all batches.
+    """`mean_i ∇ℓ_i` over all examples of all batches, in evaluation mode.
 
     Args:
         apply_fn, params, model_state: the network.
@@ -47,7 +47,30 @@ def gradient_statistic(
         axis_name: mapped axis that splits each batch.
 
     Returns:
-        A tree like params, non-negative.
+        A tree like params.
+
+    >>> import jax.numpy as jnp
+    >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
+    >>> batches = Batch(jnp.array([[[1.0]], [[3.0]]]), jnp.array([[0], [0]]), jnp.ones((2, 1)))
+    >>> mean_gradient(linear, jnp.zeros((1, 2)), {}, batches).tolist()
+    [[-1.0, 1.0]]
+    """
+
+    def summed(batch: Batch) -> Params:
+        # weighted_gradient divides by the batch's own count; undo it, so that padding in one batch shifts no weight.
+        mean = weighted_gradient(apply_fn, params, model_state, batch, train=False).gradient
+        return jax.tree.map(lambda g: g * jnp.sum(batch.weights), mean)
+
+    total, count = _sum_over_batches(batches, summed, params, axis_name), _count(batches, axis_name)
+    return jax.tree.map(lambda g: g / count, total)
+
+
+def gradient_statistic(
+    apply_fn: ApplyFn, params: Params, model_state: ModelState, batches: Batch, *, axis_name: str | None = None
+) -> Params:
+    """`s = |mean_i ∇ℓ_i|`, the magnitude of the mean gradient over all examples of all batches.
+
+    Arguments as in `mean_gradient`; the result is a tree like params, non-negative.
 
     >>> import jax.numpy as jnp
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
@@ -57,14 +80,7 @@ def gradient_statistic(
 
     References: arXiv 2505.15178, balanced weight saliency (its wording).
     """
-
-    def summed(batch: Batch) -> Params:
-        # weighted_gradient divides by the batch's own count; undo it, so that padding in one batch shifts no weight.
-        mean = weighted_gradient(apply_fn, params, model_state, batch, train=False).gradient
-        return jax.tree.map(lambda g: g * jnp.sum(batch.weights), mean)
-
-    total, count = _sum_over_batches(batches, summed, params, axis_name), _count(batches, axis_name)
-    return jax.tree.map(lambda g: jnp.abs(g / count), total)
+    return jax.tree.map(jnp.abs, mean_gradient(apply_fn, params, model_state, batches, axis_name=axis_name))
 
 
 def fisher(
@@ -72,7 +88,8 @@ def fisher(
 ) -> Params:
     """Diagonal empirical Fisher, `s = mean_i (∇ℓ_i)²`: the mean over *examples* of the squared gradient.
 
-    Arguments and result as in `gradient_statistic`. Memory grows with B × parameters: one gradient an example.
+    Arguments as in `mean_gradient`, result as in `gradient_statistic`. Memory grows with B × parameters: one gradient
+    an example.
 
     >>> import jax.numpy as jnp
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
@@ -101,7 +118,7 @@ def batch_fisher(
     """`s = mean_b (mean_{i∈b} ∇ℓ_i)²`: the mean over *mini-batches* of the squared batch gradient.
 
     Depends on the batch size: for B = 1 it is `fisher`, for one batch of everything `gradient_statistic` squared.
-    Arguments and result as in `gradient_statistic`; a batch of padding counts nowhere.
+    Arguments as in `mean_gradient`, result as in `gradient_statistic`; a batch of padding counts nowhere.
 
     >>> import jax.numpy as jnp
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)

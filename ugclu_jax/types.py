@@ -204,6 +204,9 @@ class Memory(NamedTuple):
 
 CostFn = Callable[[RequestKind, int, int], float]
 """`(kind, capacity M, padded rows of the request P) -> gradient evaluations`, see `EVALUATION_EXAMPLES`."""
+CheckFn = Callable[[Params, ModelState, Rows], None]
+"""`(params, model_state, inputs [N, ...]) -> None`: raises ValueError at what a method cannot serve. Shapes and types
+suffice, so that it can be asked before work starts."""
 
 
 class Method(NamedTuple):
@@ -217,6 +220,7 @@ class Method(NamedTuple):
         memories: what it keeps between requests beside the network.
         apply_fn: the model that it was made for; None where it asks nothing of one.
         rehearses: the kinds of request that make no sense with an empty buffer: they step on what it holds.
+        check: what it demands of network and inputs, see `CheckFn`; None where it takes any.
     """
 
     name: str
@@ -227,6 +231,7 @@ class Method(NamedTuple):
     memories: tuple[Memory, ...] = ()
     apply_fn: ApplyFn | None = None
     rehearses: tuple[RequestKind, ...] = ()
+    check: CheckFn | None = None
 
     def __hash__(self) -> int:
         """Of what serves: a method is a static argument and the key of a program, and `hyper`, a mapping, has none."""

@@ -7,12 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import lax
 from jax.sharding import NamedSharding
 
 from ugclu_jax import prediction
 from ugclu_jax.devices.placement import AXIS, PARTS, WHOLE, Devices, gather, is_sharded, put, replicate
-from ugclu_jax.programs import Layout, Program
+from ugclu_jax.programs import Layout, Program, over_first
 from ugclu_jax.streaming import ShardedArray
 from ugclu_jax.types import ApplyFn, Array, ModelState, Params, PyTree
 
@@ -50,13 +49,7 @@ def spread(devices: Devices, mapped: int = 1, at_once: int | None = None) -> Lay
     """
 
     def compile_for(function: Callable[..., PyTree], *arguments: PyTree) -> Program:
-        def within(*arguments: PyTree) -> PyTree:
-            shared = arguments[mapped:]
-            return lax.map(lambda own: function(*own, *shared), arguments[:mapped], batch_size=at_once)
-
-        if at_once is None:
-            within = jax.vmap(function, in_axes=(0,) * mapped + (None,) * (len(arguments) - mapped))
-        return _map(within, devices, arguments, mapped, out_parts=True)
+        return _map(over_first(function, mapped, at_once), devices, arguments, mapped, out_parts=True)
 
     def place(arguments: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
         over = NamedSharding(devices.mesh, PARTS)

@@ -11,6 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ugclu_jax.programs import filled_to
 from ugclu_jax.streaming import ShardedArray
 from ugclu_jax.types import Array, PyTree
 
@@ -140,8 +141,7 @@ def filled(tree: PyTree, devices: Devices) -> PyTree:
     [0, 1, 2]
     """
     size = len(jax.tree.leaves(tree)[0])
-    rows = np.minimum(np.arange(-(-size // devices.count) * devices.count), size - 1)
-    return jax.tree.map(lambda x: x[rows], tree)
+    return filled_to(-(-size // devices.count) * devices.count, tree)
 
 
 def _to_host(leaf: Array) -> np.ndarray:

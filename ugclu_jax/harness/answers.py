@@ -35,31 +35,17 @@ def answered(name: str, logits: Logits, step: Step, train_labels: np.ndarray, or
 def _masked(logits: Logits, step: Step, train_labels: np.ndarray, oracles: Logits) -> Logits:
     """Without the classes of which everything that was learned is unlearned."""
     removed = np.setdiff1d(train_labels[step.situation.unlearned], train_labels[step.situation.retained])
-    return Logits(
-        *(
-            _where_known(each, lambda known: mask_logits(known, removed.tolist()))
-            for each in (logits.train, logits.test)
-        )
-    )
+    return Logits(*(mask_logits(each, removed.tolist()) for each in (logits.train, logits.test)))
 
 
 def _cooled(logits: Logits, step: Step, train_labels: np.ndarray, oracles: Logits) -> Logits:
-    rows = step.measured.test
+    rows = step.view.situation.test
     test = logits.test[rows][None], oracles.test[:, rows]
-    return Logits(
-        *(_where_known(each, lambda known: cool(known[None], *test)[0]) for each in (logits.train, logits.test))
-    )
+    return Logits(*(cool(each[None], *test)[0] for each in (logits.train, logits.test)))
 
 
 def _averaged(logits: Logits, step: Step, train_labels: np.ndarray, oracles: Logits) -> Logits:
     return Logits(mean_of_oracles(oracles.train), mean_of_oracles(oracles.test))
-
-
-def _where_known(logits: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The rows that are measured, changed; the others stay NaN."""
-    known, found = np.isfinite(logits).all(-1), np.full(logits.shape, np.nan)
-    found[known] = change(logits[known])
-    return found
 
 
 ANSWERS: Mapping[str, Answer] = {"mask_logits": _masked, "cool": _cooled, "mean_of_oracles": _averaged}

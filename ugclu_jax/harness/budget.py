@@ -12,6 +12,7 @@ from ugclu_jax.harness.catalogue import (
     LEARN_VARIANTS,
     REFERENCE_POINTS,
     VARIANTS,
+    WITHOUT_STEPS,
     Setup,
     default_settings,
     entry_of,
@@ -60,7 +61,7 @@ def check_references(references: Mapping[str, Any]) -> None:
             raise ValueError(f"{where}: {error}") from error
         _check_parts(given, where)
         for kind in kinds:
-            if entry_of(name) is not None:
+            if entry_of(name) is not None or name in WITHOUT_STEPS:
                 reference_settings(references, name, kind)
             elif given and name in REFERENCE_POINTS:
                 raise ValueError(f"{where}: {name} has no settings of its own; leave it out")
@@ -154,7 +155,8 @@ def budget(config: ExperimentConfig, kind: RequestKind) -> float:
 def build(config: ExperimentConfig, setup: Setup) -> dict[str, Entry]:
     """The methods of `config.methods`, each within the budget of gradient evaluations of UG-CLU.
 
-    Retraining is exact and has no budget. A variant of UG-CLU takes as many outer steps as the budget pays.
+    Retraining and the analytic head are exact and have no budget. A variant of UG-CLU takes as many outer steps as the
+    budget pays.
 
     Raises:
         ValueError: an unknown method or setting, a hyperparameter out of range, or a budget too small for a method.
@@ -177,6 +179,9 @@ def build(config: ExperimentConfig, setup: Setup) -> dict[str, Entry]:
 def _make(config: ExperimentConfig, setup: Setup, name: str, kind: RequestKind) -> tuple[Method, AnyHyper]:
     if name == "retrain":
         return make(retrain, setup, config.oracle), ()
+    if name in WITHOUT_STEPS:
+        settings, hyper = reference_settings(config.references, name, kind)
+        return make(WITHOUT_STEPS[name].factory, setup, settings), hyper
     if name in REFERENCE_POINTS:
         return of_defaults(name), ()
     entry = entry_of(name)

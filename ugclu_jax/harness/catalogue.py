@@ -14,11 +14,14 @@ from typing import Any, NamedTuple
 from ugclu_jax import named
 from ugclu_jax.harness.config import nearest
 from ugclu_jax.methods.agem import agem
+from ugclu_jax.methods.analytic_head import analytic_head
 from ugclu_jax.methods.bad_teacher import bad_teacher
 from ugclu_jax.methods.clpu_der_pp import clpu_der_pp
+from ugclu_jax.methods.ct import ct
 from ugclu_jax.methods.der import der, der_pp
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.methods.er import er
+from ugclu_jax.methods.er_las import er_las
 from ugclu_jax.methods.ewc import ewc
 from ugclu_jax.methods.finetune import finetune
 from ugclu_jax.methods.finetune_remain import finetune_remain
@@ -26,6 +29,8 @@ from ugclu_jax.methods.gradient_ascent import gradient_ascent
 from ugclu_jax.methods.joint import joint
 from ugclu_jax.methods.l1_sparse import l1_sparse
 from ugclu_jax.methods.lwf import lwf
+from ugclu_jax.methods.msg import msg
+from ugclu_jax.methods.mu_mis import mu_mis
 from ugclu_jax.methods.neg_grad_plus import neg_grad_plus
 from ugclu_jax.methods.random_label import random_label
 from ugclu_jax.methods.retrain import retrain
@@ -33,6 +38,7 @@ from ugclu_jax.methods.retrain_on_buffer import retrain_on_buffer
 from ugclu_jax.methods.salun import salun
 from ugclu_jax.methods.scrub import scrub
 from ugclu_jax.methods.sfron import sfron
+from ugclu_jax.methods.ssd import ssd
 from ugclu_jax.methods.uniclun import uniclun
 from ugclu_jax.stepping import DescentHyper
 from ugclu_jax.types import ApplyFn, Array, InitFn, Method, ModelState, Params, RequestKind
@@ -73,6 +79,7 @@ _SHARE: Range = (0.3, 0.99)
 _REFERENCES: Mapping[str, CatalogueEntry] = {
     "finetune": CatalogueEntry(finetune, {"learning_rate": _RATE}, decays=False),
     "er": CatalogueEntry(er, {"learning_rate": _RATE}),
+    "er_las": CatalogueEntry(er_las, {"learning_rate": _RATE, "adjustment": (0.1, 3.0)}),
     "der": CatalogueEntry(der, {"learning_rate": _RATE, "logit_weight": (0.03, 1.0)}),
     "der_pp": CatalogueEntry(der_pp, {"learning_rate": _RATE, "logit_weight": (0.03, 1.0), "label_weight": (0.1, 2.0)}),
     "ewc": CatalogueEntry(ewc, {"learning_rate": _RATE, "penalty_weight": (1.0, 1000.0)}),
@@ -92,11 +99,23 @@ _REFERENCES: Mapping[str, CatalogueEntry] = {
     "scrub": CatalogueEntry(scrub, {"learning_rate": (0.0003, 0.1), "remain_divergence_weight": (0.001, 1.0)}),
     "bad_teacher": CatalogueEntry(bad_teacher, {"learning_rate": _RATE, "temperature": (0.5, 4.0)}),
     "l1_sparse": CatalogueEntry(l1_sparse, {"learning_rate": _RATE, "l1_weight": (0.001, 0.1)}),
+    "msg": CatalogueEntry(
+        msg, {"learning_rate": _RATE, "reset_share": (0.03, 0.99), "kept_gradient_share": (0.03, 1.0)}
+    ),
+    "ct": CatalogueEntry(ct, {"learning_rate": _RATE}),
+    "mu_mis": CatalogueEntry(
+        mu_mis,
+        {"learning_rate": (1e-4, 0.3), "clip_norm": (0.1, 10.0), "stop_ratio": (0.5, 10.0)},
+        decays=False,
+    ),
+    "ssd": CatalogueEntry(ssd, {"selection": (1.0, 100.0), "dampening": (0.1, 10.0)}, decays=False),
     "clpu_der_pp": CatalogueEntry(clpu_der_pp, {"learning_rate": _RATE, "logit_weight": (0.03, 1.0)}),
     "uniclun": CatalogueEntry(uniclun, {"learning_rate": _RATE, "output_weight": (0.03, 3.0)}),
     "retrain_on_buffer": CatalogueEntry(retrain_on_buffer, {"learning_rate": _RATE}),
 }
-"""Methods that take optimizer steps, as many as the budget pays."""
+"""Methods whose `steps` the budget pays: optimizer steps, or for `ssd` batches of which it takes the importances."""
+WITHOUT_STEPS: Mapping[str, CatalogueEntry] = {"analytic_head": CatalogueEntry(analytic_head, decays=False)}
+"""Methods with settings of their own that take no steps: no budget cuts them, and nothing is searched."""
 REFERENCE_POINTS: Mapping[str, CatalogueEntry] = {
     "do_nothing": CatalogueEntry(do_nothing),
     "retrain": CatalogueEntry(retrain),
@@ -137,13 +156,13 @@ VARIANT_RANGES: Mapping[str, Mapping[str, Range]] = {
 DECAY_RANGE: Range = (3e-4, 0.03)
 DISTILLATION_RANGE: Range = (0.1, 0.9)
 """Both are searched for every method that has them, or for none: the two blocks of a comparison."""
-METHODS: tuple[str, ...] = (*VARIANTS, *LEARN_VARIANTS, *_REFERENCES, *REFERENCE_POINTS)
+METHODS: tuple[str, ...] = (*VARIANTS, *LEARN_VARIANTS, *_REFERENCES, *WITHOUT_STEPS, *REFERENCE_POINTS)
 """All that have a name here; `package.module:factory` names any other."""
 _BOTH: tuple[RequestKind, ...] = ("learn", "unlearn")
 
 
 def entry_of(name: str) -> CatalogueEntry | None:
-    """The entry of a method that takes optimizer steps; None for UG-CLU and its variants, and the reference points.
+    """The entry of a method that takes optimizer steps; None for UG-CLU and its variants, and what takes no steps.
 
     Args:
         name: one of `METHODS`, or `package.module:factory` for a factory of one's own, from the current folder too.
@@ -198,7 +217,7 @@ def make(factory: Factory, setup: Setup, settings: Any = None) -> Method:
 
 def default_settings(name: str) -> Any:
     """The static settings that a method has unless others are given."""
-    entry = entry_of(name)
+    entry = entry_of(name) or WITHOUT_STEPS.get(name)
     assert entry is not None, f"{name} has no settings of its own"
     return inspect.signature(entry.factory).parameters["settings"].default
 
@@ -212,7 +231,7 @@ def _no_model(
 @functools.cache
 def of_defaults(name: str) -> Method:
     """A method made from nothing, to be asked which kinds of request it serves and which hyperparameters it has."""
-    entry = entry_of(name) or REFERENCE_POINTS[name]
+    entry = entry_of(name) or WITHOUT_STEPS.get(name) or REFERENCE_POINTS[name]
     nothing = Setup(_no_model, lambda rng_key: ({}, {}), num_classes=2, num_examples=1, capacity=1)
     return make(entry.factory, nothing)
 
@@ -268,7 +287,7 @@ def searched(name: str) -> tuple[str, RequestKind] | None:
     learner, unlearner = split_name(name)
     alone_learns = "+" not in name and serves(name) == ("learn",)
     found: tuple[str, RequestKind] = (learner, "learn") if alone_learns else (unlearner, "unlearn")
-    return None if found[0] in REFERENCE_POINTS else found
+    return None if found[0] in (*WITHOUT_STEPS, *REFERENCE_POINTS) else found
 
 
 def ranges_of(part: str, extras: bool) -> dict[str, Range]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 from rich.console import Console
 
-from ugclu_jax import checkpoints, devices, oracle
+from ugclu_jax import bank, checkpoints, devices
 from ugclu_jax.extras import MissingExtraError
 from ugclu_jax.harness import estimate
 from ugclu_jax.harness.command_line import defaults, first_words, parse
@@ -128,7 +128,7 @@ def _main(
             made.work(plan, stop)
         except BrokenPipeError:
             raise
-        except (RunFailed, oracle.DamagedCacheError, checkpoints.CorruptCheckpointError, OSError) as error:
+        except (RunFailed, bank.DamagedCacheError, checkpoints.CorruptCheckpointError, OSError) as error:
             say(errors, "Run failed:", str(error))
             return 1
         except jax.errors.JaxRuntimeError as error:

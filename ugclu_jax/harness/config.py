@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import os
+import re
 import sys
 import types
 import typing
@@ -117,6 +118,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if literal is not None and value in typing.get_args(literal):
             return value
         return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is tuple and arguments[0] is int and isinstance(value, list | tuple):
+        parts = [numbers_of(each, f"setting {where!r}") if isinstance(each, str) else [each] for each in value]
+        return tuple(_convert(int, each, where) for part in parts for each in part)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_convert(arguments[0], each, where) for each in value)
     if origin is Literal and isinstance(value, str) and value in arguments:
@@ -133,6 +137,43 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     expected = " or ".join(map(repr, arguments)) if origin is Literal else getattr(hint, "__name__", str(hint))
     raise ValueError(f"setting {where!r} must be {expected}, got {shown(value)}")
+
+
+_RANGE = re.compile(r"([+-]?[0-9]{1,40}):([+-]?[0-9]{1,40})")
+LONGEST_RANGE = 2**16
+"""Numbers that one range may stand for: each is a run, whose checkpoints are a folder."""
+
+
+def numbers_of(text: str, name: str) -> list[int]:
+    """The whole number, or the half-open range of them, that a word stands for.
+
+    Args:
+        text: of digits, or START:STOP.
+        name: of the option or setting that gave it.
+
+    Raises:
+        ValueError: neither of both, or a range of nothing, or of too many.
+
+    >>> numbers_of("7", "--seeds"), numbers_of("2:5", "--seeds")
+    ([7], [2, 3, 4])
+    >>> numbers_of("5:2", "--seeds")
+    Traceback (most recent call last):
+        ...
+    ValueError: --seeds is '5:2': a range ends above where it starts; give START:STOP, such as 2:5
+    """
+    if re.fullmatch(r"[+-]?[0-9]{1,40}", text):
+        return [int(text)]
+    found = _RANGE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{name} is {shown(text)}: it must be a whole number, or a range START:STOP such as 0:32")
+    start, stop = int(found[1]), int(found[2])
+    if stop <= start:
+        example = f"{stop}:{start}" if stop < start else f"{start}:{start + 1}"
+        rule = "a range ends above where it starts"
+        raise ValueError(f"{name} is {shown(text)}: {rule}; give START:STOP, such as {shown(example)[1:-1]}")
+    if stop - start > LONGEST_RANGE:
+        raise ValueError(f"{name} is {shown(text)}: a range stands for {LONGEST_RANGE} numbers at most; give fewer")
+    return list(range(start, stop))
 
 
 def path_of(text: str, name: str) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ugclu_jax import devices, oracle
+from ugclu_jax import bank, devices
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.device_data import DeviceData
 from ugclu_jax.harness.outputs import is_milestone, kept_rows, taken, write
@@ -74,14 +74,15 @@ class Counterfactuals:
         plan, rows = self.plan, kept_rows(step)
         classes = self.data.dataset.num_classes
         like = {name: jax.ShapeDtypeStruct((len(r), classes), np.float32) for name, (_, r) in rows.items()}
-        path = plan.config.cache_dir / "oracles" / f"{self.name(learner, replay, seed, step)}.npz"
+        path = bank.file_of(plan.config.cache_dir / "oracles" / self.name(learner, replay, step), seed)
         if devices.is_first():
-            plan.folder.note_caches(oracle=path)
-        there = devices.from_first(path.exists())
-        tree, _ = oracle.cached(
-            path, like, lambda: self.computed(learner, replay, seed, step), there=there, keep=devices.is_first()
-        )
-        return dict(tree)
+            plan.folder.note_caches(bank=path.parent)
+        if devices.from_first(path.exists()):
+            return dict(bank.read(path, like))
+        computed = self.computed(learner, replay, seed, step)
+        if devices.is_first():
+            bank.write(path, computed)
+        return computed
 
     def computed(self, learner: str, replay: bool, seed: int, step: Step) -> dict[str, np.ndarray]:
         """The stream up to a request, served without what is unlearned by then."""
@@ -113,8 +114,8 @@ class Counterfactuals:
         left = np.setdiff1d(request.ids, step.situation.unlearned)
         return dataclasses.replace(earlier, request=dataclasses.replace(request, ids=left)) if left.size else None
 
-    def name(self, learner: str, replay: bool, seed: int, step: Step) -> str:
-        """In the cache: a hash of everything that determines it."""
+    def name(self, learner: str, replay: bool, step: Step) -> str:
+        """Of their bank: a hash of everything that determines them but the seed."""
         plan, entry, references = (
             self.plan,
             self.plan.counterfactuals[f"{learner}+{REPLAY[replay]}"],
@@ -131,7 +132,6 @@ class Counterfactuals:
             "capacity": plan.config.capacity,
             "augment": plan.config.augment,
             "first_from_scratch": dataclasses.asdict(plan.config.oracle) if plan.scenario.first_from_scratch else None,
-            "seed": seed,
             "jax": jax.__version__,
             "platform": jax.default_backend(),
         }

@@ -112,7 +112,7 @@ def check(config: ExperimentConfig, dataset: Dataset, stream: Stream) -> None:
     Raises:
         ValueError: naming the setting to lower, what it needs and what there is.
     """
-    _refuse_memory([*_held(config, dataset)])
+    _refuse_memory([*_held(config, dataset, stream)])
     total = config.oracle.epochs * -(-len(dataset.train_labels) // config.oracle.batch_size)
     if total > MOST:
         raise ValueError(
@@ -127,7 +127,7 @@ def check(config: ExperimentConfig, dataset: Dataset, stream: Stream) -> None:
         )
 
 
-def _held(config: ExperimentConfig, dataset: Dataset) -> Iterator[Demand]:
+def _held(config: ExperimentConfig, dataset: Dataset, stream: Stream) -> Iterator[Demand]:
     row = dataset.train_inputs[:1]
     number = float(row.size)  # of values of one example
     yield Demand("capacity", config.capacity, "the buffer", config.capacity * (row.nbytes + 8.0))
@@ -137,9 +137,20 @@ def _held(config: ExperimentConfig, dataset: Dataset) -> Iterator[Demand]:
             yield Demand(f"{kind}.settings.{name}", size, "a batch", 4.0 * size * number)
         yield Demand(f"{kind}.settings.outer_steps", own.outer_steps, "its record", 20.0 * own.outer_steps)
     size = config.oracle.batch_size
-    yield Demand("oracle.batch_size", size, "a batch of the oracles", 4.0 * size * number * config.oracle_seeds)
-    outputs = 4.0 * dataset.num_classes * (len(dataset.train_labels) + len(dataset.test_labels))
-    yield Demand("oracle_seeds", config.oracle_seeds, "outputs of the oracles", outputs * config.oracle_seeds)
+    yield Demand("oracle.batch_size", size, "a batch of an oracle", 4.0 * size * number)
+    yield Demand("oracle_seeds", config.oracle_seeds, "outputs of the oracles", _outputs(config, dataset, stream))
+
+
+def _outputs(config: ExperimentConfig, dataset: Dataset, stream: Stream) -> float:
+    """Bytes of what is held of all oracles: outputs on what a request's evaluation reads, its own examples at least."""
+    last, limit = len(stream) - 1, config.evaluation_examples
+    asked = [
+        len(request.ids)
+        for index, request in enumerate(stream)
+        if config.oracles == "all" or request.kind == "unlearn" or index == last
+    ]
+    rows = sum(number if limit is None else min(number, limit) for number in asked)
+    return 4.0 * dataset.num_classes * rows * config.oracle_seeds
 
 
 def _spent(config: ExperimentConfig, stream: Stream, oracle_steps: int) -> Iterator[Demand]:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from ugclu_jax import oracle
-from ugclu_jax.evaluation import Before, Labels, Logits, ModelMetrics, as_dict, measure_before, measure_model, undefined
+from ugclu_jax.evaluation import Before, Logits, ModelMetrics, as_dict, measure_before, measure_model, undefined
 from ugclu_jax.harness.answers import answered, answers
 from ugclu_jax.harness.catalogue import split_name
 from ugclu_jax.harness.clock import Clock
@@ -23,7 +23,6 @@ class Evaluator:
 
     def __init__(self, plan: Plan, predictions: Predictions, oracles: Oracles, clock: Clock) -> None:
         self.plan, self.predictions, self.oracles, self.clock = plan, predictions, oracles, clock
-        self.labels = Labels(plan.scenario.dataset.train_labels, plan.scenario.dataset.test_labels)
         self.measured: dict[SharedKey, ModelMetrics] = {}
 
     def outputs(self, method: str, step: Step, state: CLUState) -> Logits:
@@ -32,7 +31,8 @@ class Evaluator:
         logits = self.predictions.measured_logits(step.index, network.params, network.model_state)
         if not answers(unlearner, step):
             return logits
-        return answered(unlearner, logits, step, self.labels.train, self.oracles.of(step).logits)
+        train_labels = self.plan.scenario.dataset.train_labels
+        return answered(unlearner, logits, step, train_labels, self.oracles.of(step).logits)
 
     def measure(
         self, method: str, seed: int, step: Step, served: Served, found: CLUState, history: Sequence[ModelMetrics]
@@ -46,10 +46,11 @@ class Evaluator:
         record = self.oracles.after(step)
         oracles, accuracies = (record.logits, record.metrics.oracle) if record else (None, None)
         after, earlier, before = self.outputs(method, step, served.state), None, None
-        own = measure_model(after, self.labels, step.measured, history, step.index, oracles, accuracies)
+        labels, situation = step.view.labels, step.view.situation
+        own = measure_model(after, labels, situation, history, step.index, oracles, accuracies)
         if step.request.kind == "unlearn":
             earlier = self.predictions.measured_logits(step.index, found.method.params, found.method.model_state)
-            before = measure_before(earlier, self.labels, step.measured, step.index, oracles)
+            before = measure_before(earlier, labels, situation, step.index, oracles)
         write_model(self.plan, method, seed, step, after, earlier)
         if served.shared is not None:
             self.measured[served.shared] = own

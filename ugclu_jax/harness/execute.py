@@ -6,6 +6,7 @@ from typing import Any
 
 from ugclu_jax import devices
 from ugclu_jax.harness import counterfactuals
+from ugclu_jax.harness.at_once import wanted
 from ugclu_jax.harness.catalogue import split_name
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.counterfactuals import Counterfactuals
@@ -29,8 +30,11 @@ def serve(plan: Plan, clock: Clock, publish: Publish, stop: Stop) -> list[str]:
     """Take every method and seed to the end of the stream; return why some did not get there."""
     diverged: list[str] = []
     with reading((run := start(plan, clock)).data.train_inputs):
-        at_once = plan.devices.count if plan.config.over == "seeds" else 1
-        seeds = plan.config.seeds
+        at_once, seeds = run.server.group_size, plan.config.seeds
+        if at_once > 1:
+            on = f" on each of {run.server.devices} devices" if run.server.devices > 1 else ""
+            told = run.server.group.told(wanted(plan.config, run.server.devices))
+            say(plan.console, "", f"Seeds:      {told}{on}")
         for method, first in itertools.product(plan.config.methods, range(0, len(seeds), at_once)):
             diverged += map(str, run_streams(run, method, seeds[first : first + at_once], publish, stop))
         if plan.counterfactuals:

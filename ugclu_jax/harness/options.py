@@ -79,7 +79,7 @@ class RunOptions(Group):
     """Methods, each LEARNER+UNLEARNER or one name: an unlearner (salun) learns by ug_clu, a learner (er) unlearns by
     ug_clu; or a method of your own, package.module:factory. `python -m experiments.compare --list` shows all names."""
     seeds: tuple[int, ...] = (0,)
-    """One run of the stream for each seed and method."""
+    """One run of the stream for each seed and method: numbers, or ranges of them, 0:32 for 0 … 31."""
     smoke: bool = False
     """Smallest size that still takes every step of the experiment, in seconds."""
     settings: Path | None = None
@@ -93,7 +93,8 @@ class RunOptions(Group):
         for name in ("seeds", "methods"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
-                raise ValueError(f"{name} must be one or more different values, got {values}")
+                got = values if len(values) < 10 else f"{max(values, key=values.count)} more than once"
+                raise ValueError(f"{name} must be one or more different values, got {got}")
         check_seeds("seeds", self.seeds)
         super().__post_init__()
 
@@ -178,6 +179,9 @@ class DeviceOptions(Group):
     """How programs are mapped over them; several processes need shard_map."""
     over: Literal["batch", "seeds"] = "batch"
     """What they divide: each batch of one request, or the seeds, each of which runs on one of them."""
+    seeds_at_once: int | Literal["auto"] = "auto"
+    """Seeds that one program of a device serves at most: auto = as many as there are and fit where that was measured to
+    be faster than one after another, for this network. Metrics are those of one at a time, to rounding."""
     device_budget_mb: int = 2048
     """Training inputs above this many MiB stay in host memory and stream in chunks of outer steps."""
     coordinator: str | None = None
@@ -189,6 +193,8 @@ class DeviceOptions(Group):
 
     def __post_init__(self) -> None:
         self.at_least(device_budget_mb=0)
+        if self.seeds_at_once != "auto":
+            self.at_least(seeds_at_once=1)
         super().__post_init__()
 
 

@@ -31,8 +31,11 @@ def kept_rows(step: Step) -> dict[str, tuple[str, np.ndarray]]:
 
 
 def taken(step: Step, logits: Logits, prefix: str = "") -> dict[str, np.ndarray]:
-    """The outputs `[..., N, C]` of each set, by its name behind a prefix."""
-    return {prefix + name: getattr(logits, split)[..., rows, :] for name, (split, rows) in kept_rows(step).items()}
+    """The outputs `[..., N, C]` of each set, by its name behind a prefix, from those of the request's view."""
+    return {
+        prefix + name: getattr(logits, split)[..., step.view.places(split, rows), :]
+        for name, (split, rows) in kept_rows(step).items()
+    }
 
 
 def write_model(plan: Plan, method: str, seed: int, step: Step, after: Logits, before: Logits | None) -> None:

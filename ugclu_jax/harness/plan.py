@@ -4,11 +4,12 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import jax
 from rich.console import Console
 
 from ugclu_jax import data, devices, files, named
@@ -26,6 +27,7 @@ from ugclu_jax.harness.run_data import RunData
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
 from ugclu_jax.harness.scenarios import Scenario, names_of
 from ugclu_jax.harness.understood import lines_of_data, lines_of_stream
+from ugclu_jax.harness.view import View, view_of
 from ugclu_jax.report.ending import say
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.visible import copyable
@@ -37,7 +39,7 @@ VALIDATION_SEED = 20_250_515
 
 PLACES = (
     "run_dir", "dry_run", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over",
-    "coordinator", "num_processes", "process_id", "show_unlearned",
+    "seeds_at_once", "coordinator", "num_processes", "process_id", "show_unlearned",
 )  # fmt: skip
 """Settings of where things lie and what is shown, which change no result but by rounding: no part of a configuration."""
 
@@ -62,6 +64,7 @@ class Step:
     request: Request
     situation: Situation
     measured: Situation  # its part that is evaluated
+    view: View  # of that part
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ class Plan:
     @functools.cached_property
     def steps(self) -> tuple[Step, ...]:
         """The requests in order."""
-        parts = zip(self.scenario.stream, self.situations, self.measured, strict=True)
+        views = [view_of(measured, self.scenario.dataset) for measured in self.measured]
+        parts = zip(self.scenario.stream, self.situations, self.measured, views, strict=True)
         return tuple(Step(index, *part) for index, part in enumerate(parts))
 
 
@@ -185,6 +189,7 @@ def prepare(
         devices=chosen.count if shares_batches else 1,
     )
     entries, others = build(config, setup), counterfactual_entries(config, setup) if counterfactual else {}
+    check_entries(entries, network, dataset)
     train_labels, test_labels, limit = dataset.train_labels, dataset.test_labels, config.evaluation_examples
     after = situations(scenario.stream, train_labels, test_labels, dataset.num_classes, scenario.groups)
     after = [without(each, found.gone_train, found.gone_test) for each in after]
@@ -245,6 +250,19 @@ def counterfactual_entries(config: ExperimentConfig, setup: Setup) -> dict[str, 
         raise ValueError(f"counterfactuals: {error}; or leave them out, --no-counterfactuals") from error
 
 
+def check_entries(entries: Mapping[str, Entry], network: Network, dataset: Dataset) -> None:
+    """Refuse methods that cannot serve this network or these inputs, by the shapes of both.
+
+    Raises:
+        ValueError: naming the method.
+    """
+    checks = [entry.method.check for entry in entries.values() if entry.method.check is not None]
+    if checks:
+        params, model_state = jax.eval_shape(network.init_fn, jax.random.key(0))
+        for check in checks:
+            check(params, model_state, dataset.train_inputs)
+
+
 def _sources(config: ExperimentConfig) -> dict[str, dict[str, str]]:
     """What the user's own methods and model are made of, by name: a run knows them by their source; else nothing."""
     parts = [part for name in config.methods for part in split_name(name)]
@@ -276,7 +294,8 @@ def open_folder(folder: RunFolder, opening: Callable[[], None], oracles: Path) -
             folder.sweep()
             opening()
             check_writable(oracles, "--cache-dir")
-            files.sweep(oracles)
+            for bank in (oracles, *oracles.iterdir()):
+                files.sweep(bank)
         except (ValueError, OSError) as error:
             problem = error
             if lock is not None:

@@ -1,6 +1,5 @@
 """Outputs of networks on the data of a plan."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,6 @@ from ugclu_jax.evaluation import Logits
 from ugclu_jax.harness.device_data import DeviceData
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.learner import predict_program
-from ugclu_jax.requests import rows_of
 from ugclu_jax.types import Array, ModelState, Params
 
 BATCHES_GATHERED = 4
@@ -52,26 +50,22 @@ class Predictions:
             np.asarray(predict(params, model_state, self.data.test_inputs)),
         )
 
-    @functools.cached_property
-    def rows_read(self) -> tuple[tuple[np.ndarray, ...], ...]:
-        """Rows of the training split, and of the test split, that the evaluation of each request reads."""
-        return tuple(zip(*map(rows_of, self.plan.measured), strict=True))
-
     def measured_logits(self, index: int, params: Params, model_state: ModelState) -> Logits:
-        """Outputs of one network, NaN where the evaluation of a request does not look."""
-        dataset, outputs = self.data.dataset, []
+        """Outputs of one network on what the evaluation of a request looks at."""
+        dataset, view, outputs = self.data.dataset, self.plan.steps[index].view, []
         # Divided inputs are passed over where they lie: to gather rows would move them between devices.
         if self.data.divided and self.plan.config.evaluation_examples is None:
-            return self.logits(params, model_state)
-        sides = (dataset.train_inputs, self.data.train_inputs), (dataset.test_inputs, self.data.test_inputs)
-        for (inputs, resident), read in zip(sides, self.rows_read, strict=True):
-            full = np.full((len(inputs), dataset.num_classes), np.nan, np.float32)
+            return view.of(self.logits(params, model_state))
+        for side in ("train", "test"):
+            inputs, resident = getattr(dataset, f"{side}_inputs"), getattr(self.data, f"{side}_inputs")
+            read = getattr(view, side)
+            found = np.empty((len(read), dataset.num_classes), np.float32)
             # Of one size for all requests, so that the program is compiled once.
-            size = min(BATCHES_GATHERED * self.batch, max(map(len, read)))
-            for start in range(0, len(read[index]), size):
-                rows = read[index][start : start + size]
+            size = min(BATCHES_GATHERED * self.batch, max(len(getattr(step.view, side)) for step in self.plan.steps))
+            for start in range(0, len(read), size):
+                rows = read[start : start + size]
                 padded = np.resize(rows, size)
                 chosen = resident[padded] if isinstance(resident, jax.Array) else self.data.placed(inputs[padded])
-                full[rows] = np.asarray(self.predict(params, model_state, chosen))[: len(rows)]
-            outputs.append(full)
+                found[start : start + size] = np.asarray(self.predict(params, model_state, chosen))[: len(rows)]
+            outputs.append(found)
         return Logits(*outputs)

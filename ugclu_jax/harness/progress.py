@@ -47,7 +47,8 @@ class Progress:
         if self._current is not None:
             report = per_step if isinstance(per_step, StepInfo) else per_step[0]
             loss = report.remain_loss if report.task_loss is None else report.task_loss
-            self._bars.update(self._current, completed=int(done), total=outer_steps, loss=f"loss {float(loss):.3f}")
+            shown = "" if loss is None else f"loss {float(loss):.3f}"
+            self._bars.update(self._current, completed=int(done), total=outer_steps, loss=shown)
 
     @contextlib.contextmanager
     def request(self, description: str) -> Iterator[None]:

@@ -79,6 +79,10 @@ _NEEDS: Mapping[str, Need] = {
     "over": Need(
         lambda config: config.over == "batch" or config.devices != 1, "seeds needs --devices of 2 or more, or all"
     ),
+    "seeds_at_once": Need(
+        lambda config: config.devices == 1 or config.over == "seeds",
+        "needs --over seeds: where devices share each batch, seeds are served one after another",
+    ),
     **dict.fromkeys(("sequence", "fraction", "sample_seed"), Need(lambda config: not _asks(config), _BESIDE)),
     **dict.fromkeys(
         ("tasks", "regime"), Need(lambda config: config.stream is None, "is not read beside --stream: leave one out")

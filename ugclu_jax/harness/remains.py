@@ -189,7 +189,7 @@ def remaining(found: Look) -> Iterator[Remain]:
         return
     caches = found.folder.noted_caches()
     for path in map(Path, sorted(caches.oracles)):
-        if path.is_file():
+        if path.exists():
             yield Remain(ORACLES, path, size(path))
     for folder in map(Path, sorted(caches.data)):
         for entry in cache.entries(folder):
@@ -254,9 +254,9 @@ def left(found: Look) -> Iterator[str]:
             if any(map(found.forgotten.among, arrays)):
                 yield str(one.folder / str(request))
     caches = found.folder.noted_caches()
+    banks = (path for bank in map(Path, caches.oracles) if bank.is_dir() for path in sorted(bank.iterdir()))
     kept = (path for pattern in ARCHIVES for path in found.folder.path.glob(pattern))
-    archives = [*kept, *(Path(one) for one in caches.oracles)]
-    for path in archives:
+    for path in (*kept, *banks):
         if path.is_file() and any(map(found.forgotten.among, _arrays(path))):
             yield str(path)
     for entry in (entry for folder in caches.data for entry in cache.entries(Path(folder))):

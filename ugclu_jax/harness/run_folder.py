@@ -30,7 +30,7 @@ class Caches(NamedTuple):
     """Absolute paths of what a run used outside of its folder."""
 
     data: set[str]
-    oracles: set[str]
+    oracles: set[str]  # folders of banks
 
 
 @dataclass(frozen=True)
@@ -139,19 +139,19 @@ class RunFolder:
         except (ValueError, files.DamagedFileError) as error:
             raise ValueError(f"{error}; put it back, or give another --run-dir to start anew") from error
 
-    def note_caches(self, data: Path | None = None, oracle: Path | None = None) -> None:
+    def note_caches(self, data: Path | None = None, bank: Path | None = None) -> None:
         """Remember where the run leaves things outside of its folder, for `remains`.
 
         Args:
             data: a folder of prepared data sets.
-            oracle: a file of the oracle cache.
+            bank: a folder of the oracle cache.
         """
 
         def paths(one: Path | None) -> set[str]:
             return set() if one is None else {str(one.absolute())}
 
         noted = self.noted_caches()
-        new = Caches(noted.data | paths(data), noted.oracles | paths(oracle))
+        new = Caches(noted.data | paths(data), noted.oracles | paths(bank))
         if new != noted:
             text = json.dumps({key: sorted(paths) for key, paths in new._asdict().items()}, indent=1)
             seals.write(self.path, CACHES, text.encode())

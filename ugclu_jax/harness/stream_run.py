@@ -48,6 +48,8 @@ def check_finite(plan: Plan, method: str, seed: int, step: Step, info: Info) -> 
     )
 
 
+MOST_NAMED = 8
+"""Seeds that the bar of a request names."""
 Identity = Callable[[int], Mapping[str, Any]]
 """What the checkpoint of a request says of itself."""
 
@@ -201,7 +203,9 @@ def _run_streams(run: Run, method: str, seeds: tuple[int, ...], publish: Publish
             if not states:
                 continue
             stop.check(f"request {step.index + 1} of {len(plan.steps)}")
-            who = f"seed{'s' if len(states) > 1 else ''} {', '.join(map(str, states))}"
+            names = [str(seed) for seed in states]
+            names = names if len(names) <= MOST_NAMED else [names[0], "…", names[-1]]
+            who = f"seed{'s' if len(states) > 1 else ''} {', '.join(names)}"
             with plan.progress.request(f"{method} {who}  {step.index + 1}/{len(plan.steps)} {step.request.name}"):
                 served = run.server.serve_all(method, step, states)
             for seed, found in served.items():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ugclu_jax.harness.config import hints_of, path_of, shown
+from ugclu_jax.harness.config import hints_of, numbers_of, path_of, shown
 
 
 class Option(NamedTuple):
@@ -113,7 +113,8 @@ def read(arguments: Sequence[str], options: Mapping[str, Option], elsewhere: Map
             values[option.key] = not option.off
         elif many:
             (kind, _) = typing.get_args(option.hint)
-            values[option.key] = [_value(each, kind, word) for each in given]
+            parts = [numbers_of(each, word) if kind is int else [_value(each, kind, word)] for each in given]
+            values[option.key] = [value for part in parts for value in part]
         else:
             values[option.key] = _value(given[0], option.hint, word)
     return Words(values, typed)

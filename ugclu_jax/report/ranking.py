@@ -159,7 +159,7 @@ def shared_references(rows: list[Row]) -> Row:
     return max(rows, key=lambda row: (row.seeds - row.unfinished, len(list(named(row.statistics)))))
 
 
-DISTANCES = ("E", "E unlearned", "E test", "E matched", "E counterfactual", "KL", "KL / floor")
+DISTANCES = ("E", "E unlearned", "E test", "E matched", "E counterfactual", "KL", "KL / floor", "place by KL")
 """Heads of the distances, before those of the columns."""
 
 
@@ -182,8 +182,19 @@ def _distances(row: Row) -> list[str]:
     return [energy_text(row.energy), *map(number, (*parts, *others)), *kl]
 
 
-def _cells(row: Row, columns: Iterable[Column]) -> list[str]:
-    return [*_distances(row), *(statistic_text(column.value(row.statistics), column.integer) for column in columns)]
+def _cells(row: Row, places: Mapping[str, str], columns: Iterable[Column]) -> list[str]:
+    return [
+        *_distances(row),
+        places[row.method],
+        *(statistic_text(column.value(row.statistics), column.integer) for column in columns),
+    ]
+
+
+def places_by_kl(rows: Iterable[Row]) -> dict[str, str]:
+    """What place each method would have if KL ranked: what smoothing wins stands in front there."""
+    ordered = sorted(rows, key=lambda row: row.sort_key(by_energy=False))
+    known = {row.method: math.isfinite(row.sort_key(by_energy=False)) for row in ordered}
+    return {row.method: str(place) if known[row.method] else "–" for place, row in enumerate(ordered, start=1)}
 
 
 def _reference_cells(rows: list[Row], columns: Iterable[Column]) -> list[str]:
@@ -191,7 +202,7 @@ def _reference_cells(rows: list[Row], columns: Iterable[Column]) -> list[str]:
     own = [mean_text(column.reference(shared.statistics), column.integer) for column in columns]
     fresh = [energy_text(shared.fresh or (Energy(0.0, None) if energies else None))]
     zeros = [number(0.0 if energies else None)] * 3
-    return [*fresh, *zeros, number(None), mean_text(shared.floor), number(1.0), *own]
+    return [*fresh, *zeros, number(None), mean_text(shared.floor), number(1.0), number(None), *own]
 
 
 def smoother(rows: Iterable[Row]) -> str | None:
@@ -215,7 +226,8 @@ def _other_cells(pair: Pair, columns: Sequence[Column]) -> list[str]:
 def ranking_table(rows: list[Row], others: Mapping[str, Pair] = MappingProxyType({})) -> grid.Grid:
     """The terminal's table: `SHOWN` columns, the oracle and the counterfactuals last; whole at any width."""
     heads = [tuple(title.split()) for title in (*DISTANCES, *(column.title for column in SHOWN))]
-    found = [grid.Row(visible(row.label), [grid.Cell(cell) for cell in _cells(row, SHOWN)]) for row in rows]
+    places = places_by_kl(rows)
+    found = [grid.Row(visible(row.label), [grid.Cell(cell) for cell in _cells(row, places, SHOWN)]) for row in rows]
     references = [grid.Cell(cell) for cell in _reference_cells(rows, SHOWN)]
     found.append(grid.Row("oracle, noise floor", references, "dim"))
     for name, pair in others.items():
@@ -228,7 +240,8 @@ def ranking_markdown(
 ) -> str:
     """A GitHub-markdown table of all columns, a line that says how to read it, and notes on what not to read in it."""
     head = ["method", *DISTANCES, *(column.title for column in COLUMNS)]
-    body = [[row.label, *_cells(row, COLUMNS)] for row in rows]
+    places = places_by_kl(rows)
+    body = [[row.label, *_cells(row, places, COLUMNS)] for row in rows]
     body.append(["*oracle · noise floor*", *_reference_cells(rows, COLUMNS)])
     body += [[f"*{name}*", *_other_cells(pair, COLUMNS)] for name, pair in others.items()]
     seeds = max(row.seeds for row in rows)

@@ -3,7 +3,7 @@
 from ugclu_jax.requests.json import continued, from_json, to_json, unlearn_named
 from ugclu_jax.requests.names import Names
 from ugclu_jax.requests.request import Request, Stream
-from ugclu_jax.requests.situations import Groups, Situation, drawn, rows_of, sides, situations, without
+from ugclu_jax.requests.situations import Groups, Situation, drawn, renumbered, rows_of, sides, situations, without
 from ugclu_jax.requests.stream import class_wise, learn_tasks, random_sample, split_classes, task_aware
 from ugclu_jax.requests.validate import Ledger, validate
 
@@ -20,6 +20,7 @@ __all__ = [
     "from_json",
     "learn_tasks",
     "random_sample",
+    "renumbered",
     "rows_of",
     "sides",
     "situations",

@@ -177,6 +177,34 @@ def rows_of(situation: Situation) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def renumbered(situation: Situation, train: np.ndarray, test: np.ndarray) -> Situation:
+    """A situation whose rows are places in sorted lists of rows, for who has the outputs of these rows alone.
+
+    Args:
+        situation: all of whose rows the lists have, see `rows_of`.
+        train, test: sorted rows of the two splits.
+
+    >>> one = situations([Request("learn", "a", [4, 7])], np.zeros(9, int), np.zeros(3, int), 1, Groups({"all": (0,)}))
+    >>> renumbered(one[0], np.array([2, 4, 7]), np.arange(3)).learned.tolist()
+    [1, 2]
+    """
+
+    def placed(ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return np.searchsorted(rows, ids)
+
+    unlearned, learned, gone = situation.unlearned, situation.learned, situation.unlearned_test
+    return dataclasses.replace(
+        situation,
+        retained=placed(situation.retained, train),
+        learned=None if learned is None else placed(learned, train),
+        unlearned=None if unlearned is None else placed(unlearned, train),
+        test=placed(situation.test, test),
+        unlearned_test=None if gone is None else placed(gone, test),
+        groups={name: placed(rows, test) for name, rows in situation.groups.items()},
+        past_unlearned={t: placed(ids, train) for t, ids in situation.past_unlearned.items()},
+    )
+
+
 def sides(situation: Situation) -> dict[str, tuple[str, np.ndarray | None]]:
     """The five sets that a model and its oracles are compared on, each with its split and its rows there."""
     return {
