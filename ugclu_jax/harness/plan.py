@@ -41,7 +41,7 @@ PLACES = (
     "run_dir", "dry_run", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over",
     "seeds_at_once", "coordinator", "num_processes", "process_id", "show_unlearned",
 )  # fmt: skip
-"""Settings of where things lie and what is shown, which change no result but by rounding: no part of a configuration."""
+"""Settings of where things lie and what is shown, which change no result but by rounding: no configuration of a run."""
 
 
 class DryRun(Exception):
