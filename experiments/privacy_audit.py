@@ -4,8 +4,8 @@
 
 For every method and unlearn request: distances between models and oracles (E, KLoM), attacks on single examples (RMIA,
 U-LiRA) before, after, and on an oracle held out, forgetting quality, a test relative to the models before, gaps; over
-the stream erosion, reversal and plasticity. What the models do not suffice for is said, with the number that it would need.
-The run's folder gets audit.md, audit.json and audit.png. No training. It is evidence, not proof.
+the stream erosion, reversal and plasticity. What the models do not suffice for is said, with the number it would
+need. The run's folder gets audit.md, audit.json and audit.png. No training. It is evidence, not proof.
 """
 
 import sys

@@ -46,8 +46,6 @@ def main(run_dir: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")], /, dry_run: 
             assert found is not None
             listed = list(remains.remaining(found)) if dry_run else remains.purge(found)
             places = [] if dry_run else list(remains.left(found))
-            if not dry_run and any(each.path.name == remains.REPORT for each in listed):
-                write_html(folder, remains.remains(folder))
     except (ValueError, OSError) as error:
         say(errors, "Error:", str(error))
         return 2
@@ -60,6 +58,12 @@ def main(run_dir: Annotated[str, tyro.conf.arg(metavar="RUN_DIR")], /, dry_run: 
     if dry_run:
         say(console, "", f"{len(listed)} things hold traces of {examples}")
         return 0
+    if any(each.path.name == remains.REPORT for each in listed):
+        try:
+            write_html(folder, remains.remains(folder))
+        except (ValueError, OSError) as error:
+            say(errors, "Error:", f"all of it was removed, but the report cannot be written again: {error}")
+            return 1
     if places:
         say(errors, "Error:", f"the scan still finds one of {examples} in {', '.join(places)}: delete it by hand")
         return 1

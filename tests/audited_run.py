@@ -1,7 +1,7 @@
 """A finished run's folder of known networks, as the runner leaves it: nothing trains.
 
 Three requests: learn, unlearn, learn. Every network gives the label of every example 1 nat more than the rest, with
-noise of its own; `nothing` knows the unlearned examples by 5 nats more before and after, `again` is drawn as oracles are.
+noise of its own; `NOTHING` knows the unlearned examples by 5 nats more, before and after; `AGAIN` is as oracles.
 """
 
 import base64

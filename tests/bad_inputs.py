@@ -491,6 +491,18 @@ nowhere --markdown                                  | 'nowhere/metrics.jsonl' do
 /dev/null                                           | '/dev/null/config.json' does not exist
 """,
     )
+    + words(
+        "privacy_audit",
+        """
+nowhere                                             | 'nowhere/config.json' does not exist
+''                                                  | RUN_DIR is '': give a path
+/dev/null                                           | '/dev/null/config.json' does not exist
+""",
+    )
+    + [
+        Row("privacy_audit", (".",), said, {"config.json": content})
+        for content, said in ((b"{", "'config.json' is not a configuration"), (b"{}", "'metrics.jsonl' does not exist"))
+    ]
     + [
         Row("report", (".", "--markdown"), said, {"metrics.jsonl": content})
         for content, said in (
@@ -812,6 +824,7 @@ CONTROL = [
     Row("one_default", ("--method", "\x1b[2J", "--searches", "."), r"no trial of \x1b[2J", {"trials.jsonl": b""}),
     Row("one_default", ("--method", "er", "--searches", "\x1b[2J"), r"search \x1b[2J has no trials.jsonl"),
     Row("report", ("\x1b[2J",), r"\x1b[2J"),
+    Row("privacy_audit", ("\x1b[2J",), r"\x1b[2J"),
     raw(b'{"\\u001b[2J": 1}', r"unknown setting '\x1b[2J'"),
     raw(b'{"model": "\\u001b[2J"}', r"unknown model '\x1b[2J'"),
     raw(b'{"references": {"\\u001b[2J": {}}}', r"\x1b[2J"),

@@ -208,7 +208,7 @@ def test_what_is_damaged_is_refused_by_name(kind, damage, stored, tmp_path):
     except (ValueError, OSError, bank.DamagedCacheError) as error:
         assert path.name in str(error) or kind == "digests.json", error
     else:
-        # A report without a trace has an empty panel in its place.
+        # A report without a trace has a sentence in its place.
         assert repr(found) == repr(READERS[kind](stored[0])) or (kind, damage, found) == ("trace", "deleted", {})
 
 

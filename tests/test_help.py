@@ -59,6 +59,14 @@ def test_help_shows_every_field_and_imports_nothing_heavy(program):
     assert "\x1b" not in done.stdout
 
 
+@pytest.mark.parametrize("program", ["report", "purge", "privacy_audit"])
+def test_help_of_what_reads_a_run_waits_for_nothing(program):
+    done = shown_by(program, "--help", "-X", "importtime")
+    packages = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert "tyro" in packages and not packages & HEAVY
+    assert f"usage: python -m experiments.{program}" in done.stdout and "RUN_DIR" in done.stdout
+
+
 @pytest.mark.parametrize("program", CONFIGURATIONS)
 def test_the_short_help_fits_a_page(program):
     short = shown_by(program, "-h").stdout

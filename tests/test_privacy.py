@@ -11,8 +11,10 @@ from scan import encodings, found
 
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import checkpoints
+from ugclu_jax.harness import remains
 from ugclu_jax.harness.catalogue import METHODS, WITHOUT_STEPS, Setup, entry_of, make, of_defaults
 from ugclu_jax.harness.cli import main
+from ugclu_jax.harness.shown import thumbnail
 from ugclu_jax.learner import CLUState
 from ugclu_jax.methods.retrain import retrain
 from ugclu_jax.prediction import predict
@@ -127,9 +129,13 @@ def test_no_method_leaves_an_unlearned_example_in_a_run(tmp_path):
     assert main("task_aware", "", arguments) == 0
     from experiments import purge
 
+    pictures = [thumbnail(image) for image in IMAGES[LABELS == 1]]
+    page = run / "report.html"
+    assert any(each in page.read_text() for each in pictures), "the report shows some"
     assert purge.run([str(run)]) == 0
     gone = IMAGES[LABELS == 1]
     assert found(run, gone) == [] and found(cache, gone) == []
     assert found(run, IMAGES[LABELS == 0][:3]) != [], "control"
     assert main("task_aware", "", arguments) == 0, "and the run goes on"
-    assert Path(run, "report.html").is_file()
+    assert page.is_file() and not any(each in page.read_text() for each in pictures)
+    assert list(remains.shown_examples(run)) == []

@@ -58,12 +58,13 @@ def area(members, others):
     return np.mean([(a > b) + (a == b) / 2 for a, b in itertools.product(np.ravel(members), np.ravel(others))])
 
 
-def scores_by_loops(networks, oracles, sets=("unlearned", "test")):
+def scores_by_loops(networks, oracles, sets=("unlearned", "test"), others="test"):
     """RMIA of each network with all oracles but one."""
     found = {name: [] for name in sets}
     for i in range(len(networks["test"])):
         known = {name: np.delete(oracles[name], i % len(oracles[name]), 0) for name in sets}
-        population = (networks["test"][i], known["test"], oracles["labels_test"])
+        against = np.delete(oracles[others], i % len(oracles[others]), 0)
+        population = (networks[others][i], against, oracles[f"labels_{others}"])
         for name in sets:
             one = reference.rmia(networks[name][i], known[name], oracles[f"labels_{name}"], *population, 0.3, 1.0)
             found[name].append(one)
@@ -95,6 +96,20 @@ def test_distances_and_attacks_are_those_of_loops_over_the_files(audited):
         }
         assert set(there["tails"][1].values()) == {None}, "120 non-members do not resolve 0.1 %"
         assert (there["members"], there["non_members"]) == (30, 120)
+
+
+def test_of_classes_that_are_gone_the_non_members_are_test_examples(tmp_path):
+    """And the population is all test examples: those of retained classes alone would leave nothing but ties."""
+    sizes = {"unlearned": 12, "test": 20, "retained": 3, "unlearned_test": 9}
+    folder = write_run(tmp_path / "run", 3, 3, sizes)
+    oracles, own = dict(np.load(folder / outputs.oracle_file(UNLEARNING))), stacked(folder, NOTHING, 3)
+    (nothing, _) = audit.gather(folder, read_metrics(folder), LEARNERS)
+    every = np.concatenate([oracles["test"], oracles["unlearned_test"]], 1)
+    oracles |= {"all": every, "labels_all": np.r_[oracles["labels_test"], oracles["labels_unlearned_test"]]}
+    own["all"] = np.concatenate([own["test"], own["unlearned_test"]], 1)
+    scores = scores_by_loops(own, oracles, ("unlearned", "unlearned_test"), "all")
+    assert nothing.rmia["after"].auc == pytest.approx(area(*scores.values()), abs=1e-9)
+    assert nothing.rmia["after"].non_members == 9
 
 
 def test_what_still_knows_the_unlearned_is_told_from_an_honest_retraining(audited):

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_report import one_line
 
 from experiments import purge
 from ugclu_jax import bank, checkpoints, data, seals
@@ -14,6 +15,7 @@ from ugclu_jax.data.record import content_digest, record
 from ugclu_jax.harness import remains
 from ugclu_jax.harness.run_folder import RunFolder
 from ugclu_jax.harness.scenarios import names_of
+from ugclu_jax.report import shown
 from ugclu_jax.requests import Request, to_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # see test_checkpoints.py
@@ -105,6 +107,24 @@ def test_a_purge_removes_them_and_nothing_else(place, capsys):
     assert all(any(part in str(path) for part in ("checkpoints/1/", "used", "/with-", "/test-")) for path in gone)
     assert not list(place.rglob(".partial-*"))
     assert purge.run([str(place / "run")]) == 0 and "0 things removed" in capsys.readouterr().out
+
+
+def test_shown_examples_go_and_the_report_is_written_again_without_them(place, capsys):
+    run = place / "run"
+    page = run / "report.html"
+    RunFolder(run).write_metrics([one_line(method="er", request=2, kind="unlearn", name="gone")])
+    shown.write(run, 2, [shown.Shown(0, "a", shown.TEXT, "what is gone")])
+    page.write_text("<table data-unlearned>what is gone</table>")
+    of_page = [("shown examples", "2.json"), ("shown examples", "report.html")]
+    assert listed(place) == [*LEFT, *of_page]
+    assert purge.run([str(run)]) == 0 and "6 things removed" in capsys.readouterr().out
+    assert listed(place) == [] and not shown.files_of(run)
+    assert "what is gone" not in page.read_text() and page.read_text().rstrip().endswith("</html>")
+    page.write_text("<table data-unlearned>")
+    (run / "metrics.jsonl").unlink()
+    assert purge.run([str(run)]) == 1
+    assert "all of it was removed, but the report cannot be written again" in capsys.readouterr().err
+    assert not page.exists()
 
 
 def test_what_was_learned_again_or_equals_another_is_not_sought(place):

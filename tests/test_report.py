@@ -549,6 +549,14 @@ def test_html_survives_what_is_not_finite_missing_or_empty(tmp_path):
     assert "do_nothing, request 2" not in page and "do_nothing, request 1: no result yet for seeds [1]" in page
 
 
+def test_a_trace_that_is_gone_leaves_a_sentence(tmp_path):
+    folder = write_run(tmp_path / "run", [one_line(request=request) for request in (0, 1)])
+    assert "No trace of" not in write_html(folder).read_text(encoding="utf-8")
+    (folder / "runs" / "ug_clu" / "seed-0" / "traces" / "1.npz").unlink()
+    page = write_html(folder).read_text(encoding="utf-8")
+    assert "No trace of request 2, seed 0: runs/ug_clu/seed-0/traces/1.npz is gone." in page
+
+
 def test_a_damaged_trace_is_named_and_the_old_report_stays(tmp_path):
     folder = write_run(tmp_path / "run", [one_line()])
     before = write_html(folder).read_bytes()

@@ -14,6 +14,7 @@ from ugclu_jax.harness.shown import shown_of, thumbnail
 from ugclu_jax.report import evidence, outputs, shown
 from ugclu_jax.report.metrics import read_metrics
 from ugclu_jax.report.page import write_html
+from ugclu_jax.report.ranking import energy_text
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_a_request_has_distances_distributions_attacks_and_examples(run):
     text = text_of(page)
     assert "What request 2 unlearned (request &lt;1&gt;)" in text and "What request 1 unlearned" not in text
     energy = evidence.read(run)[0].energy
-    assert f"{energy.unlearned.value:.2f}" in text and "evidence, not proof" in text
+    assert energy_text(energy.unlearned) in text and "evidence, not proof" in text
     figures = [
         f for f in re.findall(r"<svg .*?</svg>", page, re.DOTALL) if 'aria-label="margins-2"' in f or "attacks-2" in f
     ]

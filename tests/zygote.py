@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments import compare, hypergradients, one_default, report, search
+from experiments import compare, hypergradients, one_default, privacy_audit, report, search
 from ugclu_jax import data
 from ugclu_jax.harness.cli import main
-from ugclu_jax.report import metrics, page, tables  # noqa: F401 (imported late by a program)
+from ugclu_jax.report import attack_figures, audit_tables, metrics, page, tables  # noqa: F401 (imported late by a program)
 
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     **{
@@ -26,6 +26,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "hypergradients": hypergradients.run,
     "one_default": one_default.run,
     "report": report.run,
+    "privacy_audit": privacy_audit.run,
 }
 SECONDS = 60
 

@@ -19,7 +19,7 @@ CHANNELS = {1: "L", 3: "RGB"}
 
 
 def write_shown(plan: Plan, step: Step) -> None:
-    """Keep some of what is unlearned after a request whose outputs are kept, if the user lets it; the first process does."""
+    """Keep some of what is unlearned, where outputs are kept and the user lets it; the first process does."""
     if not plan.config.show_unlearned or not is_milestone(step, len(plan.steps)) or not devices.is_first():
         return
     _, rows = kept_rows(step)["unlearned"]

@@ -142,7 +142,8 @@ def margins_figure(panels: Sequence[Margins]) -> Figure:
         axes.set_title(visible(title), fontsize=8.5)
         axes.set(ylim=(-0.02, 1.02))
         if limits[0] < limits[1]:
-            axes.set_xlim(*limits)
+            room = 0.03 * (limits[1] - limits[0])
+            axes.set_xlim(limits[0] - room, limits[1] + room)
     for axes in all_axes[::COLUMNS]:
         axes.set_ylabel("share of examples below")
     figure.supxlabel("margin of the label, nats (0: as likely as all other classes together)", fontsize=8.5)

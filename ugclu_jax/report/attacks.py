@@ -1,10 +1,11 @@
 """RMIA on the outputs that a run left: on the models before and after a request, and on an oracle held out of it.
 
 Members are the unlearned examples. Non-members were never seen and are of the same kind: test examples of the unlearned
-classes where there are such, else of the retained ones. The oracles are the references, the test set the population.
+classes where there are such, else of the retained ones. The oracles are the references, all test examples are the
+population: against those of retained classes alone every example of a class that is gone, seen or not, scores the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ from ugclu_jax.report.outputs import BEFORE, LABELS, Arrays
 
 WHO = {"before": "models before", "after": "models after", "oracle": "an oracle held out"}
 """Whom the attack is on; what an honest retraining scores is the last."""
-POPULATION = "test"
 FALSE_POSITIVES = (0.01, 0.001)
 
 
@@ -82,22 +82,23 @@ def rmia_scores(own: Arrays, oracles: Arrays) -> Mapping[str, Scores]:
     Raises:
         ValueError: as `rmia`: one oracle, no labels that fit, or outputs that are not finite.
     """
-    sets = ("unlearned", non_members(oracles), POPULATION)
-    number = len(oracles[POPULATION])
-    if number < 2:
+    others = non_members(oracles)
+    sets = ("unlearned", others, *dict.fromkeys(("test", others)))
+    if len(oracles["test"]) < 2:
         raise ValueError("RMIA needs 2 oracles, of which one is held out; there is 1")
-    networks = {
-        "before": [own.get(BEFORE + name) for name in sets],
-        "after": [own.get(name) for name in sets],
-        "oracle": [oracles.get(name) for name in sets],
-    }
-    labels = [np.asarray(oracles[LABELS + name]) for name in sets]
-    references = [oracles[name] for name in sets]
+    networks = {"before": {name: own.get(BEFORE + name) for name in sets}, "after": own, "oracle": oracles}
+    known, labels = _three(oracles, sets, 1), _three({name: oracles[LABELS + name] for name in sets}, sets, 0)
     return {
-        who: _scores([each for each in logits if each is not None], references, labels)
+        who: _scores(_three(logits, sets, 1), known, labels)
         for who, logits in networks.items()
-        if all(each is not None for each in logits)
+        if all(logits.get(name) is not None for name in sets)
     }
+
+
+def _three(arrays: Mapping[str, np.ndarray | None], sets: Sequence[str], axis: int) -> list[np.ndarray]:
+    """Those of members, of non-members, and of the population, which is the rest of the sets together."""
+    found = [np.asarray(arrays[name]) for name in sets]
+    return [*found[:2], np.concatenate(found[2:], axis=axis)]
 
 
 def _scores(logits: list[np.ndarray], references: list[np.ndarray], labels: list[np.ndarray]) -> Scores:

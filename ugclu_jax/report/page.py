@@ -35,7 +35,7 @@ from ugclu_jax.report.rows import Cell, Shade, accuracy_matrix, every_number, he
 from ugclu_jax.report.summaries import RequestSummary, by_request, methods_of, summarise
 from ugclu_jax.report.tables import COLUMNS
 from ugclu_jax.report.templates import render
-from ugclu_jax.report.traces import trace_figure
+from ugclu_jax.report.traces import missing_traces, trace_figure
 from ugclu_jax.report.unlearning import Section, sections
 
 HEADER = (
@@ -62,6 +62,7 @@ class Method(NamedTuple):
     matrix: dict[str, list[Shade]]  # by group, one a request
     numbers: dict[str, list[Cell]]  # by dotted name, one a request
     traces: Markup | None
+    missing: list[str]  # sentences on traces that are gone
 
     @property
     def missed(self) -> bool:
@@ -87,6 +88,7 @@ def _method(run_dir: Path, lines: list[Line], summaries: list[RequestSummary], n
         accuracy_matrix(own),
         every_number(own),
         trace_figure(run_dir, own),
+        missing_traces(run_dir, own),
     )
 
 

@@ -39,6 +39,21 @@ def _read_trace(run_dir: Path, name: str) -> dict[str, np.ndarray]:
         raise ValueError(f"{str(path)!r} is not a readable trace ({error}); delete it to report without it") from error
 
 
+def missing_traces(run_dir: Path, own: list[RequestSummary]) -> list[str]:
+    """Sentences on the traces of a method that are not in the run's folder, one a request."""
+    found = []
+    for summary in own:
+        gone = [seed for seed in summary.seeds if not (run_dir / _name(summary, seed)).is_file()]
+        if gone:
+            seeds = ", ".join(map(str, gone))
+            found.append(f"No trace of request {summary.request + 1}, seed {seeds}: {_name(summary, gone[0])} is gone.")
+    return found
+
+
+def _name(summary: RequestSummary, seed: int) -> str:
+    return f"runs/{summary.method}/seed-{seed}/traces/{summary.request}.npz"
+
+
 @matplotlib.rc_context(STYLE)
 def trace_figure(run_dir: Path, own: list[RequestSummary]) -> Markup | None:
     """Draw the losses of a method, a panel a request and a line a seed.
@@ -63,7 +78,7 @@ def trace_figure(run_dir: Path, own: list[RequestSummary]) -> Markup | None:
         axes.set_title(f"{summary.request + 1} {summary.name}", fontsize=8)
         clipped = []
         for seed in summary.seeds:
-            trace = _read_trace(run_dir, f"runs/{method}/seed-{seed}/traces/{summary.request}.npz")
+            trace = _read_trace(run_dir, _name(summary, seed))
             remain = trace.get("remain_losses", np.zeros((0, 0)))
             remain = remain.mean(axis=1) if remain.ndim == 2 and remain.size else np.zeros(0)
             for losses, mark in ((trace.get("task_losses", np.zeros(0)), TASK), (remain, REMAIN)):
