@@ -51,12 +51,12 @@ def audit(folder: Path, console: Console) -> None:
     from ugclu_jax.harness.catalogue import split_name
     from ugclu_jax.report import audit, audit_tables, ending
     from ugclu_jax.report.attack_figures import Panel, roc_picture
-    from ugclu_jax.report.finished import finished_lines
+    from ugclu_jax.report.auditable import auditable_lines
     from ugclu_jax.report.ranking import reservations
     from ugclu_jax.report.stream_audit import over_the_stream
     from ugclu_jax.report.summaries import methods_of
 
-    config, lines = finished_lines(folder)
+    config, lines = auditable_lines(folder)
     parts = {method: split_name(method) for method in methods_of(lines)}
     found = audit.gather(folder, lines, {method: learner for method, (learner, _) in parts.items()})
     streams = over_the_stream(folder, lines, parts)

@@ -24,7 +24,7 @@ from ugclu_jax.files import DamagedFileError
 from ugclu_jax.harness.cli import main
 from ugclu_jax.harness.run_folder import RunFolder
 from ugclu_jax.harness.scenarios import names_of
-from ugclu_jax.report import finished, traces
+from ugclu_jax.report import auditable, traces
 from ugclu_jax.report.metrics import read_metrics
 from ugclu_jax.requests import Request, to_json
 
@@ -170,7 +170,7 @@ FILES: dict[str, Callable[[Path, int], Path]] = {
     "keys": lambda place, number: entry_of(place, number) / "train_keys.npy",
 }
 READERS: dict[str, Callable[[Path], Any]] = {
-    "config.json": lambda place: (RunFolder(place / "run").read_config(), finished.read_config(place / "run")),
+    "config.json": lambda place: (RunFolder(place / "run").read_config(), auditable.read_config(place / "run")),
     "stream.json": lambda place: RunFolder(place / "run").read_stream(),
     "examples.csv": lambda place: RunFolder(place / "run").read_record().to_csv(),
     "metrics.jsonl": lambda place: read_metrics(place / "run"),

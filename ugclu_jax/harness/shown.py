@@ -15,7 +15,8 @@ from ugclu_jax.report.shown import LONGEST, MOST, PICTURE, TEXT, Shown
 
 LARGEST = 64
 """Pixels of a side of a picture that is kept."""
-CHANNELS = {1: "L", 3: "RGB"}
+CHANNELS = (1, 3)
+"""Grey, or red, green and blue."""
 
 
 def write_shown(plan: Plan, step: Step) -> None:
@@ -71,7 +72,7 @@ def thumbnail(picture: np.ndarray) -> str:
     """A PNG file in base64 of an [H, W, 1 or 3] array, no side longer than `LARGEST`."""
     from PIL import Image  # which only this needs
 
-    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture, CHANNELS[picture.shape[-1]])
+    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
     image.thumbnail((LARGEST, LARGEST))
     content = io.BytesIO()
     image.save(content, "PNG")

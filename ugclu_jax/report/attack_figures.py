@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -22,7 +22,7 @@ from ugclu_jax.report.visible import visible
 COLUMNS = 4
 POINTS = 160
 """Of a curve: more are not seen."""
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     "before": dict(color=mark_of(3).colour, linestyle=mark_of(2).dashes),
     "after": dict(color=mark_of(0).colour, linestyle="-"),
     "never": dict(color=mark_of(1).colour, linestyle=mark_of(3).dashes),
@@ -45,14 +45,14 @@ class Panel(NamedTuple):
     curves: Mapping[str, ROC]  # by `attacks.WHO`
 
 
-class Margins(NamedTuple):
+class Distributions(NamedTuple):
     """The margins of a method's models, all seeds together, by `SETS`."""
 
     title: str
     values: Mapping[str, np.ndarray]
 
 
-def margins_of(title: str, own: Arrays, oracles: Arrays) -> Margins:
+def margins_of(title: str, own: Arrays, oracles: Arrays) -> Distributions:
     """Margins, nats: how much likelier the label of an example is than all other classes together.
 
     Args:
@@ -68,7 +68,7 @@ def margins_of(title: str, own: Arrays, oracles: Arrays) -> Margins:
         "oracle": (oracles["unlearned"], "unlearned"),
     }
     found = {who: margins(each, oracles[LABELS + name]) for who, (each, name) in logits.items() if each is not None}
-    return Margins(title, {who: values[np.isfinite(values)] for who, values in found.items()})
+    return Distributions(title, {who: values[np.isfinite(values)] for who, values in found.items()})
 
 
 def _axes(panels: int) -> tuple[Figure, list[Axes]]:
@@ -88,7 +88,7 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
     named = {label: line for label, line in handles.items() if not label.startswith("_")}
     columns = 2 if figure.get_figwidth() < 9 else 4
     figure.legend(
-        named.values(), named.keys(), loc="outside upper left", ncols=columns, frameon=False, handlelength=2.6
+        list(named.values()), list(named), loc="outside upper left", ncols=columns, frameon=False, handlelength=2.6
     )
 
 
@@ -128,7 +128,7 @@ def _thinned(fpr: np.ndarray, tpr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return fpr[last], tpr[last]
 
 
-def margins_figure(panels: Sequence[Margins]) -> Figure:
+def margins_figure(panels: Sequence[Distributions]) -> Figure:
     """Empirical distributions of margins: where the blue line is at the black one, models are as sure as oracles."""
     figure, all_axes = _axes(len(panels))
     every = np.concatenate([values.ravel() for panel in panels for values in panel.values.values()] or [np.zeros(1)])
@@ -163,7 +163,7 @@ def roc_svg(panels: Sequence[Panel], name: str) -> Markup:
         return as_svg(roc_figure(panels), name)
 
 
-def margins_svg(panels: Sequence[Margins], name: str) -> Markup:
+def margins_svg(panels: Sequence[Distributions], name: str) -> Markup:
     """The distributions for a page."""
     with matplotlib.rc_context(STYLE):
         return as_svg(margins_figure(panels), name)

@@ -86,7 +86,11 @@ def rmia_scores(own: Arrays, oracles: Arrays) -> Mapping[str, Scores]:
     sets = ("unlearned", others, *dict.fromkeys(("test", others)))
     if len(oracles["test"]) < 2:
         raise ValueError("RMIA needs 2 oracles, of which one is held out; there is 1")
-    networks = {"before": {name: own.get(BEFORE + name) for name in sets}, "after": own, "oracle": oracles}
+    networks: dict[str, Mapping[str, np.ndarray | None]] = {
+        "before": {name: own.get(BEFORE + name) for name in sets},
+        "after": own,
+        "oracle": oracles,
+    }
     known, labels = _three(oracles, sets, 1), _three({name: oracles[LABELS + name] for name in sets}, sets, 0)
     return {
         who: _scores(_three(logits, sets, 1), known, labels)

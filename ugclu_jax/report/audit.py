@@ -186,7 +186,9 @@ def _audit(own: Sequence[Line], known: Evidence, stack: Stack, oracles: Arrays) 
         halves,
         relative,
         control,
-        *gaps.values(),
+        gaps["average gap"],
+        gaps["ToW"],
+        gaps["ToW-MIA"],
         curves={who: each.curve for who, each in scores.items()},
         undefined=tuple(notes.sentences),
     )

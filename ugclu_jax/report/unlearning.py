@@ -12,7 +12,7 @@ from markupsafe import Markup
 from scipy.special import log_softmax
 
 from ugclu_jax.report import outputs, shown
-from ugclu_jax.report.attack_figures import Margins, Panel, margins_of, margins_svg, roc_svg
+from ugclu_jax.report.attack_figures import Distributions, Panel, margins_of, margins_svg, roc_svg
 from ugclu_jax.report.attacks import rmia_scores
 from ugclu_jax.report.evidence import Evidence
 from ugclu_jax.report.format import number
@@ -85,7 +85,9 @@ def _section(
             "not in the run's folder."
         )
         return empty
-    stacks, panels, margins = {}, [], []
+    stacks: dict[str, Arrays] = {}
+    panels: list[Panel] = []
+    margins: list[Distributions] = []
     for method in methods_of(own):
         names = {line.seed: outputs.model_file(method, line.seed, request) for line in own if line.method == method}
         stack = outputs.stack(run_dir, names)
@@ -116,7 +118,7 @@ def _section(
     )
 
 
-def _drawn(margins: Sequence[Margins], name: str) -> Markup | None:
+def _drawn(margins: Sequence[Distributions], name: str) -> Markup | None:
     return margins_svg(margins, name) if margins else None
 
 

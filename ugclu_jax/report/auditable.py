@@ -24,7 +24,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         raise ValueError(f"{str(path)!r} is not a configuration ({error})") from error
 
 
-def finished_lines(run_dir: Path) -> tuple[dict[str, Any], list[Line]]:
+def auditable_lines(run_dir: Path) -> tuple[dict[str, Any], list[Line]]:
     """Configuration and lines of a finished run that unlearned something and kept its outputs.
 
     A seed that diverged, of a run that went on to its end without it, is no reason to refuse.
