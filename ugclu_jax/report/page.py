@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from ugclu_jax import files
+from ugclu_jax.report.auditable import read_config
 from ugclu_jax.report.checks import (
     GUESS_AUC,
     KL_RATIO_LIMITS,
@@ -25,7 +26,6 @@ from ugclu_jax.report.checks import (
 from ugclu_jax.report.columns import KL_RETAINED, KL_TEST, KL_UNLEARNED, LA, UA
 from ugclu_jax.report.evidence import read as read_evidence
 from ugclu_jax.report.figures import over_requests
-from ugclu_jax.report.auditable import read_config
 from ugclu_jax.report.glossary import GLOSSARY
 from ugclu_jax.report.metrics import Line, read_metrics
 from ugclu_jax.report.picture import ranking_svg
