@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -22,7 +22,7 @@ from ugclu_jax.report.visible import visible
 COLUMNS = 4
 POINTS = 160
 """Of a curve: more are not seen."""
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     "before": dict(color=mark_of(3).colour, linestyle=mark_of(2).dashes),
     "after": dict(color=mark_of(0).colour, linestyle="-"),
     "never": dict(color=mark_of(1).colour, linestyle=mark_of(3).dashes),

@@ -51,7 +51,8 @@ def over_the_stream(run_dir: Path, lines: Sequence[Line], parts: Mapping[str, tu
             "plasticity": (plastic, why),
         }
         undefined = tuple(f"{name} is undefined: {why}" for name, (value, why) in numbers.items() if value is None)
-        found.append(StreamAudit(method, *(value for value, _ in numbers.values()), undefined=undefined))
+        known = {name: value for name, (value, _) in numbers.items()}
+        found.append(StreamAudit(method, **known, undefined=undefined))
     return found
 
 
@@ -73,11 +74,11 @@ def _erosion(
                 arrays = outputs.read(run_dir, outputs.model_file(method, seed, request))
             except FileNotFoundError:
                 return None
-            logits = arrays.get(BEFORE + "retained"), arrays.get("retained")
-            if logits[0] is None or logits[1] is None or labels[request] is None:
+            sides = BEFORE + "retained", "retained"
+            if not all(side in arrays for side in sides) or labels[request] is None:
                 return None
-            for accuracies, each in zip(pairs, logits, strict=True):
-                accuracies.append(float(np.mean(each.argmax(-1) == labels[request])))
+            for accuracies, side in zip(pairs, sides, strict=True):
+                accuracies.append(float(np.mean(arrays[side].argmax(-1) == labels[request])))
         if pairs[0]:
             values.append(erosion(*pairs))
     return statistic(values) if values else None
