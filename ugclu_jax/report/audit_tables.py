@@ -116,8 +116,11 @@ def _stream_cells(each: StreamAudit) -> list[str]:
 def undefined(audits: Sequence[Audit], streams: Sequence[StreamAudit]) -> list[str]:
     """What could not be computed, each reason once, with the methods and requests that it is of where not of all."""
     found: list[str] = []
-    for group in (*_requests(audits).values(), list(streams)):
-        where = f" (request {group[0].request + 1})" if group and isinstance(group[0], Audit) else ""
+    groups: list[tuple[str, Sequence[Audit | StreamAudit]]] = [
+        *((f" (request {request + 1})", group) for request, group in _requests(audits).items()),
+        ("", streams),
+    ]
+    for where, group in groups:
         reasons: dict[str, list[str]] = {}
         for each in group:
             for sentence in each.undefined:
