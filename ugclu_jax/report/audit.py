@@ -3,6 +3,7 @@
 What cannot be computed is said in words, with the number that it would need. No training, no data set, no cache.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -160,11 +161,11 @@ def _audit(own: Sequence[Line], known: Evidence, stack: Stack, oracles: Arrays) 
         notes.sentences.append(
             "KLoM, RMIA, U-LiRA, forgetting quality and the relative test are undefined: outputs are not complete"
         )
-    gaps = {
-        "average gap": _over_seeds(own, "loss", average_gap),
-        "ToW": _over_seeds(own, "loss", tow),
-        "ToW-MIA": _over_seeds(own, "confidence", tow_mia),
-    }
+    average, product, product_mia = (
+        _over_seeds(own, feature, measure)
+        for feature, measure in (("loss", average_gap), ("loss", tow), ("confidence", tow_mia))
+    )
+    gaps = {"average gap": average, "ToW": product, "ToW-MIA": product_mia}
     notes.sentences += [
         f"{name} is undefined: metrics.jsonl lacks an accuracy or an attack, of the model or of the oracle"
         for name, value in gaps.items()
@@ -186,9 +187,9 @@ def _audit(own: Sequence[Line], known: Evidence, stack: Stack, oracles: Arrays) 
         halves,
         relative,
         control,
-        gaps["average gap"],
-        gaps["ToW"],
-        gaps["ToW-MIA"],
+        average,
+        product,
+        product_mia,
         curves={who: each.curve for who, each in scores.items()},
         undefined=tuple(notes.sentences),
     )
@@ -210,7 +211,7 @@ def _margins(notes: _Notes, name: str, measure: Divergence, models: Arrays, orac
         both = (models[side], oracles[side]), (oracles[side][:half], oracles[side][half : 2 * half])
         return Margins(*(_tail(measure(one, other, labels)) for one, other in both))
 
-    found = {side: notes.tried(name, lambda side=side: of(side)) for side in SIDES if side in models}
+    found = {side: notes.tried(name, functools.partial(of, side)) for side in SIDES if side in models}
     return {side: margins for side, margins in found.items() if margins is not None}
 
 
@@ -233,7 +234,8 @@ def _forgetting(notes: _Notes, models: Arrays, oracles: Arrays) -> tuple[float |
     labels, half = oracles[LABELS + "unlearned"], len(oracles["unlearned"]) // 2
     first, second = oracles["unlearned"][:half], oracles["unlearned"][half : 2 * half]
     sets = (models["unlearned"], oracles["unlearned"]), (first, second)
-    values = [notes.tried(name, lambda pair=pair: forgetting_quality(*pair, labels).value) for pair in sets]
+    found = [notes.tried(name, functools.partial(forgetting_quality, *pair, labels)) for pair in sets]
+    values = [None if each is None else each.value for each in found]
     return values[0], values[1]
 
 
@@ -249,7 +251,7 @@ def _relative(notes: _Notes, models: Arrays, oracles: Arrays) -> tuple[RelativeT
     known = oracles["unlearned"]
     half = (len(known) + 1) // 2  # the larger one as the candidate: it has more permutations
     pairs = (models["unlearned"], known), (known[:half], known[half:])
-    found = [notes.tried(name, lambda pair=pair: relative_test(*pair, before, seed=0)) for pair in pairs]
+    found = [notes.tried(name, functools.partial(relative_test, *pair, before, seed=0)) for pair in pairs]
     if found[1] is not None and not passed(found[1]):
         notes.sentences.append(
             f"{name} says nothing: half of the oracles, in place of the models, fails it (p {found[1].p_value:.3f})"

@@ -44,16 +44,15 @@ def over_the_stream(run_dir: Path, lines: Sequence[Line], parts: Mapping[str, tu
     found = []
     for method in methods_of(lines):
         by_seed = _by_seed(line for line in lines if line.method == method)
-        worn = _erosion(run_dir, method, by_seed, labels)
-        risen = _reversal(by_seed)
         plastic, why = _plasticity(by_seed, _never_unlearning(method, lines, parts))
-        reasons = {
-            "erosion is undefined: outputs on retained examples are not complete": worn,
-            "reversal is undefined: no request follows an unlearn request": risen,
-            f"plasticity is undefined: {why}": plastic,
+        numbers = {
+            "erosion": (_erosion(run_dir, method, by_seed, labels), "outputs on retained examples are not complete"),
+            "reversal": (_reversal(by_seed), "no request follows an unlearn request"),
+            "plasticity": (plastic, why),
         }
-        undefined = tuple(sentence for sentence, value in reasons.items() if value is None)
-        found.append(StreamAudit(method, worn, risen, plastic, undefined))
+        undefined = tuple(f"{name} is undefined: {why}" for name, (value, why) in numbers.items() if value is None)
+        known = {name: value for name, (value, _) in numbers.items()}
+        found.append(StreamAudit(method, **known, undefined=undefined))
     return found
 
 
@@ -75,11 +74,11 @@ def _erosion(
                 arrays = outputs.read(run_dir, outputs.model_file(method, seed, request))
             except FileNotFoundError:
                 return None
-            before, after, right = arrays.get(BEFORE + "retained"), arrays.get("retained"), labels[request]
-            if before is None or after is None or right is None:
+            sides = BEFORE + "retained", "retained"
+            if not all(side in arrays for side in sides) or labels[request] is None:
                 return None
-            for accuracies, logits in zip(pairs, (before, after), strict=True):
-                accuracies.append(float(np.mean(logits.argmax(-1) == right)))
+            for accuracies, side in zip(pairs, sides, strict=True):
+                accuracies.append(float(np.mean(arrays[side].argmax(-1) == labels[request])))
         if pairs[0]:
             values.append(erosion(*pairs))
     return statistic(values) if values else None
