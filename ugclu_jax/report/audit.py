@@ -24,7 +24,7 @@ from ugclu_jax.evidence import (
     u_lira,
 )
 from ugclu_jax.report import evidence, outputs
-from ugclu_jax.report.attacks import FALSE_POSITIVES, Operating, Scores, operating, rmia_scores
+from ugclu_jax.report.attacks import FALSE_POSITIVES, WHO, Operating, Scores, operating, rmia_scores
 from ugclu_jax.report.evidence import Evidence
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.outputs import BEFORE, LABELS, Arrays, Stack
@@ -36,6 +36,15 @@ LEAST = {"KLoM": 100, "Gaussian KLoM": 32, "U-LiRA": 16, "forgetting quality": 1
 LEVEL = 0.05
 """Of the relative test: p below it, and nearer to the oracles, is passed."""
 PERCENTILE = 95.0
+
+
+PARTS = {
+    "matched": "matched E is undefined: no temperature makes a model as sure as the oracles",
+    "before": "E of the models before is undefined: their outputs were not kept",
+    "counterfactual": "E to the counterfactuals is undefined: the run made none, or their outputs are gone",
+    "fresh": f"the error of fresh oracles needs {evidence.LEAST_FRESH} oracles, there are fewer",
+}
+"""Why a part of E may be missing."""
 
 
 class Tail(NamedTuple):
@@ -149,14 +158,15 @@ def _audit(own: Sequence[Line], known: Evidence, stack: Stack, oracles: Arrays) 
     notes, models = _Notes(), stack.sets
     if known.undefined:
         notes.sentences.append(f"E is undefined: {known.undefined}")
-    elif known.matched is None:
-        notes.sentences.append("matched E is undefined: no temperature makes a model as sure as the oracles")
+    else:
+        notes.sentences += [sentence for part, sentence in PARTS.items() if getattr(known, part) is None]
     complete = bool(stack.members) and not stack.missing
     complete = complete and all(name in each for name in ("unlearned", "test") for each in (models, oracles))
     scores: Mapping[str, Scores] = {}
     if complete:
         scores = notes.tried("RMIA", lambda: rmia_scores(models, oracles)) or {}
         notes.resolved(scores)
+        notes.sentences += [f"RMIA on {name} is undefined: outputs were not kept" for name in _absent(scores)]
     else:
         notes.sentences.append(
             "KLoM, RMIA, U-LiRA, forgetting quality and the relative test are undefined: outputs are not complete"
@@ -195,6 +205,11 @@ def _audit(own: Sequence[Line], known: Evidence, stack: Stack, oracles: Arrays) 
     )
 
 
+def _absent(scores: Mapping[str, Scores]) -> list[str]:
+    """Whom RMIA was not on, though it was on others."""
+    return [name for who, name in WHO.items() if scores and who not in scores]
+
+
 def _counts(models: Arrays, oracles: Arrays) -> dict[str, int]:
     return {"models": len(models["unlearned"]), "oracles": len(oracles["unlearned"])}
 
@@ -211,6 +226,9 @@ def _margins(notes: _Notes, name: str, measure: Divergence, models: Arrays, orac
         both = (models[side], oracles[side]), (oracles[side][:half], oracles[side][half : 2 * half])
         return Margins(*(_tail(measure(one, other, labels)) for one, other in both))
 
+    for side in SIDES:
+        if side not in models:
+            notes.sentences.append(f"{name} on {side} examples is undefined: there are no outputs on them")
     found = {side: notes.tried(name, functools.partial(of, side)) for side in SIDES if side in models}
     return {side: margins for side, margins in found.items() if margins is not None}
 
