@@ -23,8 +23,8 @@ def write_shown(plan: Plan, step: Step) -> None:
     """Keep some of what is unlearned, where outputs are kept and the user lets it; the first process does."""
     if not plan.config.show_unlearned or not is_milestone(step, len(plan.steps)) or not devices.is_first():
         return
-    _, rows = kept_rows(step)["unlearned"]
-    found = shown_of(plan.scenario.dataset, chosen(rows))
+    kept = kept_rows(step).get("unlearned")
+    found = [] if kept is None else shown_of(plan.scenario.dataset, chosen(kept[1]))
     if found:
         shown.write(plan.folder.path, step.index, found)
 
