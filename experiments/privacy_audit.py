@@ -68,7 +68,7 @@ def audit(folder: Path, console: Console) -> None:
     for sentence in (*audit_tables.READING, *notes):
         ending.say(console, sentence, "yellow")
     for sentence in audit_tables.undefined(found, streams):
-        ending.say(console, f"Undefined: {sentence}", "yellow")
+        ending.say(console, f"Not computed: {sentence}", "yellow")
     files.write(folder / "audit.md", audit_tables.markdown(found, streams, notes))
     seals.write(folder, "audit.json", audit_tables.as_json(found, streams, notes).encode())
     roc_picture(
