@@ -369,7 +369,7 @@ SIZES = words(
 --unlearn.settings.saliency-batches 4000000000      | --unlearn.settings.saliency-batches must be at most 2147483647
 --oracle.epochs 2000000000                          | --oracle.epochs is 2000000000: with 300 examples in batches of 64 that is 10000000000 steps
 --oracle.epochs 9999999999                          | --oracle.epochs must be at most 2147483647
---oracle.batch-size 2000000000                      | --oracle.batch-size is 2000000000: a batch of the oracles would need
+--oracle.batch-size 2000000000                      | --oracle.batch-size is 2000000000: a batch of an oracle would need
 --oracle-seeds 1000000000                           | --oracle-seeds is 1000000000: outputs of the oracles would need
 --oracle-seeds 1000000000000                        | --oracle-seeds must be at most 2147483647
 --dataset image_folder --data.directory . --data.image-size 1000000 | --data.image-size is 1000000: one image of 1000000 x 1000000 would need 3e+03 GB

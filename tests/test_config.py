@@ -90,7 +90,7 @@ def test_whole_numbers_do_for_floats_and_nothing_else_is_bent():
         ({"capacity": True}, "'capacity' must be int, got True"),
         ({"smoke": 1}, "'smoke' must be bool, got 1"),
         ({"seeds": 1}, "'seeds' must be .*, got 1"),
-        ({"seeds": ["a"]}, "'seeds' must be int, got 'a'"),
+        ({"seeds": ["a"]}, "setting 'seeds' is 'a': it must be a whole number"),
         ({"learn": {"hyper": {"clip_norm": "1"}}}, "'learn.hyper.clip_norm' must be float, got '1'"),
         ({"learn": {"hyper": {"clip_norm": True}}}, "'learn.hyper.clip_norm' must be float, got True"),
         ({"evaluate_on": "tset"}, "'evaluate_on' must be 'test' or 'validation', got 'tset'"),

@@ -53,11 +53,14 @@ def spread(devices: Devices, mapped: int = 1, at_once: int | None = None) -> Lay
 
     def place(arguments: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
         over = NamedSharding(devices.mesh, PARTS)
-        parts = jax.tree.map(lambda x: put(x.reshape(devices.count, -1, *x.shape[1:]), over), arguments[:mapped])
+        parts = jax.tree.map(
+            lambda x: put(x.reshape(devices.count, len(x) // devices.count, *x.shape[1:]), over), arguments[:mapped]
+        )
         return (*parts, *replicate(arguments[mapped:], devices))
 
     def collect(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), gather(tree))
+        # Sizes are said, since of an array without numbers none can be guessed.
+        return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), gather(tree))
 
     return Layout(compile_for, place, collect)
 
