@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ugclu_jax.evaluation import Logits
-from ugclu_jax.evidence import cool, mask_logits, mean_of_oracles
 from ugclu_jax.harness.plan import RunFailed, Step
 
 Answer = Callable[[Logits, Step, np.ndarray, Logits], Logits]
@@ -34,17 +33,23 @@ def answered(name: str, logits: Logits, step: Step, train_labels: np.ndarray, or
 
 def _masked(logits: Logits, step: Step, train_labels: np.ndarray, oracles: Logits) -> Logits:
     """Without the classes of which everything that was learned is unlearned."""
+    from ugclu_jax.evidence import mask_logits  # scipy, which `--help` need not wait for; so below
+
     removed = np.setdiff1d(train_labels[step.situation.unlearned], train_labels[step.situation.retained])
     return Logits(*(mask_logits(each, removed.tolist()) for each in (logits.train, logits.test)))
 
 
 def _cooled(logits: Logits, step: Step, train_labels: np.ndarray, oracles: Logits) -> Logits:
+    from ugclu_jax.evidence import cool
+
     rows = step.view.situation.test
     test = logits.test[rows][None], oracles.test[:, rows]
     return Logits(*(cool(each[None], *test)[0] for each in (logits.train, logits.test)))
 
 
 def _averaged(logits: Logits, step: Step, train_labels: np.ndarray, oracles: Logits) -> Logits:
+    from ugclu_jax.evidence import mean_of_oracles
+
     return Logits(mean_of_oracles(oracles.train), mean_of_oracles(oracles.test))
 
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ugclu_jax import seals
-from ugclu_jax.evidence import energy_distance, fresh_standard_error, matched_energy_distance
 from ugclu_jax.report import outputs
 from ugclu_jax.report.metrics import Line
 from ugclu_jax.report.summaries import methods_of
@@ -117,6 +116,8 @@ def _counterfactuals(run_dir: Path, learner: str, replay: bool, request: int, se
 
 def _from_counterfactual(run_dir: Path, learner: str, replay: bool, request: int, stack: outputs.Stack) -> Pair | None:
     """The distance of models from the counterfactuals of the same seeds; None where one of these is not there."""
+    from ugclu_jax.evidence import energy_distance  # scipy, which `--help` need not wait for; so below
+
     others = _counterfactuals(run_dir, learner, replay, request, stack.members)
     if others.missing or not all(np.isfinite(array).all() for array in others.sets.values()):
         return None
@@ -164,11 +165,15 @@ def _energy(value: float, standard_error: float) -> Energy:
 
 
 def _pair(own: outputs.Arrays, oracles: outputs.Arrays) -> Pair:
+    from ugclu_jax.evidence import energy_distance
+
     return Pair(*(_energy(*energy_distance(own[name], oracles[name])[:2]) for name in ("unlearned", "test")))
 
 
 def _fresh(oracles: outputs.Arrays, models: int) -> Pair | None:
     """None below four oracles, which say nothing of how their distances vary."""
+    from ugclu_jax.evidence import fresh_standard_error
+
     if len(oracles["test"]) < LEAST_FRESH:
         return None
     return Pair(*(Energy(0.0, fresh_standard_error(oracles[name], models)) for name in ("unlearned", "test")))
@@ -176,6 +181,8 @@ def _fresh(oracles: outputs.Arrays, models: int) -> Pair | None:
 
 def _matched(own: outputs.Arrays, oracles: outputs.Arrays) -> Pair | None:
     """None where no temperature makes a model as sure as the oracles."""
+    from ugclu_jax.evidence import matched_energy_distance
+
     test = own["test"], oracles["test"]
     try:
         return Pair(*(_energy(*matched_energy_distance(own[n], oracles[n], *test)[:2]) for n in ("unlearned", "test")))
