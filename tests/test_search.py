@@ -9,7 +9,7 @@ import pytest
 
 from experiments import search as command
 from ugclu_jax.harness import cli
-from ugclu_jax.harness.catalogue import METHODS, ranges_of, searched
+from ugclu_jax.harness.catalogue import METHODS, REFERENCE_POINTS, WITHOUT_STEPS, ranges_of, searched
 from ugclu_jax.harness.config import from_dict
 from ugclu_jax.harness.scenarios import TaskAwareConfig, shortened
 from ugclu_jax.requests import Request
@@ -36,7 +36,7 @@ def test_every_method_that_can_be_searched_has_ranges():
     for name in METHODS:
         found = searched(name)
         if found is None:
-            assert name in ("do_nothing", "retrain")
+            assert name in (*REFERENCE_POINTS, *WITHOUT_STEPS)
             continue
         without, extras = ranges_of(found[0], extras=False), ranges_of(found[0], extras=True)
         assert without and set(without) <= set(extras)

@@ -172,8 +172,9 @@ def write_html(run_dir: Path | str, remains: Sequence[Remain] | None = None, *, 
         ValueError: `config.json` or `metrics.jsonl` is missing or damaged, or a trace, outputs or kept examples are.
     """
     folder = Path(run_dir)
-    config, lines = read_config(folder), read_metrics(folder)
+    config, lines, target = read_config(folder), read_metrics(folder), folder / "report.html"
+    if remains is not None:  # but for the page itself, whose size is not known before it is written
+        remains = [each for each in remains if each.path.absolute() != target.absolute()]
     text = _page(folder, config, lines, remains, sections(folder, lines, read_evidence(folder), show_unlearned))
-    target = folder / "report.html"
     files.write(target, text)
     return target
