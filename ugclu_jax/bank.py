@@ -29,6 +29,16 @@ class DamagedCacheError(RuntimeError):
     """A file of a bank that does not hold what was stored."""
 
 
+def made_by() -> dict[str, str]:
+    """What decides the rounding of a network beside its data and settings: library, JAX, optax, and the platform."""
+    return {
+        "version": __version__,
+        "jax": jax.__version__,
+        "optax": optax.__version__,
+        "platform": jax.default_backend(),
+    }
+
+
 def content_hash(*, data: str, ids: np.ndarray, model: str, settings: OracleSettings, purpose: int) -> str:
     """Name of a bank: a hash of everything that determines its networks, but for the seed.
 
@@ -40,8 +50,7 @@ def content_hash(*, data: str, ids: np.ndarray, model: str, settings: OracleSett
         purpose: what goes into the keys beside the seed.
 
     Returns:
-        64 hexadecimal digits. The versions of this library, JAX and optax and the platform count too: they decide the
-        rounding.
+        64 hexadecimal digits; what `made_by` names counts too.
 
     >>> import numpy as np
     >>> key = lambda ids: content_hash(data="d", ids=np.array(ids), model="mlp",
@@ -51,14 +60,11 @@ def content_hash(*, data: str, ids: np.ndarray, model: str, settings: OracleSett
     """
     description = {
         "format": FORMAT,
-        "version": __version__,
         "data": data,
         "model": model,
         "settings": asdict(settings),
         "purpose": purpose,
-        "jax": jax.__version__,
-        "optax": optax.__version__,
-        "platform": jax.default_backend(),
+        **made_by(),
     }
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     digest.update(np.sort(np.asarray(ids, dtype=np.int64)).tobytes())

@@ -24,7 +24,6 @@ from ugclu_jax.harness.predictions import Predictions
 from ugclu_jax.harness.server import Server, first_state
 from ugclu_jax.learner import CLUState
 from ugclu_jax.report import outputs
-from ugclu_jax.version import __version__
 
 FORMAT = 1
 
@@ -123,7 +122,6 @@ class Counterfactuals:
         )
         description: dict[str, Any] = {
             "counterfactual": FORMAT,
-            "version": __version__,
             "data": self.data.fingerprint,
             "model": plan.network.description,
             "learner": [learner, plan.settings["learn"], references.get(learner), plan.settings.get("sources")],
@@ -132,8 +130,7 @@ class Counterfactuals:
             "capacity": plan.config.capacity,
             "augment": plan.config.augment,
             "first_from_scratch": dataclasses.asdict(plan.config.oracle) if plan.scenario.first_from_scratch else None,
-            "jax": jax.__version__,
-            "platform": jax.default_backend(),
+            **bank.made_by(),
         }
         digest = hashlib.sha256(json.dumps(description, sort_keys=True, default=repr).encode())
         for earlier in plan.steps[: step.index + 1]:
