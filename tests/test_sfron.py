@@ -13,9 +13,8 @@ import reference
 from ugclu_jax import buffer as reservoir
 from ugclu_jax.at import At
 from ugclu_jax.batches import from_buffer, from_task
-from ugclu_jax.descent import Batches, along
+from ugclu_jax.descent import Batches, along, follow_remaining
 from ugclu_jax.loop import Moment
-from ugclu_jax.methods import finetune_remain
 from ugclu_jax.methods.sfron import (
     SFRonHyper,
     SFRonSettings,
@@ -237,7 +236,7 @@ def test_without_ascent_it_is_fine_tuning(x64, regression):
     at = At(regression.apply_fn, regression.params, {}, moment=Moment(2, 0.6))
     stepped, _, _ = step_with(SETTINGS)(at, before, batches, hyper)
     settings = BufferSettings(schedule="cosine")
-    expected, _, _ = along(finetune_remain.direction, settings)(at, before, batches, DescentHyper(0.1))
+    expected, _, _ = along(follow_remaining, settings)(at, before, batches, DescentHyper(0.1))
     jax.tree.map(np.testing.assert_allclose, stepped.params, expected.params)
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 from ugclu_jax import buffer as reservoir
 from ugclu_jax.at import At
 from ugclu_jax.batches import with_random_labels
-from ugclu_jax.descent import Batches, along
+from ugclu_jax.descent import Batches, along, follow_remaining
 from ugclu_jax.loop import Moment
 from ugclu_jax.methods import finetune_remain, gradient_ascent, l1_sparse, neg_grad_plus, random_label
 from ugclu_jax.stepping import BufferSettings, DescentHyper, DescentSettings, TaskSettings, start
@@ -220,7 +220,7 @@ def test_extreme_weights_are_other_methods(x64, regression):
     task, remain = (Batch(INPUTS[rows], LABELS[rows], np.ones(4)) for rows in (slice(4), slice(4, 8)))
     padding = task._replace(weights=np.zeros(4))
     ascent = gradient_ascent.GradientAscentHyper(**COMMON, clip_norm=np.inf)
-    finetuned = one_step(finetune_remain.direction, DescentHyper(**TAUGHT), Batches(None, remain), regression)
+    finetuned = one_step(follow_remaining, DescentHyper(**TAUGHT), Batches(None, remain), regression)
     ascended = one_step(gradient_ascent.direction, ascent, Batches(task, None), regression)
     for name, change, batches, expected in (
         ("neg_grad_plus", {"remain_weight": 1.0}, Batches(task, remain), finetuned),

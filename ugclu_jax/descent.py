@@ -94,6 +94,18 @@ class Direction(NamedTuple):
     report: Report = Report()
 
 
+def follow_remaining(at: At, batches: Batches[None, Batch], hyper: StepHyper) -> Direction:
+    """`g_R` of a batch of what remains: the direction of methods that differ in where they start or what they may move.
+
+    Args:
+        at: where the step stands.
+        batches: `remain`, of the buffer or of all that is retained.
+        hyper: not read.
+    """
+    remain = at.gradient(batches.remain)
+    return Direction(remain.gradient, remain.model_state, Report(remain_loss=remain.loss))
+
+
 DirectionFn = Callable[[At, Any, Any], Direction]
 """`(at, batches, hyper) -> direction`: the whole of a method without a memory that its steps change."""
 StepFn = Callable[[At, Carry, Any, Any], tuple[Carry, ModelState, Report]]

@@ -21,10 +21,10 @@ import jax
 import jax.numpy as jnp
 
 from ugclu_jax.at import At
-from ugclu_jax.descent import Batches, Direction, Prepared, Report, descent
+from ugclu_jax.descent import Prepared, descent, follow_remaining
 from ugclu_jax.kernels import convolutions
 from ugclu_jax.stepping import BufferSettings, DescentHyper
-from ugclu_jax.types import ApplyFn, Batch, Buffer, Examples, Method, ModelState, Params, Rows
+from ugclu_jax.types import ApplyFn, Buffer, Examples, Method, ModelState, Params, Rows
 
 
 def transposed(params: Params) -> Params:
@@ -61,12 +61,6 @@ def check(params: Params, model_state: ModelState, inputs: Rows) -> None:
             )
 
 
-def direction(at: At, batches: Batches[None, Batch], hyper: DescentHyper) -> Direction:
-    """`g_R` of a batch of what remains."""
-    remain = at.gradient(batches.remain)
-    return Direction(remain.gradient, remain.model_state, Report(remain_loss=remain.loss))
-
-
 def _turn(at: At, hyper: DescentHyper, task: Examples, buffer: Buffer) -> Prepared:
     return Prepared(task, params=transposed(at.params))
 
@@ -77,4 +71,4 @@ def ct(apply_fn: ApplyFn, settings: BufferSettings = BufferSettings()) -> Method
     >>> ct(lambda *a, **k: None).kinds
     ('unlearn',)
     """
-    return descent("ct", apply_fn, settings, unlearn=direction, reads="buffer", prepare=_turn, check=check)
+    return descent("ct", apply_fn, settings, unlearn=follow_remaining, reads="buffer", prepare=_turn, check=check)

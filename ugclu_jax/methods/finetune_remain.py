@@ -10,15 +10,9 @@ from collections.abc import Callable
 from ugclu_jax.at import At
 from ugclu_jax.batches import from_mix, mixed_weights
 from ugclu_jax.combination import combine
-from ugclu_jax.descent import Batches, Direction, Report, descent
-from ugclu_jax.stepping import BufferSettings, DescentHyper
+from ugclu_jax.descent import Batches, descent, follow_remaining
+from ugclu_jax.stepping import BufferSettings
 from ugclu_jax.types import ApplyFn, Array, Batch, Buffer, Examples, Method
-
-
-def direction(at: At, batches: Batches[None, Batch], hyper: DescentHyper) -> Direction:
-    """`g_R` of a batch of what remains."""
-    remain = at.gradient(batches.remain)
-    return Direction(remain.gradient, remain.model_state, Report(remain_loss=remain.loss))
 
 
 def finetune_remain(apply_fn: ApplyFn, settings: BufferSettings = BufferSettings(), *, num_classes: int) -> Method:
@@ -42,10 +36,16 @@ def finetune_remain(apply_fn: ApplyFn, settings: BufferSettings = BufferSettings
         cumulative, shape = mixed_weights(task, buffer, num_classes), (settings.remain_batch_size,)
         return lambda key: Batches(None, from_mix(key, task, buffer, cumulative, shape, axis_name=at.axis_name))
 
-    unlearns = descent("finetune_remain", apply_fn, settings, unlearn=direction, reads="buffer")
+    unlearns = descent("finetune_remain", apply_fn, settings, unlearn=follow_remaining, reads="buffer")
     if settings.distillation:
         return unlearns
     learns = descent(
-        "finetune_remain", apply_fn, settings, learn=direction, reads="buffer", draws=mixing, num_classes=num_classes
+        "finetune_remain",
+        apply_fn,
+        settings,
+        learn=follow_remaining,
+        reads="buffer",
+        draws=mixing,
+        num_classes=num_classes,
     )
     return combine(learn=learns, unlearn=unlearns)

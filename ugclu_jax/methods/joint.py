@@ -18,16 +18,10 @@ import jax.numpy as jnp
 from ugclu_jax import retained
 from ugclu_jax.at import At
 from ugclu_jax.batches import draw_rows, share
-from ugclu_jax.descent import Batches, Direction, Report, descent
-from ugclu_jax.stepping import BufferSettings, StepHyper
+from ugclu_jax.descent import Batches, descent, follow_remaining
+from ugclu_jax.stepping import BufferSettings
 from ugclu_jax.streaming import take
 from ugclu_jax.types import ApplyFn, Array, Batch, Buffer, Examples, Method
-
-
-def direction(at: At, batches: Batches[None, Batch], hyper: StepHyper) -> Direction:
-    """The gradient of a batch of retained examples."""
-    remain = at.gradient(batches.remain)
-    return Direction(remain.gradient, remain.model_state, Report(remain_loss=remain.loss))
 
 
 def joint(apply_fn: ApplyFn, settings: BufferSettings = BufferSettings(), *, num_examples: int) -> Method:
@@ -62,8 +56,8 @@ def joint(apply_fn: ApplyFn, settings: BufferSettings = BufferSettings(), *, num
         "joint",
         apply_fn,
         settings,
-        learn=direction,
-        unlearn=direction,
+        learn=follow_remaining,
+        unlearn=follow_remaining,
         reads="buffer",
         draws=draws,
         memory=retained.memory("joint", num_examples),

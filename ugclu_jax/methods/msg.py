@@ -27,12 +27,12 @@ import optax
 
 from ugclu_jax.at import At
 from ugclu_jax.batches import from_buffer, from_task
-from ugclu_jax.descent import Batches, Direction, Prepared, Report, descent
+from ugclu_jax.descent import Prepared, descent, follow_remaining
 from ugclu_jax.kernels import kernels
 from ugclu_jax.ranges import SHARE
 from ugclu_jax.saliency import mean_gradient, top_share_mask
 from ugclu_jax.stepping import BufferSettings, DescentHyper, check_reads, check_settings
-from ugclu_jax.types import ApplyFn, Array, Batch, Buffer, Examples, InitFn, Method, Params, PyTree, Scalar
+from ugclu_jax.types import ApplyFn, Array, Buffer, Examples, InitFn, Method, Params, PyTree, Scalar
 
 
 @jax.tree_util.register_dataclass
@@ -106,12 +106,6 @@ def reset(params: Params, fresh: Params, statistic: PyTree, hyper: MSGHyper) -> 
     return Reset(start, jax.tree.map(lambda m, s: m.astype(s.dtype), mask, statistic))
 
 
-def direction(at: At, batches: Batches[None, Batch], hyper: MSGHyper) -> Direction:
-    """`g_R` of a batch of what remains, before the mask."""
-    remain = at.gradient(batches.remain)
-    return Direction(remain.gradient, remain.model_state, Report(remain_loss=remain.loss))
-
-
 def msg(apply_fn: ApplyFn, settings: MSGSettings = MSGSettings(), *, init_fn: InitFn) -> Method:
     """The method; it does not learn.
 
@@ -134,7 +128,7 @@ def msg(apply_fn: ApplyFn, settings: MSGSettings = MSGSettings(), *, init_fn: In
         "msg",
         apply_fn,
         settings,
-        unlearn=direction,
+        unlearn=follow_remaining,
         hyper=MSGHyper(),
         reads="buffer",
         prepare=prepare,

@@ -8,14 +8,12 @@ the network knew; what is worse would have done better to throw the network away
 
 import jax
 
-from ugclu_jax.at import At
-from ugclu_jax.descent import Batches, Direction, Report, descent
+from ugclu_jax.descent import descent, follow_remaining
 from ugclu_jax.stepping import BufferSettings, StepHyper
 from ugclu_jax.types import (
     HERE,
     ApplyFn,
     Array,
-    Batch,
     Buffer,
     Examples,
     Execution,
@@ -24,12 +22,6 @@ from ugclu_jax.types import (
     Method,
     MethodState,
 )
-
-
-def direction(at: At, batches: Batches[None, Batch], hyper: StepHyper) -> Direction:
-    """`g_R` of a batch of what remains."""
-    remain = at.gradient(batches.remain)
-    return Direction(remain.gradient, remain.model_state, Report(remain_loss=remain.loss))
 
 
 def retrain_on_buffer(apply_fn: ApplyFn, settings: BufferSettings = BufferSettings(), *, init_fn: InitFn) -> Method:
@@ -45,7 +37,13 @@ def retrain_on_buffer(apply_fn: ApplyFn, settings: BufferSettings = BufferSettin
     """
     # Nothing is distilled: the network at the start of the steps is the fresh one, which knows nothing.
     steps = descent(
-        "retrain_on_buffer", apply_fn, settings, unlearn=direction, hyper=StepHyper(), reads="buffer", distils=False
+        "retrain_on_buffer",
+        apply_fn,
+        settings,
+        unlearn=follow_remaining,
+        hyper=StepHyper(),
+        reads="buffer",
+        distils=False,
     )
 
     def unlearn(

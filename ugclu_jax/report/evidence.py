@@ -116,17 +116,10 @@ def _counterfactuals(run_dir: Path, learner: str, replay: bool, request: int, se
 
 def _from_counterfactual(run_dir: Path, learner: str, replay: bool, request: int, stack: outputs.Stack) -> Pair | None:
     """The distance of models from the counterfactuals of the same seeds; None where one of these is not there."""
-    from ugclu_jax.evidence import energy_distance  # scipy, which `--help` need not wait for; so below
-
     others = _counterfactuals(run_dir, learner, replay, request, stack.members)
     if others.missing or not all(np.isfinite(array).all() for array in others.sets.values()):
         return None
-    return Pair(
-        *(
-            _energy(*energy_distance(stack.sets[name], others.sets[name], same_seeds=True)[:2])
-            for name in ("unlearned", "test")
-        )
-    )
+    return _pair(stack.sets, others.sets, same_seeds=True)
 
 
 def requests_of(run_dir: Path) -> list[int]:
@@ -140,14 +133,14 @@ def _measured(method: str, request: int, stack: outputs.Stack, oracles: outputs.
     if stack.missing:
         gone = ", ".join(map(str, stack.missing))
         return entry._replace(undefined=f"outputs of seed {gone} are gone from the run's folder")
-    if not all(name in each for name in ("unlearned", "test") for each in (own, oracles)):
+    if not all(name in each for name in Pair._fields for each in (own, oracles)):
         return entry._replace(undefined="there are no outputs on unlearned and on test inputs")
     if len(stack.members) < LEAST_MODELS:
         return entry._replace(undefined="one seed is no distribution of models: give two or more")
-    finite = all(np.isfinite(own[name]).all() for name in ("unlearned", "test"))
+    finite = all(np.isfinite(own[name]).all() for name in Pair._fields)
     if not finite:
         return entry._replace(undefined="outputs are not finite")
-    before = [own.get(outputs.BEFORE + name) for name in ("unlearned", "test")]
+    before = [own.get(outputs.BEFORE + name) for name in Pair._fields]
     return entry._replace(
         energy=_pair(own, oracles),
         matched=_matched(own, oracles),
@@ -157,17 +150,18 @@ def _measured(method: str, request: int, stack: outputs.Stack, oracles: outputs.
 
 
 def _before(own: outputs.Arrays) -> dict[str, np.ndarray]:
-    return {name: own[outputs.BEFORE + name] for name in ("unlearned", "test")}
+    return {name: own[outputs.BEFORE + name] for name in Pair._fields}
 
 
 def _energy(value: float, standard_error: float) -> Energy:
     return Energy(value, None if math.isnan(standard_error) else standard_error)
 
 
-def _pair(own: outputs.Arrays, oracles: outputs.Arrays) -> Pair:
-    from ugclu_jax.evidence import energy_distance
+def _pair(own: outputs.Arrays, others: outputs.Arrays, *, same_seeds: bool = False) -> Pair:
+    from ugclu_jax.evidence import energy_distance  # scipy, which `--help` need not wait for; so below
 
-    return Pair(*(_energy(*energy_distance(own[name], oracles[name])[:2]) for name in ("unlearned", "test")))
+    found = (energy_distance(own[name], others[name], same_seeds=same_seeds) for name in Pair._fields)
+    return Pair(*(_energy(*each[:2]) for each in found))
 
 
 def _fresh(oracles: outputs.Arrays, models: int) -> Pair | None:
@@ -176,7 +170,7 @@ def _fresh(oracles: outputs.Arrays, models: int) -> Pair | None:
 
     if len(oracles["test"]) < LEAST_FRESH:
         return None
-    return Pair(*(Energy(0.0, fresh_standard_error(oracles[name], models)) for name in ("unlearned", "test")))
+    return Pair(*(Energy(0.0, fresh_standard_error(oracles[name], models)) for name in Pair._fields))
 
 
 def _matched(own: outputs.Arrays, oracles: outputs.Arrays) -> Pair | None:
@@ -185,7 +179,7 @@ def _matched(own: outputs.Arrays, oracles: outputs.Arrays) -> Pair | None:
 
     test = own["test"], oracles["test"]
     try:
-        return Pair(*(_energy(*matched_energy_distance(own[n], oracles[n], *test)[:2]) for n in ("unlearned", "test")))
+        return Pair(*(_energy(*matched_energy_distance(own[n], oracles[n], *test)[:2]) for n in Pair._fields))
     except ValueError:
         return None
 
