@@ -17,15 +17,18 @@ LABELS = np.arange(NUM_EXAMPLES) % CLASSES
 insert = jax.jit(reservoir.insert)
 
 
+def typed(inputs):
+    # Not `jnp.asarray(inputs)`: without x64 that was once still float64, of whoever had enabled it before.
+    return jnp.asarray(inputs, jax.dtypes.canonicalize_dtype(np.asarray(inputs).dtype))
+
+
 def examples(ids, inputs=INPUTS, size=5):
     padded = np.r_[np.asarray(ids, np.int32), np.full(size - len(ids), -1, np.int32)]
-    return Examples(jnp.asarray(inputs), jnp.asarray(LABELS, jnp.int32), jnp.asarray(padded), jnp.int32(len(ids)))
+    return Examples(typed(inputs), jnp.asarray(LABELS, jnp.int32), jnp.asarray(padded), jnp.int32(len(ids)))
 
 
 def buffer_of(ids, inputs=INPUTS):
-    # Not the type of `jnp.asarray(inputs)`: without x64 that was once still float64, of whoever enabled it before.
-    dtype = jax.dtypes.canonicalize_dtype(np.asarray(inputs).dtype)
-    empty = reservoir.init(CAPACITY, inputs.shape[1:], dtype, jax.random.key(0))
+    empty = reservoir.init(CAPACITY, inputs.shape[1:], typed(inputs).dtype, jax.random.key(0))
     return insert(empty, examples(ids, inputs))
 
 
