@@ -17,7 +17,8 @@ from ugclu_jax.learner import CLUState
 from ugclu_jax.models import ModelOptions
 from ugclu_jax.models.adapters import linen_apply_fn, normalise
 from ugclu_jax.types import ApplyFn, Array, Examples, InitFn, Method, MethodState, ModelState, Params, PyTree
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
+from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 
 class Case(NamedTuple):

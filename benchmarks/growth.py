@@ -22,7 +22,8 @@ from ugclu_jax.learner import CLUState, request_program
 from ugclu_jax.models import ModelOptions
 from ugclu_jax.programs import Layout, Program, compiled
 from ugclu_jax.types import Array, Buffer, Examples, MethodState, ModelState, Params, PyTree
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, saliency_mask
+from ugclu_jax.ugclu import saliency_mask
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 
 def counting() -> tuple[Layout, list[Callable]]:

@@ -8,6 +8,7 @@ Everything is computed in float64, so that what a machine's compiler rounds othe
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import importlib
@@ -82,27 +83,40 @@ def _one(kind: str, method: str, settings: dict | None = None, hyper: dict | Non
 
 
 METHOD_CASES: dict[str, dict] = {
-    "ug_clu": _one("both", "ug_clu", UG, {}),
-    "ug_clu mixed, soft mask of gradients": _one(
-        "both", "ug_clu", {**UG, "mask": "soft", "saliency": "gradient"}, {"saliency_threshold": 0.5}, learn=MIXED
-    ),
-    "ug_clu straight_through, batch_fisher, own statistics": _one(
-        "both",
+    "ug_clu": _one("both", "ug_clu", UG, {}, learn=MIXED),
+    "ug_clu bounded by midpoints, clipped, masked": _one(
+        "unlearn",
         "ug_clu",
+        {**UG, "mask": "hard", "unlearn_loss": "bounded", "levels": "midpoint", **TAUGHT},
+        {"slow_step_size": 0.5, "remain_clip_norm": 0.1, "kept_share": 0.5},
+    ),
+    "ug_clu target by midpoints": _one(
+        "unlearn", "ug_clu", {**UG, "unlearn_loss": "target", "levels": "midpoint", "inner_schedule": "outer"}, {}
+    ),
+    "ug_clu without fast step": _one(
+        "both", "ug_clu", {**UG, "fast_step": "none", "inner_schedule": "constant"}, {}, learn={**MIXED, **TAUGHT}
+    ),
+    "ug_clu_plain": _one("both", "ug_clu_plain", UG, {}),
+    "ug_clu_plain mixed, soft mask of gradients": _one(
+        "both", "ug_clu_plain", {**UG, "mask": "soft", "saliency": "gradient"}, {"saliency_threshold": 0.5}, learn=MIXED
+    ),
+    "ug_clu_plain straight_through, batch_fisher, own statistics": _one(
+        "both",
+        "ug_clu_plain",
         {**UG, "mask": "straight_through", "saliency": "batch_fisher", "keep_fast_statistics": True},
         {"slow_step_size": 0.5, "clip_norm": 0.1},
     ),
-    "ug_clu plain": _one(
+    "ug_clu_plain without inner steps": _one(
         "both",
-        "ug_clu",
-        {**UG, "mask": "none", "inner_steps": 0, "coefficient_decay": False, "remain_decay": False},
+        "ug_clu_plain",
+        {**UG, "mask": "none", "inner_steps": 0, "coefficient_decay": False, "inner_schedule": "constant"},
         {"loss_exponent": 0.0},
     ),
-    "ug_clu bounded, distilling": _one(
-        "unlearn", "ug_clu", {**UG, "mask": "none", "unlearn_loss": "bounded", **TAUGHT}, {"remain_weight_decay": 0.01}
+    "ug_clu_plain bounded, distilling": _one(
+        "unlearn", "ug_clu_plain", {**UG, "mask": "none", "unlearn_loss": "bounded", **TAUGHT}, {"remain_weight_decay": 0.01}
     ),
-    "ug_clu target": _one("unlearn", "ug_clu", {**UG, "unlearn_loss": "target", "rematerialise": True}, {}),
-    "ug_clu euclidean": _one("both", "ug_clu", {**UG, "manifold": "euclidean"}, {}),
+    "ug_clu_plain target": _one("unlearn", "ug_clu_plain", {**UG, "unlearn_loss": "target", "rematerialise": True}, {}),
+    "ug_clu_plain euclidean": _one("both", "ug_clu_plain", {**UG, "manifold": "euclidean"}, {}),
     "finetune": _one("learn", "finetune", {"steps": 5, "task_batch_size": 4}, MOVING),
     "er": _one("learn", "er", STEPS, MOVING),
     "er adamw, distilling": _one("learn", "er", {**STEPS, **ADAM, **TAUGHT, "schedule": "cosine"}, MOVING),
@@ -146,14 +160,17 @@ def build(case: dict) -> tuple[Any, dict[str, Any]]:
     """The method of a case, and its hyperparameters by kind."""
     from ugclu_jax import combine
     from ugclu_jax.methods.do_nothing import do_nothing
-    from ugclu_jax.ugclu import UGCLUSettings, ug_clu
+    from ugclu_jax.ugclu import ug_clu
+    from ugclu_jax.ugclu_plain import PLAIN, ug_clu_plain
+    from ugclu_jax.ugclu_settings import UNLEARNING
 
     name, nothing = case["method"], do_nothing()
     if name == "do_nothing":
         return nothing, nothing.hyper
-    if name == "ug_clu":
-        learn, unlearn = UGCLUSettings(**case.get("learn", UG)), UGCLUSettings(**case["settings"])
-        method = ug_clu(apply_fn, learn, unlearn, num_classes=CLASSES)
+    if name in ("ug_clu", "ug_clu_plain"):
+        base, of = (UNLEARNING, ug_clu) if name == "ug_clu" else (PLAIN, ug_clu_plain)
+        learn, unlearn = (dataclasses.replace(base, **each) for each in (case.get("learn", UG), case["settings"]))
+        method = of(apply_fn, learn, unlearn, num_classes=CLASSES)
     else:
         module = importlib.import_module(f"ugclu_jax.methods.{'der' if name == 'der_pp' else name}")
         factory = getattr(module, name)
@@ -161,7 +178,8 @@ def build(case: dict) -> tuple[Any, dict[str, Any]]:
         needs = inspect.signature(factory).parameters
         settings = type(needs["settings"].default)(**case["settings"])
         method = factory(apply_fn, settings, **{key: value for key, value in there.items() if key in needs})
-    hyper = {kind: type(default)(**(case["hyper"] or {})) for kind, default in method.hyper.items()}
+    given = case["hyper"] or {}
+    hyper = {kind: dataclasses.replace(each, **given) if given else each for kind, each in method.hyper.items()}
     # The other kind of request is served without an update, so that a file speaks of its method alone.
     if case["kind"] == "learn":
         return combine(learn=method, unlearn=nothing), {"learn": hyper["learn"], "unlearn": ()}

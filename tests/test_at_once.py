@@ -18,7 +18,7 @@ from ugclu_jax.harness.network import Network
 from ugclu_jax.harness.options import KindConfig
 from ugclu_jax.harness.plan import Diverged
 from ugclu_jax.harness.run_folder import RunFolder
-from ugclu_jax.ugclu import UGCLUSettings
+from ugclu_jax.ugclu_settings import UGCLUSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # see test_checkpoints.py
 

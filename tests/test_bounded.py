@@ -14,7 +14,8 @@ from ugclu_jax.bounded import bounded_coefficients, held_levels, neighbour_label
 from ugclu_jax.components import unlearning_gradient
 from ugclu_jax.losses import cross_entropy
 from ugclu_jax.types import Batch, Examples, Execution, MethodState
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, gradient_evaluations, ug_clu
+from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings, gradient_evaluations
 
 ROWS, CLASSES, CAPACITY = 60, 4, 40
 RNG = np.random.default_rng(0)

@@ -30,7 +30,7 @@ from ugclu_jax.harness.config import (
 from ugclu_jax.harness.options import KindConfig
 from ugclu_jax.harness.scenarios import SCENARIOS, ClassWiseConfig, TaskAwareConfig
 from ugclu_jax.types import Examples
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 
 def linear(params, model_state, inputs, *, train, rng_key):

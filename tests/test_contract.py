@@ -33,7 +33,8 @@ from ugclu_jax.oracle import OracleSettings
 from ugclu_jax.ranges import range_of
 from ugclu_jax.stepping import BufferSettings, DescentHyper, DescentSettings, StepSettings, TaskSettings
 from ugclu_jax.types import REQUEST_KINDS, AnyHyper, Examples, Info, Method, MethodState, RequestKind
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
+from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 INPUTS = np.random.default_rng(0).integers(0, 255, (60, 4)).astype(np.uint8)
 LABELS = (np.arange(60) % 3).astype(np.int32)

@@ -20,7 +20,8 @@ from ugclu_jax.models.adapters import linen_apply_fn, linen_init
 from ugclu_jax.stepping import DescentHyper, DescentSettings
 from ugclu_jax.streaming import take
 from ugclu_jax.types import Examples
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
+from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(60, 8, 8, 1))

@@ -14,7 +14,8 @@ from ugclu_jax.methods.finetune_remain import finetune_remain
 from ugclu_jax.prediction import predict
 from ugclu_jax.stepping import BufferSettings, DescentHyper
 from ugclu_jax.types import Examples, MethodState
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
+from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 ROWS, CLASSES = 12, 3
 INPUTS = np.random.default_rng(0).normal(size=(ROWS, 3))

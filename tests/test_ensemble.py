@@ -15,7 +15,8 @@ from ugclu_jax.learner import CLUState, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.methods.er import er
 from ugclu_jax.types import Examples
-from ugclu_jax.ugclu import UGCLUSettings, ug_clu
+from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_settings import UGCLUSettings
 
 ROWS, CAPACITY = 24, 8
 INPUTS = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)

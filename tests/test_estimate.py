@@ -13,7 +13,7 @@ from ugclu_jax.harness.options import KindConfig
 from ugclu_jax.harness.scenarios import SCENARIOS
 from ugclu_jax.harness.settings_file import load_json, read
 from ugclu_jax.oracle import OracleSettings
-from ugclu_jax.ugclu import UGCLUSettings
+from ugclu_jax.ugclu_settings import UGCLUSettings
 
 ROWS = np.zeros((40, 8, 8, 1), np.uint8)
 DATA = from_arrays("toy", ROWS, np.arange(40) % 4, ROWS[:4], range(4))

@@ -11,7 +11,8 @@ import reference
 from ugclu_jax import buffer as reservoir
 from ugclu_jax.euclidean import data_shares, euclidean_step
 from ugclu_jax.types import Examples, MethodState
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, gradient_evaluations, ug_clu
+from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings, gradient_evaluations
 
 INPUTS = np.random.default_rng(0).normal(size=(6, 3))
 LABELS = np.arange(6) % 3

@@ -13,7 +13,8 @@ from ugclu_jax.examples import bucket_size, pad_ids
 from ugclu_jax.learner import CLUState, apply_request, predict_program, request_program
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.types import Examples
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
+from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 SETTINGS = UGCLUSettings(outer_steps=3, inner_steps=1, task_batch_size=4, remain_batch_size=4, saliency_batches=1)
 INPUTS = np.random.default_rng(0).integers(1, 255, (300, 3)).astype(np.uint8)

@@ -22,7 +22,8 @@ from ugclu_jax.oracle import OracleSettings, train_from_scratch
 from ugclu_jax.stepping import BufferSettings, DescentHyper
 from ugclu_jax.streaming import HostArray, chunk_of, read_ahead, reading, take
 from ugclu_jax.types import Examples
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
+from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 STEPS, CLASSES, FEATURES = 7, 3, 5
 INPUTS = np.random.default_rng(0).integers(0, 255, (60, FEATURES)).astype(np.uint8)

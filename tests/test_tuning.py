@@ -34,7 +34,8 @@ from ugclu_jax.tuning import (
     tune,
 )
 from ugclu_jax.types import Examples, Method, MethodState
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
+from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 SETTINGS = UGCLUSettings(
     outer_steps=5, inner_steps=2, task_batch_size=4, remain_batch_size=4, saliency_batches=2, mask="soft"

@@ -15,7 +15,8 @@ from ugclu_jax.at import At
 from ugclu_jax.loop import Moment
 from ugclu_jax.ranges import check_hyper
 from ugclu_jax.types import Batch, Examples, Execution, MethodState
-from ugclu_jax.ugclu import TaskAndRemain, UGCLUHyper, UGCLUSettings, step, ug_clu
+from ugclu_jax.ugclu import TaskAndRemain, step, ug_clu
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 NUM_EXAMPLES, CLASSES = 12, 3
 RNG = np.random.default_rng(0)

@@ -16,12 +16,14 @@ from ugclu_jax.components import (
     preserving_gradient,
     unlearning_gradient,
 )
+from ugclu_jax.decay import decay_budget
 from ugclu_jax.descent import Batches, Direction, Report, descent
-from ugclu_jax.fast_slow import fast_slow_step, fast_step, inner_steps, slow_step
+from ugclu_jax.fast_slow import fast_slow_step, fast_step, inner_steps, preconditioned, slow_step
 from ugclu_jax.learner import CLUState, apply_request, predict_program, request_program
 from ugclu_jax.loop import request_loop
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.oracle import OracleSettings, oracle_program, train_from_scratch
+from ugclu_jax.output_budget import kl_budget_step
 from ugclu_jax.ranges import check_hyper
 from ugclu_jax.requests import Request, split_classes, task_aware
 from ugclu_jax.saliency import (
@@ -46,7 +48,9 @@ from ugclu_jax.types import (
     MethodState,
     UpdateFn,
 )
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
+from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_plain import ug_clu_plain
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 from ugclu_jax.version import __version__
 from ugclu_jax.walk import Oracle, Step, run
 
@@ -88,6 +92,7 @@ __all__ = [
     "check_hyper",
     "combine",
     "components",
+    "decay_budget",
     "density",
     "descent",
     "do_nothing",
@@ -99,10 +104,12 @@ __all__ = [
     "hard_mask",
     "init",
     "inner_steps",
+    "kl_budget_step",
     "learn",
     "learning_gradient",
     "modulate",
     "oracle_program",
+    "preconditioned",
     "predict_program",
     "preserving_gradient",
     "request_loop",
@@ -115,6 +122,7 @@ __all__ = [
     "task_aware",
     "train_from_scratch",
     "ug_clu",
+    "ug_clu_plain",
     "uniform",
     "unlearn",
     "unlearning_gradient",

@@ -189,11 +189,13 @@ def from_mix(
     cumulative: Array,
     shape: tuple[int, ...],
     *,
+    targets: Array | None = None,
     axis_name: str | None = None,
 ) -> Batch:
     """Class-balanced draw from buffer and task together; `cumulative` is `mixed_weights(task, buffer, C)`.
 
-    The other arguments and the result are those of `from_task`; the batch has no targets.
+    `targets [M, C]` are of the buffer's rows, see `buffer.at_rows`; those of the task are then their labels. The other
+    arguments and the result are those of `from_task`.
     """
     rows = share(draw_rows(rng_key, cumulative, shape), axis_name)
     capacity = buffer.labels.shape[0]
@@ -203,7 +205,11 @@ def from_mix(
     from_either = in_buffer.reshape(in_buffer.shape + (1,) * (buffer.inputs.ndim - 1))
     inputs = jnp.where(from_either, buffer.inputs[buffer_rows], take(task.inputs, task_rows))
     labels = jnp.where(in_buffer, buffer.labels[buffer_rows], task.labels[task_rows])
-    return Batch(inputs, labels, _weights(rows, buffer.count + task.count))
+    drawn = None
+    if targets is not None:
+        own = jax.nn.one_hot(labels, targets.shape[-1], dtype=targets.dtype)
+        drawn = jnp.where(in_buffer[..., None], targets[buffer_rows], own)
+    return Batch(inputs, labels, _weights(rows, buffer.count + task.count), drawn)
 
 
 def with_random_labels(rng_key: Array, task: Examples, num_classes: int) -> Examples:

@@ -19,6 +19,8 @@ Neighbours are those in the space of the inputs as stored, by Euclidean distance
 distance: there `n` is the label histogram of the whole buffer. The search costs no gradient evaluation.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -78,10 +80,48 @@ def bounded_coefficients(levels: Array, remaining_share: Array | float = 1.0) ->
     return coefficients
 
 
+class Nearest(NamedTuple):
+    """Rows of the buffer next to each of some inputs."""
+
+    rows: Array  # [R, 20] int32, the nearest first
+    found: Array  # [R, 20] bool, False where the buffer has no more
+
+
+def has_distance(buffer: Buffer) -> bool:
+    """Whether inputs have a Euclidean distance; token ids have none."""
+    return buffer.inputs.dtype == jnp.uint8 or not jnp.issubdtype(buffer.inputs.dtype, jnp.integer)
+
+
+def nearest_rows(inputs: Array, buffer: Buffer, *, batch_size: int = 64) -> Nearest:
+    """The `NEIGHBOURS` nearest examples of the buffer, of its first 2,000: a uniform sample, its order being random.
+
+    Args:
+        inputs: `[R, ...]` as stored.
+        buffer: M rows.
+        batch_size: rows of `inputs` in memory at a time.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from ugclu_jax.buffer import init, insert
+    >>> kept = Examples(jnp.array([[0.0], [5.0]]), jnp.array([1, 0]), jnp.array([0, 1]), jnp.array(2))
+    >>> buffer = insert(init(2, (1,), jnp.float32, jax.random.key(0)), kept)
+    >>> buffer.inputs[nearest_rows(jnp.ones((1, 1)), buffer).rows[0]].tolist()
+    [[0.0], [5.0]]
+    """
+    rows = min(NEIGHBOUR_ROWS, buffer.ids.shape[0])
+    known = buffer.inputs[:rows].reshape(rows, -1).astype(jnp.float32)
+    lengths = jnp.where(filled(buffer)[:rows], jnp.sum(known**2, axis=1), jnp.inf)
+    count = min(NEIGHBOURS, rows)
+
+    def nearest(x: Array) -> Nearest:
+        # ‖x − b‖² − ‖x‖²: the same order.
+        negative, places = lax.top_k(-(lengths - 2 * known @ x.reshape(-1).astype(jnp.float32)), count)
+        return Nearest(places, negative > -jnp.inf)
+
+    return lax.map(nearest, inputs, batch_size=batch_size)
+
+
 def neighbour_labels(inputs: Array, buffer: Buffer, num_classes: int, *, batch_size: int = 64) -> Array:
     """Label histograms `n` of the nearest examples of the buffer, mixed with 5 % uniform over the classes it holds.
-
-    The buffer's rows are in random order, so its first 2,000 are a uniform sample of it.
 
     Args:
         inputs: `[R, ...]` as stored.
@@ -99,28 +139,22 @@ def neighbour_labels(inputs: Array, buffer: Buffer, num_classes: int, *, batch_s
     >>> neighbour_labels(jnp.ones((1, 1)), buffer, 3).tolist()
     [[0.0, 1.0, 0.0]]
     """
-    valid = filled(buffer)
-    histogram = jnp.zeros(num_classes, jnp.float32).at[buffer.labels].add(valid)
+    near = nearest_rows(inputs, buffer, batch_size=batch_size) if has_distance(buffer) else None
+    return label_histograms(near, buffer, inputs.shape[0], num_classes)
+
+
+def label_histograms(near: Nearest | None, buffer: Buffer, rows: int, num_classes: int) -> Array:
+    """`n [rows, C]` of what `nearest_rows` found; of the whole buffer where inputs have no distance."""
+    histogram = jnp.zeros(num_classes, jnp.float32).at[buffer.labels].add(filled(buffer))
     held = (histogram > 0).astype(jnp.float32)
     uniform = held / jnp.maximum(held.sum(), 1.0)
-    if buffer.inputs.dtype != jnp.uint8 and jnp.issubdtype(buffer.inputs.dtype, jnp.integer):
-        near = jnp.broadcast_to(histogram / jnp.maximum(buffer.count, 1), (inputs.shape[0], num_classes))
+    if near is None:
+        shares = jnp.broadcast_to(histogram / jnp.maximum(buffer.count, 1), (rows, num_classes))
     else:
-        rows = min(NEIGHBOUR_ROWS, buffer.ids.shape[0])
-        known = buffer.inputs[:rows].reshape(rows, -1).astype(jnp.float32)
-        lengths = jnp.where(valid[:rows], jnp.sum(known**2, axis=1), jnp.inf)
-        count = min(NEIGHBOURS, rows)
-
-        def nearest(x: Array) -> Array:
-            # ‖x − b‖² − ‖x‖²: the same order.
-            distances = lengths - 2 * known @ x.reshape(-1).astype(jnp.float32)
-            negative, places = lax.top_k(-distances, count)
-            found = negative > -jnp.inf
-            labels = jnp.zeros(num_classes, jnp.float32).at[buffer.labels[places]].add(found)
-            return labels / jnp.maximum(jnp.sum(found), 1)
-
-        near = lax.map(nearest, inputs, batch_size=batch_size)
-    return (1 - UNIFORM_SHARE) * near + UNIFORM_SHARE * uniform
+        places = buffer.labels[near.rows]
+        counts = jnp.zeros((rows, num_classes), jnp.float32).at[jnp.arange(rows)[:, None], places].add(near.found)
+        shares = counts / jnp.maximum(jnp.sum(near.found, axis=1, keepdims=True), 1)
+    return (1 - UNIFORM_SHARE) * shares + UNIFORM_SHARE * uniform
 
 
 def unlearned_targets(logits: Array, neighbours: Array, departed: Array) -> Array:

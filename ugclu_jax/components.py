@@ -34,6 +34,7 @@ class Component(NamedTuple):
     gradient: Params  # like params
     model_state: ModelState  # after the forward pass; unchanged where the batch was all padding
     loss: Array  # [] unweighted mean loss of the batch, padding excluded; 0 for a batch of padding
+    logits: Array  # [B, C] of that forward pass; under `axis_name` of this device's part
 
 
 class Shares(NamedTuple):
@@ -101,14 +102,14 @@ def weighted_gradient(
         rng_key = None if rng_key is None else jax.random.fold_in(rng_key, lax.axis_index(axis_name))
     safe_count = jnp.maximum(count, 1.0)
 
-    def losses_of(params: Params) -> tuple[Array, ModelState]:
+    def losses_of(params: Params) -> tuple[Array, tuple[ModelState, Array]]:
         returned = apply_fn(params, model_state, batch.inputs, train=train, rng_key=rng_key)
         logits, new_state = _checked_outputs(returned, model_state, batch.labels.shape)
         losses = losses_fn(logits, batch)
         _assert_shape(losses, batch.labels.shape, "losses_fn must return one loss an example, [B]")
-        return losses, new_state
+        return losses, (new_state, logits)
 
-    losses, pull_back, new_state = jax.vjp(losses_of, params, has_aux=True)
+    losses, pull_back, (new_state, logits) = jax.vjp(losses_of, params, has_aux=True)
     # The coefficients enter as the cotangent: constants of this gradient, and yet a hypergradient of what is made of it
     # still sees how they follow the losses. A stop_gradient here would cut that path too.
     cotangent = batch.weights * coefficient_fn(losses, batch.weights) / safe_count
@@ -119,7 +120,7 @@ def weighted_gradient(
         # Equal on all devices where the model normalises across them; a mean of states that are averages of batches.
         new_state = lax.pmean(new_state, axis_name)
     new_state = jax.tree.map(lambda new, old: jnp.where(count > 0, new, old), new_state, model_state)
-    return Component(gradient, new_state, loss)
+    return Component(gradient, new_state, loss, logits)
 
 
 def _assert_shape(array: Array, shape: tuple[int | None, ...], rule: str) -> None:

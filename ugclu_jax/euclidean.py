@@ -29,6 +29,30 @@ def data_shares(remain_count: Array, task_count: Array) -> tuple[Array, Array]:
     return 1.0 - task_share, task_share
 
 
+def toward_both(
+    remain_gradient: RemainGradientFn, task_gradient: Params, shares: tuple[Array | float, Array | float]
+) -> RemainGradientFn:
+    """`p_R g_R(θ_j) + p_Q g` in place of `g_R(θ_j)`, for inner steps along the Euclidean direction.
+
+    Args:
+        remain_gradient: as in `fast_slow.inner_steps`.
+        task_gradient: g, masked and clipped.
+        shares: `(p_R, p_Q)`.
+
+    >>> import jax.numpy as jnp
+    >>> slope = lambda params, state, x: (jnp.ones(1), state, jnp.zeros(()))
+    >>> toward_both(slope, -jnp.ones(1), (0.75, 0.25))(jnp.zeros(1), {}, None)[0].tolist()
+    [0.5]
+    """
+    combine = functools.partial(euclidean_direction, Shares(shares[0], learn=shares[1]), learn=task_gradient)
+
+    def gradient(params: Params, model_state: ModelState, x: PyTree) -> tuple[Params, ModelState, Array]:
+        remain, model_state, loss = remain_gradient(params, model_state, x)
+        return combine(remain=remain), model_state, loss
+
+    return gradient
+
+
 def euclidean_step(
     params: Params,
     model_state: ModelState,
@@ -65,12 +89,7 @@ def euclidean_step(
     References: arXiv 2505.15178, Proposition 1.
     """
     task = clip(modulate(mask, direction), clip_norm)
-    combine = functools.partial(euclidean_direction, Shares(shares[0], learn=shares[1]), learn=task.gradient)
-
-    def gradient(params: Params, model_state: ModelState, x: PyTree) -> tuple[Params, ModelState, Array]:
-        remain, model_state, loss = remain_gradient(params, model_state, x)
-        return combine(remain=remain), model_state, loss
-
+    gradient = toward_both(remain_gradient, task.gradient, shares)
     new_params, model_state, losses = inner_steps(
         params, model_state, gradient, remain_inputs, remain_learning_rate=learning_rate
     )

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 
 from ugclu_jax.components import modulate
-from ugclu_jax.trees import Rates, clip, descend, global_norm
+from ugclu_jax.trees import Rates, clip, descend, global_norm, shrink
 from ugclu_jax.types import Array, ModelState, Params, PyTree
 
 RemainGradientFn = Callable[[Params, ModelState, PyTree], tuple[Params, ModelState, Array]]
@@ -30,6 +31,15 @@ class FastStep(NamedTuple):
     fast_params: Params
     norm: Array  # [] global norm of m ⊙ g_Q before clipping
     clipped: Array  # [] bool
+
+
+class InnerSteps(NamedTuple):
+    """Result of preconditioned inner steps."""
+
+    params: Params  # θ^R_J
+    model_state: ModelState
+    preconditioner_state: optax.OptState
+    losses: Array  # [J]
 
 
 class FastSlowStep(NamedTuple):
@@ -97,13 +107,69 @@ def inner_steps(
     [0.125]
     """
 
-    def body(carry: tuple[Params, ModelState], x: PyTree) -> tuple[tuple[Params, ModelState], Array]:
-        params, state = carry
-        gradient, state, loss = remain_gradient(params, state, x)
-        return (descend(params, gradient, remain_learning_rate), state), loss
+    identity = optax.identity()
+    steps = preconditioned(
+        fast_params,
+        model_state,
+        remain_gradient,
+        remain_inputs,
+        remain_learning_rate=remain_learning_rate,
+        preconditioner=identity,
+        preconditioner_state=identity.init(fast_params),
+    )
+    return steps.params, steps.model_state, steps.losses
 
-    (params, model_state), losses = lax.scan(body, (fast_params, model_state), remain_inputs)
-    return params, model_state, losses
+
+def preconditioned(
+    fast_params: Params,
+    model_state: ModelState,
+    remain_gradient: RemainGradientFn,
+    remain_inputs: PyTree,
+    *,
+    remain_learning_rate: Rates,
+    preconditioner: optax.GradientTransformation,
+    preconditioner_state: optax.OptState,
+    rate_factors: Array | float = 1.0,
+    decay_factors: Array | float = 1.0,
+) -> InnerSteps:
+    """`θ^R_{j+1} = d_j θ^R_j − β_R f_j P_j(∇L_R(θ^R_j))`, one `lax.scan` over the leading axis J of `remain_inputs`.
+
+    With a fixed linear P and no decay the filter of a quadratic, see the top of this file, becomes
+    `β_Q Π_j (I − β_R f_j P H) g`. `optax.identity()` and factors of 1 are `inner_steps`, bit for bit.
+
+    Args:
+        fast_params, model_state, remain_gradient, remain_inputs, remain_learning_rate: as in `inner_steps`.
+        preconditioner: P, any of optax's or one's own; it gives what is subtracted, as optax's `scale_by_…` do.
+        preconditioner_state: of the steps before, at first `preconditioner.init(params)`.
+        rate_factors: `f [J]`, or one for all.
+        decay_factors: `d [J]`, or one for all, see `decay_budget`.
+
+    >>> import jax.numpy as jnp, optax
+    >>> quadratic = lambda params, state, x: (params, state, 0.5 * jnp.sum(params**2))
+    >>> halved, theta = optax.scale(0.5), jnp.ones(1)
+    >>> steps = preconditioned(theta, {}, quadratic, jnp.zeros(2), remain_learning_rate=1.0, preconditioner=halved,
+    ...                        preconditioner_state=halved.init(theta))
+    >>> steps.params.tolist()
+    [0.25]
+
+    References: ours; the paper's inner steps are those of gradient descent.
+    """
+    number = jax.tree.leaves(remain_inputs)[0].shape[0]
+    factors = tuple(jnp.broadcast_to(jnp.asarray(each), (number,)) for each in (rate_factors, decay_factors))
+
+    def body(
+        carry: tuple[Params, ModelState, optax.OptState], x: tuple[PyTree, tuple[Array, Array]]
+    ) -> tuple[tuple[Params, ModelState, optax.OptState], Array]:
+        params, state, optimizer = carry
+        given, (rate_factor, decay_factor) = x
+        gradient, state, loss = remain_gradient(params, state, given)
+        step, new = preconditioner.update(gradient, optimizer, params)
+        optimizer = jax.tree.map(lambda new, old: new.astype(old.dtype), new, optimizer)
+        rates = jax.tree.map(lambda rate: rate * rate_factor, remain_learning_rate)
+        return (descend(shrink(params, decay_factor), step, rates), state, optimizer), loss
+
+    carry, losses = lax.scan(body, (fast_params, model_state, preconditioner_state), (remain_inputs, factors))
+    return InnerSteps(*carry, losses)
 
 
 def slow_step(params: Params, remain_params: Params, slow_step_size: Array | float) -> Params:

@@ -20,7 +20,7 @@ from ugclu_jax.types import Array, Params, PyTree
 OptimizerKind = Literal["sgd", "adamw"]
 MaskScope = Literal["gradient", "update"]
 
-_TINY = float(jnp.finfo(jnp.float32).tiny)
+TINY = float(jnp.finfo(jnp.float32).tiny)
 """Under the root of AdamW: no value moves by it, and where a gradient is 0 the root has a derivative that is no NaN."""
 
 
@@ -37,7 +37,7 @@ def transformation(
     decay = optax.add_decayed_weights(weight_decay)
     if kind == "sgd":
         return optax.chain(decay, optax.trace(momentum))
-    return optax.chain(optax.scale_by_adam(b1=momentum, eps_root=_TINY), decay)
+    return optax.chain(optax.scale_by_adam(b1=momentum, eps_root=TINY), decay)
 
 
 def update(

@@ -41,6 +41,7 @@ NON_NEGATIVE = Interval()
 POSITIVE = Interval(lowest_allowed=False)
 SHARE = Interval(1.0)
 MOMENTUM = Interval(1.0, highest_allowed=False)
+KEPT_SHARE = Interval(1.0, lowest_allowed=False)
 NORM_BOUND = Interval(lowest_allowed=False, infinity_allowed=True)
 """A largest norm: infinity bounds nothing."""
 
@@ -66,7 +67,7 @@ def check_hyper(hyper: Any, where: str = "") -> None:
     Raises:
         ValueError: naming the setting, its range and the value.
 
-    >>> from ugclu_jax.ugclu import UGCLUHyper
+    >>> from ugclu_jax.ugclu_settings import UGCLUHyper
     >>> check_hyper(UGCLUHyper(slow_step_size=1.5))
     Traceback (most recent call last):
         ...

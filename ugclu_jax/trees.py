@@ -60,3 +60,14 @@ def descend(params: Params, gradient: Params, step_size: Rates) -> Params:
         return jax.tree.map(lambda p, g: p - (rate * g).astype(p.dtype), params, gradient)
 
     return jax.tree.map(step, step_size, params, gradient)
+
+
+def shrink(params: Params, factor: Array | float) -> Params:
+    """`d θ`, leaf by leaf, in the type of `params`; a factor of 1 changes no bit of what is computed from it.
+
+    >>> import jax.numpy as jnp
+    >>> shrink(jnp.array([2.0]), 0.5).tolist()
+    [1.0]
+    """
+    # Not d·θ: XLA fuses a product into a subtraction that follows, which then rounds otherwise than without decay.
+    return jax.tree.map(lambda p: p + ((factor - 1.0) * p).astype(p.dtype), params)

@@ -1,29 +1,32 @@
 """UG-CLU as a `Method`: draws batches, takes saliency, runs the fast-slow loop. No formula of its own."""
 
 import functools
-from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
+from jax import lax
 
 from ugclu_jax.at import At
 from ugclu_jax.batches import from_buffer, from_mix, from_task, mixed_weights
 from ugclu_jax.bounded import bounded_coefficients, held_levels, task_targets
-from ugclu_jax.coefficients import adaptive
-from ugclu_jax.components import check_num_classes, learning_gradient, unlearning_gradient
-from ugclu_jax.distillation import targets_of
-from ugclu_jax.euclidean import data_shares, euclidean_step
-from ugclu_jax.fast_slow import FastSlowStep, fast_slow_step
+from ugclu_jax.coefficients import CoefficientFn, adaptive, remaining_shares
+from ugclu_jax.components import Component, check_num_classes, learning_gradient, modulate, unlearning_gradient
+from ugclu_jax.decay import decay_budget
+from ugclu_jax.distillation import departed_classes, targets_of
+from ugclu_jax.euclidean import data_shares, toward_both
+from ugclu_jax.fast_slow import FastSlowStep, InnerSteps, fast_step, preconditioned, slow_step
 from ugclu_jax.loop import Moment, request_loop
+from ugclu_jax.midpoints import midpoint_targets
+from ugclu_jax.optimizer import TINY
+from ugclu_jax.output_budget import FIRST_RELATIVE_STEP, kl_budget_step, mean_divergence
 from ugclu_jax.prediction import predict
-from ugclu_jax.ranges import NORM_BOUND, POSITIVE, SHARE
-from ugclu_jax.saliency import STATISTICS, MaskKind, SaliencyKind, density, make_mask
-from ugclu_jax.stepping import check_settings
+from ugclu_jax.saliency import STATISTICS, density, make_mask
+from ugclu_jax.stepping import Carry
 from ugclu_jax.streaming import take
+from ugclu_jax.trees import clip, global_norm
 from ugclu_jax.types import (
-    EVALUATION_EXAMPLES,
-    FORWARD_COST,
     HERE,
     ApplyFn,
     Array,
@@ -38,124 +41,30 @@ from ugclu_jax.types import (
     Params,
     PyTree,
     RequestKind,
-    Scalar,
     UpdateFn,
 )
+from ugclu_jax.ugclu_settings import (
+    LEARNING,
+    LEARNING_HYPER,
+    UNLEARNING,
+    UNLEARNING_HYPER,
+    Preconditioner,
+    UGCLUHyper,
+    UGCLUSettings,
+    gradient_evaluations,
+)
 
-InnerData = Literal["buffer", "mixed"]
-UnlearnLoss = Literal["ascent", "bounded", "target"]
-Manifold = Literal["fast_slow", "euclidean"]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class UGCLUHyper:
-    """Every continuous setting of UG-CLU as a tree of scalars: traced, so one compiled program serves all values.
-
-    A range stands beside a field where it is not [0, ∞); under a trace every field holds an array.
-    """
-
-    fast_learning_rate: Scalar = 0.03
-    """β_Q ≥ 0, step size of the fast step on the task; in code also a tree, one a layer, see `trees.Rates`."""
-    remain_learning_rate: Scalar = 0.15
-    """β_R ≥ 0, step size of the inner steps on remaining data; likewise."""
-    slow_step_size: Annotated[Scalar, SHARE] = 1.0
-    """α in [0, 1], how far the parameters follow the inner steps."""
-    loss_exponent: Scalar = 0.5
-    """λ ≥ 0, how much the coefficients depend on the loss; 0 = not at all."""
-    saliency_threshold: Scalar = 1.0
-    """γ ≥ 0, threshold of the mask; 0 frees every weight."""
-    mask_temperature: Annotated[Scalar, POSITIVE] = 1.0
-    """τ > 0, of the soft and the straight-through mask."""
-    clip_norm: Annotated[Scalar, NORM_BOUND] = 1.0
-    """> 0, largest global norm of the masked task gradient; inf = no clipping."""
-    remain_weight_decay: Scalar = 0.0
-    """≥ 0, weight decay added to the remaining gradient."""
-    distillation_weight: Annotated[Scalar, SHARE] = 0.5
-    """δ in [0, 1], weight of the teacher against the labels in the inner steps; read where they distil."""
-
-
-@dataclass(frozen=True)
-class UGCLUSettings:
-    """Static settings of one kind of request: a new value compiles a new program.
-
-    Raises:
-        ValueError: a size below its bound, or an unknown choice.
-
-    >>> UGCLUSettings(outer_steps=0)
-    Traceback (most recent call last):
-        ...
-    ValueError: outer_steps must be at least 1, got 0
-    """
-
-    outer_steps: int = 100
-    """K, outer steps of a request."""
-    inner_steps: int = 2
-    """K_in, inner steps on remaining data in each outer step."""
-    task_batch_size: int = 64
-    """Examples of the task in a fast step."""
-    remain_batch_size: int = 64
-    """Examples of an inner step."""
-    inner_data: InnerData = "buffer"
-    """Inner steps see the buffer alone, or a class-balanced mix of buffer and task (learning only)."""
-    mask: MaskKind = "hard"
-    """Saliency mask of the fast step."""
-    saliency: SaliencyKind = "fisher"
-    """Statistic behind the mask."""
-    saliency_batches: int = 8
-    """Batches of the task, and as many of the buffer, that the statistic reads."""
-    coefficient_decay: bool = True
-    """Whether the coefficients of the fast step fall with the share of the request that is left."""
-    remain_decay: bool = True
-    """Whether the learning rate of the inner steps falls with the share of the request that is left."""
-    distillation: bool = False
-    """Whether the network at the start of the request teaches the inner steps; they must see the buffer alone."""
-    keep_fast_statistics: bool = False
-    """Whether BatchNorm statistics of the fast step are kept; they are of one task only."""
-    unlearn_loss: UnlearnLoss = "ascent"
-    """The task's component when unlearning: the paper's ascent, or one with an end, see `bounded`; these read no λ."""
-    manifold: Manifold = "fast_slow"
-    """The fast-slow update, or K_in steps along the Euclidean direction, see `euclidean`; these read no β_Q, no α."""
-
-    rematerialise: bool = False
-    """Whether reverse-mode derivatives of a request compute steps again instead of keeping every activation."""
-
-    def __post_init__(self) -> None:
-        sizes = {"outer_steps": 1, "inner_steps": 0, "task_batch_size": 1, "remain_batch_size": 1}
-        choices = {"inner_data": InnerData, "mask": MaskKind, "saliency": SaliencyKind}
-        more_choices = {"unlearn_loss": UnlearnLoss, "manifold": Manifold}
-        check_settings(self, {**sizes, "saliency_batches": 1}, {**choices, **more_choices})
-        if self.distillation and self.inner_data != "buffer":
-            raise ValueError(
-                f"distillation needs inner_data 'buffer', got {self.inner_data!r}: the network at the start of the "
-                "request knows nothing of the new data"
-            )
-        if self.manifold == "euclidean" and self.inner_steps == 0:
-            raise ValueError("manifold 'euclidean' needs inner_steps of at least 1, got 0: it has no other steps")
-
-
-def gradient_evaluations(settings: UGCLUSettings, capacity: int, task_rows: int = 0) -> float:
-    """Cost of one request in units of `EVALUATION_EXAMPLES`, saliency and forward passes of θ_0 included.
-
-    Args:
-        settings: of the request.
-        capacity: M; distillation and `unlearn_loss = "bounded"` share one forward pass over it.
-        task_rows: P, padding included; `unlearn_loss = "target"` passes over them once.
-
-    >>> gradient_evaluations(UGCLUSettings(outer_steps=1, inner_steps=2, mask="none"), capacity=0)
-    3.0
-    """
-    saliency = 0 if settings.mask == "none" else 2 * settings.saliency_batches * settings.task_batch_size
-    rows = capacity if settings.distillation or settings.unlearn_loss == "bounded" else 0
-    rows += task_rows if settings.unlearn_loss == "target" else 0
-    steps = settings.outer_steps * (settings.task_batch_size + settings.inner_steps * settings.remain_batch_size)
-    return (saliency + FORWARD_COST * rows + steps) / EVALUATION_EXAMPLES
+PRECONDITIONERS: dict[Preconditioner, optax.GradientTransformation] = {
+    "adam": optax.scale_by_adam(b1=0.9, b2=0.99, eps_root=TINY),
+    "sgd": optax.identity(),
+}
+"""By the name in the settings; `ug_clu` takes any other of optax's as it is."""
 
 
 class TaskAndRemain(NamedTuple):
     """What one outer step reads."""
 
-    task: Batch  # [B] examples to learn or to unlearn; with targets where the unlearning loss is "target"
+    task: Batch | None  # [B] examples to learn or to unlearn, with targets where the loss asks; None without fast step
     remain: Batch  # [J, B], one batch an inner step
 
 
@@ -169,24 +78,84 @@ class Known(NamedTuple):
 class StepInfo(NamedTuple):
     """What one outer step reports."""
 
-    task_loss: Array  # [] mean loss of the task batch at θ_k
+    task_loss: Array | None  # [] mean loss of the task batch at θ_k
     update: FastSlowStep  # without its params and model_state, which are the carry
 
 
+def start(params: Params, settings: UGCLUSettings, preconditioner: optax.GradientTransformation | None = None) -> Carry:
+    """Before the first step: a fresh preconditioner, and as `memory` the first relative step of `output_budget`.
+
+    >>> start({}, UGCLUSettings()).memory.item() < 0.01
+    True
+    """
+    chosen = preconditioner or PRECONDITIONERS[settings.preconditioner]
+    return Carry(params, chosen.init(params), jnp.asarray(FIRST_RELATIVE_STEP, jnp.result_type(float)))
+
+
+def _task_component(
+    at: At, task: Batch, hyper: UGCLUHyper, kind: RequestKind, settings: UGCLUSettings, known: Known
+) -> Component:
+    decay = at.moment.remaining_share if settings.coefficient_decay else 1.0
+    component = learning_gradient if kind == "learn" else unlearning_gradient
+    coefficient_fn: CoefficientFn = adaptive(kind, hyper.loss_exponent, decay, axis_name=at.axis_name)
+    if kind == "unlearn" and settings.unlearn_loss == "bounded":
+        if settings.levels == "midpoint":
+            if task.targets is None:
+                raise ValueError("task must have targets for levels 'midpoint', got none: see midpoint_targets")
+            levels = jnp.take_along_axis(task.targets, task.labels[:, None], axis=1)[:, 0]
+            task = task._replace(targets=None)
+        elif known.levels is None:
+            raise ValueError("at.known must hold levels for unlearn_loss 'bounded', got none: see bounded.held_levels")
+        else:
+            levels = known.levels[task.labels]
+        coefficient_fn = bounded_coefficients(levels, decay)
+    if kind == "unlearn" and settings.unlearn_loss == "target":
+        component, coefficient_fn = learning_gradient, adaptive(kind, 0.0, decay, axis_name=at.axis_name)
+    return component(
+        at.apply_fn,
+        at.params,
+        at.model_state,
+        task,
+        coefficient_fn,
+        rng_key=at.rng_key,
+        axis_name=at.axis_name,
+    )
+
+
+def _rate_factors(settings: UGCLUSettings, share: Array | float, number: int) -> tuple[Array | float, float]:
+    """What each of J inner rates is multiplied by, and the sum of these over a request."""
+    outer = settings.outer_steps
+    if settings.inner_schedule == "constant":
+        return jnp.ones(number), float(outer * number)
+    if settings.inner_schedule == "outer":
+        return jnp.broadcast_to(share, (number,)), number * (outer + 1) / 2
+    total = outer * number
+    return share - (1.0 - remaining_shares(number)) / outer, (total + 1) / 2
+
+
 def step(
-    at: At, batches: TaskAndRemain, hyper: UGCLUHyper, kind: RequestKind, settings: UGCLUSettings
-) -> tuple[Params, ModelState, StepInfo]:
+    at: At,
+    carry: Carry,
+    batches: TaskAndRemain,
+    hyper: UGCLUHyper,
+    kind: RequestKind,
+    settings: UGCLUSettings,
+    preconditioner: optax.GradientTransformation | None = None,
+) -> tuple[Carry, ModelState, StepInfo]:
     """One outer step of UG-CLU on explicit batches.
 
     Args:
-        at: θ_k, the model's mutable statistics, the moment, the mask, and as `at.known` a `Known` where one is needed.
+        at: the model's mutable statistics, the moment, the mask, and as `at.known` a `Known` where one is needed;
+            `at.params` are not read.
+        carry: of the step before, or `start`.
         batches: what the step reads.
         hyper: continuous settings.
         kind: "learn" or "unlearn".
         settings: of the request; how many inner steps there are is read from the batches.
+        preconditioner: of the inner steps, instead of the settings'.
 
     Returns:
-        `(params, model_state, StepInfo)`.
+        `(carry, model_state, StepInfo)`.
 
     Raises:
         ValueError: an unlearning loss that is bounded, and nothing known of what bounds it.
@@ -195,34 +164,21 @@ def step(
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
     >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
     >>> no_inner = jax.tree.map(lambda x: x[None][:0], batch)
-    >>> hyper = UGCLUHyper(fast_learning_rate=1.0, clip_norm=jnp.inf)
+    >>> settings = UGCLUSettings(fast_step="rate")
     >>> at, batches = At(linear, jnp.zeros((1, 2)), {}), TaskAndRemain(batch, no_inner)
-    >>> step(at, batches, hyper, "unlearn", UGCLUSettings())[0].tolist()
+    >>> begun = start(at.params, settings)
+    >>> step(at, begun, batches, UGCLUHyper(fast_learning_rate=1.0), "unlearn", settings)[0].params.tolist()
     [[-0.5, 0.5]]
 
-    References: arXiv 2505.15178, fast-slow weight adaptation with adaptive coefficients and saliency.
+    References: arXiv 2505.15178, fast-slow weight adaptation with adaptive coefficients and saliency; the budget and
+    the preconditioner are ours.
     """
     known: Known = Known() if at.known is None else at.known
+    at = at._replace(params=carry.params)
     for_fast, for_inner = at.split(2)
-    share, axis_name = at.moment.remaining_share, at.axis_name
-    component = learning_gradient if kind == "learn" else unlearning_gradient
-    decay = share if settings.coefficient_decay else 1.0
-    coefficient_fn = adaptive(kind, hyper.loss_exponent, decay, axis_name=axis_name)
-    if kind == "unlearn" and settings.unlearn_loss == "bounded":
-        if known.levels is None:
-            raise ValueError("at.known must hold levels for unlearn_loss 'bounded', got none: see bounded.held_levels")
-        coefficient_fn = bounded_coefficients(known.levels[batches.task.labels], decay)
-    if kind == "unlearn" and settings.unlearn_loss == "target":
-        component, coefficient_fn = learning_gradient, adaptive(kind, 0.0, decay, axis_name=axis_name)
-    task = component(
-        at.apply_fn,
-        at.params,
-        at.model_state,
-        batches.task,
-        coefficient_fn,
-        rng_key=for_fast.rng_key,
-        axis_name=axis_name,
-    )
+    task = None
+    if batches.task is not None:
+        task = _task_component(for_fast, batches.task, hyper, kind, settings, known)
 
     def remain_gradient(
         params: Params, model_state: ModelState, x: tuple[Batch, Array]
@@ -231,29 +187,77 @@ def step(
         key = None if for_inner.rng_key is None else jax.random.fold_in(for_inner.rng_key, j)
         remain = at._replace(params=params, model_state=model_state, rng_key=key).gradient(batch)
         gradient = jax.tree.map(lambda g, p: g + hyper.remain_weight_decay * p, remain.gradient, params)
-        return gradient, remain.model_state, remain.loss
+        return clip(gradient, hyper.remain_clip_norm).gradient, remain.model_state, remain.loss
 
-    remain_decay = share if settings.remain_decay else 1.0
-    remain_learning_rate = jax.tree.map(lambda rate: rate * remain_decay, hyper.remain_learning_rate)
-    if known.shares is None:
-        move = functools.partial(
-            fast_slow_step,
-            fast_learning_rate=hyper.fast_learning_rate,
-            remain_learning_rate=remain_learning_rate,
-            slow_step_size=hyper.slow_step_size,
-        )
-    else:
-        move = functools.partial(euclidean_step, shares=known.shares, learning_rate=remain_learning_rate)
-    update = move(
-        at.params,
-        task.model_state if settings.keep_fast_statistics else at.model_state,
-        task.gradient,
-        remain_gradient,
-        (batches.remain, jnp.arange(batches.remain.labels.shape[0])),
-        mask=at.mask,
-        clip_norm=hyper.clip_norm,
+    number = batches.remain.labels.shape[0]
+    factors, total = _rate_factors(settings, at.moment.remaining_share, number)
+    inner = functools.partial(
+        preconditioned,
+        remain_inputs=(batches.remain, jnp.arange(number)),
+        remain_learning_rate=hyper.remain_learning_rate,
+        preconditioner=preconditioner or PRECONDITIONERS[settings.preconditioner],
+        preconditioner_state=carry.optimizer,
+        rate_factors=factors,
+        decay_factors=decay_budget(hyper.kept_share, factors / max(total, 1.0)),
     )
-    return update.params, update.model_state, StepInfo(task.loss, update._replace(params=(), model_state=()))
+    fast_params, norm, held, relative_step = _fast(for_fast, carry, batches.task, task, hyper, settings)
+    if settings.manifold == "euclidean":
+        assert task is not None and known.shares is not None
+        along = clip(modulate(at.mask, task.gradient), hyper.clip_norm)
+        remain_gradient, norm, held = toward_both(remain_gradient, along.gradient, known.shares), along.norm, along.active
+    statistics = task.model_state if settings.keep_fast_statistics and task is not None else at.model_state
+    ended: InnerSteps = inner(fast_params, statistics, remain_gradient)
+    params = ended.params
+    if settings.manifold == "fast_slow":
+        params = slow_step(carry.params, ended.params, hyper.slow_step_size)
+    moved = global_norm(optax.tree.sub(params, carry.params))
+    told = FastSlowStep((), (), ended.losses, norm, held, moved)
+    new = Carry(params, ended.preconditioner_state, relative_step)
+    return new, ended.model_state, StepInfo(None if task is None else task.loss, told)
+
+
+class _Fast(NamedTuple):
+    params: Params
+    norm: Array
+    held: Array
+    relative_step: Array
+
+
+def _fast(
+    at: At, carry: Carry, batch: Batch | None, task: Component | None, hyper: UGCLUHyper, settings: UGCLUSettings
+) -> _Fast:
+    """The fast step of the settings; none where they have none, or a Euclidean step takes its place."""
+    zero = jnp.zeros((), jnp.result_type(float))
+    if task is None or batch is None or settings.manifold == "euclidean":
+        return _Fast(carry.params, zero, zero > 0, carry.memory)
+    if settings.fast_step == "rate":
+        fast = fast_step(
+            carry.params,
+            task.gradient,
+            mask=at.mask,
+            fast_learning_rate=hyper.fast_learning_rate,
+            clip_norm=hyper.clip_norm,
+        )
+        return _Fast(fast.fast_params, fast.norm, fast.clipped, carry.memory)
+    key = at.rng_key
+    if key is not None and at.axis_name:
+        key = jax.random.fold_in(key, lax.axis_index(at.axis_name))  # as the gradient's forward pass did
+
+    def divergence(params: Params) -> Array:
+        # In training mode and on the same rows, so that a step of length 0 is one of divergence 0.
+        logits, _ = at.apply_fn(params, at.model_state, batch.inputs, train=True, rng_key=key)
+        return mean_divergence(task.logits, logits, batch.weights, axis_name=at.axis_name)
+
+    share = at.moment.remaining_share if settings.coefficient_decay else 1.0
+    budgeted = kl_budget_step(
+        carry.params,
+        task.gradient,
+        divergence,
+        output_budget=hyper.output_budget * share,
+        relative_step=carry.memory,
+        mask=at.mask,
+    )
+    return _Fast(budgeted.fast_params, budgeted.norm, budgeted.held, budgeted.relative_step)
 
 
 def saliency_mask(
@@ -289,20 +293,27 @@ class _Start(NamedTuple):
 def _ask_the_start(at: At, hyper: UGCLUHyper, task: Examples, buffer: Buffer, settings: UGCLUSettings) -> _Start:
     ask = functools.partial(predict, at.apply_fn, at.params, at.model_state)
     targets, levels, unlearned = None, None, None
-    if settings.distillation or settings.unlearn_loss == "bounded":
+    by_class = settings.levels == "class"
+    if settings.distillation or (settings.unlearn_loss == "bounded" and by_class):
         logits = ask(buffer.inputs, batch_size=settings.remain_batch_size)
         if settings.distillation:
             targets = targets_of(logits, task, buffer, hyper.distillation_weight)
-        if settings.unlearn_loss == "bounded":
+        if settings.unlearn_loss == "bounded" and by_class:
             levels = held_levels(logits, buffer)
-    if settings.unlearn_loss == "target":
+    if settings.unlearn_loss == "target" and by_class:
         size = settings.task_batch_size
         unlearned = task_targets(ask(take(task.inputs, task.ids), batch_size=size), task, buffer, batch_size=size)
     shares = data_shares(buffer.count, task.count) if settings.manifold == "euclidean" else None
     return _Start(targets, unlearned, Known(levels, shares))
 
 
-def _update(apply_fn: ApplyFn, num_classes: int, kind: RequestKind, settings: UGCLUSettings) -> UpdateFn:
+def _update(
+    apply_fn: ApplyFn,
+    num_classes: int,
+    kind: RequestKind,
+    settings: UGCLUSettings,
+    preconditioner: optax.GradientTransformation | None,
+) -> UpdateFn:
     """How UG-CLU serves one kind of request."""
     task_shape, inner_shape = (settings.task_batch_size,), (settings.inner_steps, settings.remain_batch_size)
 
@@ -320,26 +331,33 @@ def _update(apply_fn: ApplyFn, num_classes: int, kind: RequestKind, settings: UG
         at = At(apply_fn, state.params, state.model_state, axis_name=where.axis_name)
         at = at._replace(mask=saliency_mask(saliency_key, at, hyper, task, buffer, settings))
         mixed = mixed_weights(task, buffer, num_classes) if settings.inner_data == "mixed" else None
-        start = _ask_the_start(at, hyper, task, buffer, settings)
+        begun = _ask_the_start(at, hyper, task, buffer, settings)
+        departed = departed_classes(task, buffer, num_classes) if settings.levels == "midpoint" else None
 
         def draw(task_key: Array, remain_key: Array) -> TaskAndRemain:
+            given = {"targets": begun.targets, "axis_name": where.axis_name}
             if mixed is None:
-                remain = from_buffer(remain_key, buffer, inner_shape, targets=start.targets, axis_name=where.axis_name)
+                remain = from_buffer(remain_key, buffer, inner_shape, **given)
             else:
-                remain = from_mix(remain_key, task, buffer, mixed, inner_shape, axis_name=where.axis_name)
-            drawn = from_task(task_key, task, task_shape, targets=start.unlearned, axis_name=where.axis_name)
+                remain = from_mix(remain_key, task, buffer, mixed, inner_shape, **given)
+            if settings.fast_step == "none":
+                return TaskAndRemain(None, remain)
+            drawn = from_task(task_key, task, task_shape, targets=begun.unlearned, axis_name=where.axis_name)
             return TaskAndRemain(drawn, remain)
 
         def outer_step(
-            key: Array, params: Params, model_state: ModelState, batches: TaskAndRemain, moment: Moment
-        ) -> tuple[Params, ModelState, StepInfo]:
-            here = at._replace(params=params, model_state=model_state, rng_key=key, moment=moment, known=start.known)
-            return step(here, batches, hyper, kind, settings)
+            key: Array, carry: Carry, model_state: ModelState, batches: TaskAndRemain, moment: Moment
+        ) -> tuple[Carry, ModelState, StepInfo]:
+            here = at._replace(model_state=model_state, rng_key=key, moment=moment, known=begun.known)
+            if departed is not None and batches.task is not None:
+                ends = midpoint_targets(*at[:3], batches.task.inputs, buffer, departed)
+                batches = batches._replace(task=batches.task._replace(targets=ends))
+            return step(here, carry, batches, hyper, kind, settings, preconditioner)
 
-        params, model_state, steps = request_loop(
+        carry, model_state, steps = request_loop(
             draw,
             outer_step,
-            state.params,
+            start(state.params, settings, preconditioner),
             state.model_state,
             loop_key,
             settings.outer_steps,
@@ -349,25 +367,26 @@ def _update(apply_fn: ApplyFn, num_classes: int, kind: RequestKind, settings: UG
         )
         spent = gradient_evaluations(settings, buffer.ids.shape[0], task.ids.shape[0])
         info = Info(
-            task_losses=steps.task_loss,
             remain_losses=steps.update.remain_losses,
-            fast_norms=steps.update.fast_norm,
-            clipped=steps.update.clipped,
             displacement_norms=steps.update.displacement_norm,
             mask_density=density(at.mask),
             gradient_evaluations=jnp.asarray(spent, jnp.float32),
         )
-        return MethodState(params, model_state, state.extra), info
+        if settings.fast_step != "none":
+            told = steps.update
+            info = info._replace(task_losses=steps.task_loss, fast_norms=told.fast_norm, clipped=told.clipped)
+        return MethodState(carry.params, model_state, state.extra), info
 
     return serve
 
 
 def ug_clu(
     apply_fn: ApplyFn,
-    learn_settings: UGCLUSettings = UGCLUSettings(),
-    unlearn_settings: UGCLUSettings = UGCLUSettings(),
+    learn_settings: UGCLUSettings = LEARNING,
+    unlearn_settings: UGCLUSettings = UNLEARNING,
     *,
     num_classes: int,
+    preconditioner: optax.GradientTransformation | None = None,
 ) -> Method:
     """UG-CLU as a method: the same update for learning and unlearning, with static settings for each.
 
@@ -376,6 +395,8 @@ def ug_clu(
         learn_settings, unlearn_settings: static settings; `inner_data` of an unlearn request must be "buffer",
             `unlearn_loss` of a learn request "ascent".
         num_classes: C, for the class-balanced mix of `inner_data = "mixed"`.
+        preconditioner: of the inner steps, any of optax's that gives what is subtracted, as its `scale_by_…` do; None =
+            that of the settings.
 
     Raises:
         ValueError: `num_classes` below 2, inner steps of an unlearn request that would see what is to be removed, or
@@ -386,7 +407,8 @@ def ug_clu(
         ...
     ValueError: inner_data of an unlearn request must be 'buffer': 'mixed' would rehearse what is to be removed
 
-    References: arXiv 2505.15178.
+    References: arXiv 2505.15178; budget, preconditioner and decay of the defaults are ours, the paper's own form is
+    `ug_clu_plain`.
     """
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
@@ -404,7 +426,7 @@ def ug_clu(
     def cost(kind: RequestKind, capacity: int, task_rows: int) -> float:
         return gradient_evaluations(settings[kind], capacity, task_rows)
 
-    learn, unlearn = (_update(apply_fn, num_classes, kind, each) for kind, each in settings.items())
-    hypers = {kind: UGCLUHyper() for kind in settings}
+    learn, unlearn = (_update(apply_fn, num_classes, kind, each, preconditioner) for kind, each in settings.items())
+    hypers = {"learn": LEARNING_HYPER, "unlearn": UNLEARNING_HYPER}
     steps_on_buffer = tuple(kind for kind, each in settings.items() if kind == "unlearn" and each.inner_steps > 0)
     return Method("ug_clu", learn, unlearn, hypers, cost, apply_fn=apply_fn, rehearses=steps_on_buffer)

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from ugclu_jax import ugclu
 from ugclu_jax.combination import combine
 from ugclu_jax.devices import check_batch_sizes
 from ugclu_jax.harness.catalogue import (
@@ -26,7 +25,8 @@ from ugclu_jax.harness.options import KindConfig
 from ugclu_jax.methods.retrain import retrain
 from ugclu_jax.ranges import check_hyper
 from ugclu_jax.types import AnyHyper, Method, RequestKind
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings, ug_clu
+from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings, gradient_evaluations
 
 S = TypeVar("S")
 H = TypeVar("H")
@@ -149,7 +149,7 @@ def steps_within(budget: float, cost_of: Callable[[int], float]) -> int:
 def budget(config: ExperimentConfig, kind: RequestKind) -> float:
     """Gradient evaluations of a request: what UG-CLU spends under the configuration."""
     base = config.learn if kind == "learn" else config.unlearn
-    return ugclu.gradient_evaluations(base.settings, config.capacity)
+    return gradient_evaluations(base.settings, config.capacity)
 
 
 def build(config: ExperimentConfig, setup: Setup) -> dict[str, Entry]:

@@ -11,7 +11,7 @@ from ugclu_jax.data.options import DataOptions
 from ugclu_jax.models.options import ModelOptions
 from ugclu_jax.oracle import OracleSettings
 from ugclu_jax.ranges import check_hyper
-from ugclu_jax.ugclu import UGCLUHyper, UGCLUSettings
+from ugclu_jax.ugclu_settings import LEARNING, LEARNING_HYPER, UGCLUHyper, UGCLUSettings
 
 ScenarioName = Literal["task_aware", "class_wise", "random_sample"]
 
@@ -245,7 +245,7 @@ class Parts:
     """Where the data come from and how they are prepared."""
     model_options: ModelOptions = field(default_factory=ModelOptions)
     """Options of the network; one that it does not have is refused."""
-    learn: KindConfig = field(default_factory=KindConfig)
+    learn: KindConfig = field(default_factory=lambda: KindConfig(LEARNING, LEARNING_HYPER))
     """UG-CLU on learn requests."""
     unlearn: KindConfig = field(default_factory=KindConfig)
     """UG-CLU on unlearn requests."""

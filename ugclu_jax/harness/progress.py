@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
@@ -46,8 +47,9 @@ class Progress:
         """Called by the running program."""
         if self._current is not None:
             report = per_step if isinstance(per_step, StepInfo) else per_step[0]
-            loss = report.remain_loss if report.task_loss is None else report.task_loss
-            shown = "" if loss is None else f"loss {float(loss):.3f}"
+            remain = report.update.remain_losses if isinstance(report, StepInfo) else report.remain_loss
+            loss = remain if report.task_loss is None else report.task_loss
+            shown = "" if loss is None or not np.size(loss) else f"loss {float(np.mean(loss)):.3f}"
             self._bars.update(self._current, completed=int(done), total=outer_steps, loss=shown)
 
     @contextlib.contextmanager

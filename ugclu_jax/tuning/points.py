@@ -86,7 +86,7 @@ def at(hyper: Hypers, point: Mapping[str, Any]) -> Hypers:
     Raises:
         ValueError: no such hyperparameter; all names are given.
 
-    >>> from ugclu_jax.ugclu import UGCLUHyper
+    >>> from ugclu_jax.ugclu_settings import UGCLUHyper
     >>> at({"unlearn": UGCLUHyper()}, {"unlearn.clip_norm": 2.0})["unlearn"].clip_norm
     2.0
     """
@@ -103,7 +103,7 @@ def value_at(hyper: Hypers, name: str) -> Any:
     Raises:
         ValueError: no such hyperparameter; all names are given.
 
-    >>> from ugclu_jax.ugclu import UGCLUHyper
+    >>> from ugclu_jax.ugclu_settings import UGCLUHyper
     >>> value_at({"unlearn": UGCLUHyper(clip_norm=3.0)}, "unlearn.clip_norm")
     3.0
     """
@@ -117,7 +117,7 @@ def kind_and_field(hyper: Hypers, name: str) -> tuple[RequestKind, str]:
     Raises:
         ValueError: no such hyperparameter; all names are given.
 
-    >>> from ugclu_jax.ugclu import UGCLUHyper
+    >>> from ugclu_jax.ugclu_settings import UGCLUHyper
     >>> kind_and_field({"unlearn": UGCLUHyper()}, "unlearn.clip_norm")
     ('unlearn', 'clip_norm')
     """

@@ -93,7 +93,7 @@ def sweep(
     >>> from ugclu_jax import buffer
     >>> from ugclu_jax.tuning import grid
     >>> from ugclu_jax.methods.do_nothing import do_nothing
-    >>> from ugclu_jax.ugclu import UGCLUHyper
+    >>> from ugclu_jax.ugclu_settings import UGCLUHyper
     >>> task = Examples(jnp.eye(2), jnp.array([0, 1]), jnp.array([0, -1]), jnp.array(1))
     >>> state = CLUState(MethodState(jnp.ones(2), {}), buffer.init(2, (2,), jnp.float32, jax.random.key(0)))
     >>> problem = Problem(state, jax.random.split(jax.random.key(1), 1), (task,))
