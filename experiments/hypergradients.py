@@ -40,6 +40,7 @@ from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.config import ExperimentConfig, nearest
 from ugclu_jax.harness.options import ScenarioName, check_seeds
 from ugclu_jax.harness.plan import Plan
+from ugclu_jax.harness.refusals import unread
 from ugclu_jax.harness.run import Run, start
 from ugclu_jax.harness.signals import Stop
 from ugclu_jax.learner import CLUState
@@ -53,6 +54,8 @@ from ugclu_jax.types import Array, Method, PyTree
 
 RANGES: dict[str, Range] = {
     **UG_CLU_RANGES,
+    "fast_learning_rate": (1e-3, 10.0),
+    "clip_norm": (0.3, 10.0),
     "loss_exponent": (0.1, 2.0),
     "saliency_threshold": (0.1, 10.0),
     "mask_temperature": (0.1, 10.0),
@@ -79,7 +82,7 @@ class HypergradientOptions:
     """Learning rate of the descent, Adam's on the logarithms of the hyperparameters."""
     tuning_seeds: tuple[int, ...] = (100, 101, 102)
     """Seeds whose mean objective both arms lower; none of --seeds, which score what they found."""
-    names: tuple[str, ...] = ("fast_learning_rate", "remain_learning_rate", "clip_norm", "loss_exponent")
+    names: tuple[str, ...] = ("output_budget", "remain_learning_rate", "kept_share")
     """Hyperparameters to tune: fields of --unlearn.hyper."""
 
 
@@ -203,7 +206,9 @@ class Study:
         hyper = jax.tree.map(lambda x: jnp.asarray(x, float), self.hyper)
         gradient = program(hyper, problem)["unlearn"]
         own = self.hyper["unlearn"]
-        return {f.name: float(getattr(gradient, f.name)) * float(getattr(own, f.name)) for f in dataclasses.fields(own)}
+        start = {f.name: float(getattr(own, f.name)) for f in dataclasses.fields(own)}
+        # No logarithm of what bounds nothing.
+        return {name: float(getattr(gradient, name)) * value for name, value in start.items() if math.isfinite(value)}
 
 
 def in_words(point: Point) -> str:
@@ -368,6 +373,9 @@ def job(options: HypergradientOptions, config: ExperimentConfig) -> Job:
     for name in options.names:
         if name not in RANGES:
             raise ValueError(f"unknown name {name!r}; {nearest(name, RANGES)}")
+        why = unread(config.unlearn.settings, "unlearn", f"hyper.{name}")
+        if why is not None:
+            raise ValueError(f"names has {name!r}, which {why}")
         value = float(getattr(config.unlearn.hyper, name))
         if not 0 < value < math.inf:
             raise ValueError(f"unlearn.hyper.{name} must be positive and finite to be tuned, got {value:g}")

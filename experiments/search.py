@@ -28,7 +28,8 @@ import numpy as np
 
 from ugclu_jax import metrics
 from ugclu_jax.files import DamagedFileError, write
-from ugclu_jax.harness.catalogue import METHODS, entry_of, ranges_of, searched, split_name
+from ugclu_jax.harness.budget import given_for
+from ugclu_jax.harness.catalogue import METHODS, PLAIN, entry_of, ranges_of, searched, split_name
 from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.config import ExperimentConfig, merge
@@ -39,7 +40,7 @@ from ugclu_jax.harness.settings_file import load_json
 from ugclu_jax.harness.signals import Stop
 from ugclu_jax.learner import CLUState
 from ugclu_jax.tuning import sobol
-from ugclu_jax.types import PyTree, RequestKind
+from ugclu_jax.types import REQUEST_KINDS, PyTree, RequestKind
 
 MOST_TRIALS = 2**20
 SOBOL_SEED = 0
@@ -172,22 +173,39 @@ def search(run: Run, options: SearchOptions, stop: Stop) -> dict[str, Any]:
         chosen: dict[str, Any] = {"hyper": best["point"]}
         if "distillation_weight" in ranges_of(part, extras):
             chosen["settings"] = {"distillation": True}
+        if part == PLAIN:  # whose two kinds of request have settings of their own
+            chosen = {kind: chosen}
         found = merge(found, {kind: chosen} if part == "ug_clu" else {"references": {part: chosen}})
     return found
+
+
+def entered(settings: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a file with what was found in them.
+
+    >>> both, one = {"references": {"ug_clu_plain": {"hyper": {"clip_norm": 1.0}}}}, {"unlearn": {"hyper": {}}}
+    >>> entered(both, {"references": {"ug_clu_plain": one}})["references"]["ug_clu_plain"]
+    {'learn': {'hyper': {'clip_norm': 1.0}}, 'unlearn': {'hyper': {'clip_norm': 1.0}}}
+    """
+    if PLAIN in found.get("references", {}) and PLAIN in settings.get("references", {}):
+        apart = {kind: given_for(settings["references"], PLAIN, kind) for kind in REQUEST_KINDS}
+        settings = settings | {"references": settings["references"] | {PLAIN: apart}}
+    return merge(settings, found)
 
 
 def for_search(config: ExperimentConfig, extras: bool) -> ExperimentConfig:
     """The configuration on held-out data; with distillation switched on where it is searched."""
     references = dict(config.references)
     for name in config.methods if extras else ():
-        part, _ = part_of(name)
+        part, kind = part_of(name)
         if "distillation_weight" not in ranges_of(part, extras):
             continue
         if part == "ug_clu":
             unlearn = dataclasses.replace(config.unlearn.settings, distillation=True)
             config = dataclasses.replace(config, unlearn=dataclasses.replace(config.unlearn, settings=unlearn))
         else:
-            references[part] = merge(references.get(part, {}), {"settings": {"distillation": True}})
+            taught: dict[str, Any] = {"settings": {"distillation": True}}
+            taught = {"references": {part: {kind: taught} if part == PLAIN else taught}}
+            references = entered({"references": references}, taught)["references"]
     return dataclasses.replace(config, evaluate_on="validation", references=references)
 
 
@@ -206,7 +224,7 @@ def job(options: SearchOptions, config: ExperimentConfig) -> Job:
             found = search(start(plan, clock), options, stop)
         write(plan.folder.path / "best.json", json.dumps(found, indent=2) + "\n")
         for path, settings in written.items():
-            write(path, json.dumps(merge(settings, found), indent=2) + "\n")
+            write(path, json.dumps(entered(settings, found), indent=2) + "\n")
         plan.console.print(f"Best: {plan.folder.path / 'best.json'}", highlight=False, soft_wrap=True)
 
     return Job(f"search-{options.scenario}", for_search(config, options.extras), work, study=True)

@@ -303,7 +303,7 @@ METHODS = words(
 --methods nope --dataset npz                        | unknown method 'nope'
 --methods er+salun --unlearn.hyper.clip-norm 2      | --unlearn.hyper.clip-norm is UG-CLU's, and no method here does unlearn by ug_clu
 --methods er+salun --learn.hyper.clip-norm 2        | --learn.hyper.clip-norm is UG-CLU's, and no method here does learn by ug_clu
---methods salun --unlearn.settings.outer-steps 1 --unlearn.settings.mask none | leaves no step for salun to unlearn
+--methods salun --unlearn.settings.outer-steps 1 --unlearn.settings.inner-steps 2 | leaves no step for salun to unlearn
 """,
 )
 
@@ -328,9 +328,33 @@ HYPER = words(
 --unlearn.hyper.mask-temperature 2                  | --unlearn.hyper.mask-temperature needs --unlearn.settings.mask soft or straight_through
 --unlearn.hyper.distillation-weight 0.4             | --unlearn.hyper.distillation-weight needs --unlearn.settings.distillation
 --unlearn.hyper.distillation-weight 1.4             | --unlearn.hyper.distillation-weight must be in [0, 1], got 1.4
---unlearn.settings.mask none --unlearn.hyper.saliency-threshold 2 | --unlearn.hyper.saliency-threshold needs a mask other than none
+--unlearn.hyper.saliency-threshold 2                | --unlearn.hyper.saliency-threshold needs --unlearn.settings.mask hard, soft or straight_through
+--unlearn.settings.saliency fisher                  | --unlearn.settings.saliency needs --unlearn.settings.mask hard, soft or straight_through
+--unlearn.settings.saliency-batches 3               | --unlearn.settings.saliency-batches needs --unlearn.settings.mask hard, soft
 --unlearn.settings.unlearn-loss target --unlearn.hyper.loss-exponent 1 | --unlearn.hyper.loss-exponent needs --unlearn.settings.unlearn-loss ascent
---unlearn.settings.manifold euclidean --unlearn.hyper.fast-learning-rate 1 | --unlearn.hyper.fast-learning-rate needs --unlearn.settings.manifold fast_slow
+--unlearn.settings.fast-step rate --unlearn.settings.manifold euclidean --unlearn.hyper.fast-learning-rate 1 | --unlearn.hyper.fast-learning-rate needs --unlearn.settings.manifold fast_slow
+--unlearn.settings.fast-step rate --unlearn.settings.manifold euclidean --unlearn.hyper.slow-step-size 1 | --unlearn.hyper.slow-step-size needs --unlearn.settings.manifold fast_slow
+--unlearn.hyper.fast-learning-rate 1                | --unlearn.hyper.fast-learning-rate needs --unlearn.settings.fast-step rate
+--unlearn.hyper.clip-norm 1                         | --unlearn.hyper.clip-norm needs --unlearn.settings.fast-step rate
+--learn.settings.fast-step rate --learn.hyper.output-budget 1 | --learn.hyper.output-budget needs --learn.settings.fast-step budget
+--learn.settings.fast-step none --learn.hyper.output-budget 1 | --learn.hyper.output-budget needs --learn.settings.fast-step budget
+--learn.settings.fast-step none --learn.hyper.loss-exponent 1 | --learn.hyper.loss-exponent needs --learn.settings.fast-step budget or rate
+--learn.settings.fast-step none --learn.settings.task-batch-size 8 | --learn.settings.task-batch-size needs --learn.settings.fast-step budget or rate
+--learn.settings.fast-step none --learn.settings.no-coefficient-decay | --learn.settings.no-coefficient-decay needs --learn.settings.fast-step budget or rate
+--learn.settings.fast-step none --learn.settings.keep-fast-statistics | --learn.settings.keep-fast-statistics needs --learn.settings.fast-step budget or rate
+--learn.settings.levels class                       | --learn.settings.levels is not read by learn requests
+--unlearn.settings.levels class                     | --unlearn.settings.levels needs --unlearn.settings.unlearn-loss bounded or target
+--unlearn.settings.inner-steps 0 --unlearn.settings.preconditioner sgd | --unlearn.settings.preconditioner needs --unlearn.settings.inner-steps of at least 1
+--unlearn.settings.inner-steps 0 --unlearn.settings.inner-schedule outer | --unlearn.settings.inner-schedule needs --unlearn.settings.inner-steps of at least 1
+--unlearn.settings.inner-steps 0 --unlearn.settings.distillation | --unlearn.settings.distillation needs --unlearn.settings.inner-steps of at least 1
+--unlearn.settings.inner-steps 0 --unlearn.hyper.kept-share 1 | --unlearn.hyper.kept-share needs --unlearn.settings.inner-steps of at least 1
+--unlearn.settings.inner-steps 0 --unlearn.hyper.remain-learning-rate 1 | --unlearn.hyper.remain-learning-rate needs --unlearn.settings.inner-steps of at least 1
+--unlearn.settings.inner-steps 0 --unlearn.hyper.remain-clip-norm 1 | --unlearn.hyper.remain-clip-norm needs --unlearn.settings.inner-steps of at least 1
+--unlearn.settings.inner-steps 0 --unlearn.hyper.remain-weight-decay 1 | --unlearn.hyper.remain-weight-decay needs --unlearn.settings.inner-steps of at least 1
+--unlearn.hyper.output-budget -1                    | --unlearn.hyper.output-budget must be in [0, ∞), got -1
+--unlearn.hyper.kept-share 0                        | --unlearn.hyper.kept-share must be in (0, 1], got 0
+--unlearn.hyper.kept-share 1.5                      | --unlearn.hyper.kept-share must be in (0, 1], got 1.5
+--unlearn.hyper.remain-clip-norm 0                  | --unlearn.hyper.remain-clip-norm must be in (0, ∞], got 0
 --learn.settings.outer-steps 0                      | --learn.settings.outer-steps must be at least 1, got 0
 --learn.settings.inner-steps -1                     | --learn.settings.inner-steps must be at least 0, got -1
 --learn.settings.task-batch-size 0                  | --learn.settings.task-batch-size must be at least 1, got 0
@@ -343,7 +367,14 @@ HYPER = words(
 --unlearn.settings.unlearn-loss descent             | --unlearn.settings.unlearn-loss is 'descent': it must be one of
 --unlearn.settings.manifold flat                    | --unlearn.settings.manifold is 'flat': it must be one of fast_slow, euclidean
 --unlearn.settings.manifold euclidean --unlearn.settings.inner-steps 0 | manifold 'euclidean' needs inner_steps of at least 1
---learn.settings.distillation                       | needs inner_data 'buffer', got 'mixed'
+--unlearn.settings.manifold euclidean               | manifold 'euclidean' needs fast_step 'rate', got 'budget'
+--unlearn.settings.fast-step quick                  | --unlearn.settings.fast-step is 'quick': it must be one of budget, rate, none
+--unlearn.settings.fast-step none --unlearn.settings.mask hard | fast_step 'none' needs mask 'none', got 'hard'
+--unlearn.settings.fast-step none --unlearn.settings.unlearn-loss bounded | fast_step 'none' needs unlearn_loss 'ascent', got 'bounded'
+--unlearn.settings.levels midpoint                  | levels 'midpoint' needs unlearn_loss 'bounded' or 'target', got 'ascent'
+--unlearn.settings.levels nearest                   | --unlearn.settings.levels is 'nearest': it must be one of class, midpoint
+--unlearn.settings.preconditioner adagrad           | --unlearn.settings.preconditioner is 'adagrad': it must be one of adam, sgd
+--unlearn.settings.inner-schedule cosine            | --unlearn.settings.inner-schedule is 'cosine': it must be one of constant, outer, inner
 --learn.settings.distillation true                  | 'true' belongs to no option; see --help
 --oracle.epochs 0                                   | --oracle.epochs must be at least 1, got 0
 --oracle.batch-size 0                               | --oracle.batch-size must be at least 1, got 0
@@ -444,9 +475,10 @@ PROGRAMS = (
 --tuning-seeds 4294967296                           | --tuning-seeds must be in 0 … 4294967295, got 4294967296
 --tuning-seeds 0 1                                  | tuning-seeds and seeds must differ, both have 0
 --names                                             | --names must be one or more different values
---names clip_norm clip_norm                         | --names must be one or more different values
+--names kept_share kept_share                         | --names must be one or more different values
 --names clip                                        | unknown name 'clip'; did you mean clip_norm?
---names loss_exponent --unlearn.hyper.loss-exponent 0 | --unlearn.hyper.loss-exponent must be positive and finite to be tuned, got 0
+--names clip_norm                                   | names has 'clip_norm', which needs --unlearn.settings.fast-step rate
+--names loss_exponent                               | --unlearn.hyper.loss-exponent must be positive and finite to be tuned, got 0
 --coordinator auto                                  | hypergradients runs in one process; leave --coordinator out
 --trials 3                                          | Unrecognized options: --trials
 """,
@@ -643,6 +675,10 @@ null                                                | the file must be a JSON ob
 {"references": {"ug_clu_target": {"hyper": {"slow_step_size": 2}}}} | references.ug_clu_target.hyper.slow_step_size must be in [0, 1]
 {"references": {"ug_clu_target": {"settings": {"outer_steps": 3}}}} | references.ug_clu_target.settings.outer_steps must be left out
 {"references": {"ug_clu_target": {"settings": {"mask": "x"}}}} | setting 'references.ug_clu_target.settings.mask' must be
+{"references": {"ug_clu_plain": {"learn": {"hyper": {"clip_norm": 0}}}}} | references.ug_clu_plain.learn.hyper.clip_norm must be in (0, ∞]
+{"references": {"ug_clu_plain": {"learn": {}, "hyper": {}}}} | references.ug_clu_plain.hyper must stand in references.ug_clu_plain.learn
+{"references": {"ug_clu_plain": {"learn": []}}}     | references.ug_clu_plain.learn must be an object of settings, got []
+{"references": {"salun": {"learn": {}}}}            | references.salun.learn: it has one kind of request, unlearn
 {"experiments": {"class_wise": {"references": {"saln": {}}}}} | references.saln: unknown method 'saln'
 {"experiments": {"class_wise": {"references": {"er": {"hyper": {"rate": 1}}}}}} | unknown setting 'experiments.class_wise.references.er.hyper.rate'
 {"smoke": {"references": {"er": {"hyper": {"rate": 1}}}}} | unknown setting 'smoke.references.er.hyper.rate'

@@ -15,8 +15,8 @@ from ugclu_jax import data
 from ugclu_jax.buffer import init as init_buffer
 from ugclu_jax.data import DataOptions
 from ugclu_jax.harness import settings_file
-from ugclu_jax.harness.budget import budget, build
-from ugclu_jax.harness.catalogue import METHODS, REFERENCE_POINTS, WITHOUT_STEPS, Setup, split_name
+from ugclu_jax.harness.budget import budget, build, ug_clu_settings
+from ugclu_jax.harness.catalogue import METHODS, REFERENCE_POINTS, WITHOUT_STEPS, Setup, of_defaults, split_name
 from ugclu_jax.harness.command_line import defaults, first_words, parse
 from ugclu_jax.harness.config import (
     EXPERIMENTS,
@@ -30,7 +30,15 @@ from ugclu_jax.harness.config import (
 from ugclu_jax.harness.options import KindConfig
 from ugclu_jax.harness.scenarios import SCENARIOS, ClassWiseConfig, TaskAwareConfig
 from ugclu_jax.types import Examples
-from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
+from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER
+from ugclu_jax.ugclu_settings import (
+    LEARNING,
+    LEARNING_HYPER,
+    UNLEARNING,
+    UNLEARNING_HYPER,
+    UGCLUHyper,
+    UGCLUSettings,
+)
 
 
 def linear(params, model_state, inputs, *, train, rng_key):
@@ -42,7 +50,7 @@ def linear_init(rng_key):
     return jax.random.normal(rng_key, (1, 1, 3, 10)), {}
 
 
-SHORT = ["--unlearn.settings.outer-steps", "1", "--unlearn.settings.mask", "none"]
+SHORT = ["--unlearn.settings.outer-steps", "1", "--unlearn.settings.inner-steps", "2"]
 SETUP = Setup(linear, linear_init, 10, num_examples=30, capacity=20, largest_task=16)
 
 
@@ -312,12 +320,72 @@ def test_continuous_settings_out_of_range_and_unknown_methods_are_refused(argume
         ({"salun": {"settings": {"steps": 3}}}, "salun.settings.steps must be left out: the budget of gradient"),
         ({"salun": {"settings": {"schedule": "square"}}}, "salun.settings.schedule' must be 'constant' or 'linear'"),
         ({"ug_clu_target": {"hyper": {"slow_step_size": 2.0}}}, r"slow_step_size must be in \[0, 1\], got 2"),
+        (
+            {"salun": {"unlearn": {}}},
+            "references.salun.unlearn: it has one kind of request, unlearn; give settings and",
+        ),
+        ({"uniclun": {"learn": {}, "hyper": {}}}, "references.uniclun.hyper must stand in references.uniclun.learn: "),
+        ({"uniclun": {"lern": {}}}, r"unknown setting 'references.uniclun.lern'; did you mean learn\?"),
+        ({"uniclun": {"learn": 3}}, "references.uniclun.learn must be an object of settings, got 3"),
+        (
+            {"uniclun": {"learn": {"settings": {"steps": 3}}}},
+            "uniclun.learn.settings.steps must be left out: the budget",
+        ),
+        ({"uniclun": {"learn": {"hyper": {"learning_rate": -1.0}}}}, r"uniclun.learn.hyper.learning_rate must be in"),
+        ({"ug_clu_plain": {"unlearn": {"hyper": {"clip_norm": 0.0}}}}, r"_plain.unlearn.hyper.clip_norm must be in"),
+        (
+            {"ug_clu_plain_no_mask": {"settings": {"preconditioner": "adam"}}},
+            "references.ug_clu_plain_no_mask.settings.preconditioner of ug_clu_plain must be 'sgd', got 'adam'",
+        ),
     ],
 )
 def test_bad_settings_of_other_methods_are_refused_by_their_dotted_names(references, message):
-    config = dataclasses.replace(parsed("--methods", "salun", "ug_clu_target"), references=references)
+    config = parsed("--methods", "salun", "ug_clu_target", "uniclun", "ug_clu_plain_no_mask")
+    config = dataclasses.replace(config, references=references)
     with pytest.raises(ValueError, match=message):
         build(config, SETUP)
+
+
+def test_a_method_that_learns_and_unlearns_can_be_given_for_both_or_apart():
+    apart = {"learn": {"hyper": {"learning_rate": 0.2}}, "unlearn": {"hyper": {"output_weight": 0.3}}}
+    config = dataclasses.replace(parsed("--methods", "uniclun"), references={"uniclun": apart})
+    hyper = build(config, SETUP)["uniclun"].hyper
+    default = of_defaults("uniclun").hyper
+    assert hyper["learn"] == dataclasses.replace(default["learn"], learning_rate=0.2)
+    assert hyper["unlearn"] == dataclasses.replace(default["unlearn"], output_weight=0.3)
+    both = dataclasses.replace(config, references={"uniclun": {"hyper": {"learning_rate": 0.2}}})
+    assert {each.learning_rate for each in build(both, SETUP)["uniclun"].hyper.values()} == {0.2}
+
+
+def test_the_papers_form_has_its_own_settings_and_its_ablations_begin_with_them():
+    words = ["--learn.hyper.remain-learning-rate", "0.5", "--unlearn.hyper.remain-learning-rate", "0.6"]
+    methods = ["ug_clu", "ug_clu_plain", "ug_clu_plain_no_adaptive", "ug_clu_plain_target", "ug_clu_no_decay"]
+    unlearn = {"settings": {"inner_steps": 3}, "hyper": {"remain_learning_rate": 0.7, "clip_norm": 2.0}}
+    references = {
+        "ug_clu_plain": {"learn": {"hyper": {"remain_learning_rate": 0.4}}, "unlearn": unlearn},
+        "ug_clu_plain_target": {"hyper": {"fast_learning_rate": 0.9}},
+    }
+    config = dataclasses.replace(parsed("--methods", *methods, *words), references=references)
+    hyper = {name: entry.hyper for name, entry in build(config, SETUP).items()}
+    assert hyper["ug_clu"]["learn"] == dataclasses.replace(LEARNING_HYPER, remain_learning_rate=0.5)
+    assert hyper["ug_clu"]["unlearn"] == dataclasses.replace(UNLEARNING_HYPER, remain_learning_rate=0.6)
+    assert hyper["ug_clu_no_decay"]["unlearn"] == dataclasses.replace(hyper["ug_clu"]["unlearn"], kept_share=1.0)
+    plain = dataclasses.replace(PLAIN_HYPER, remain_learning_rate=0.7, clip_norm=2.0)
+    assert hyper["ug_clu_plain"]["learn"] == dataclasses.replace(PLAIN_HYPER, remain_learning_rate=0.4)
+    assert hyper["ug_clu_plain"]["unlearn"] == plain
+    assert hyper["ug_clu_plain_no_adaptive"]["unlearn"] == dataclasses.replace(plain, loss_exponent=0.0)
+    # An ablation's own change comes after the form's settings, and what is said of it after that.
+    changed = {"fast_learning_rate": 0.9, "remain_learning_rate": 0.051, "clip_norm": np.inf}
+    assert hyper["ug_clu_plain_target"]["unlearn"] == dataclasses.replace(plain, **changed)
+    settings, _ = ug_clu_settings(config, "ug_clu_plain_no_adaptive", "unlearn")
+    assert settings == dataclasses.replace(PLAIN, inner_steps=3)
+
+
+def test_part_of_the_settings_of_a_kind_of_request_leaves_the_others_as_they_are(tmp_path):
+    path = write(tmp_path / "mine.json", learn={"settings": {"outer_steps": 3}}, unlearn={"hyper": {"kept_share": 0.5}})
+    config = parsed("--settings", str(path), "--learn.settings.inner-steps", "2")
+    assert config.learn == KindConfig(dataclasses.replace(LEARNING, outer_steps=3, inner_steps=2), LEARNING_HYPER)
+    assert config.unlearn == KindConfig(UNLEARNING, dataclasses.replace(UNLEARNING_HYPER, kept_share=0.5))
 
 
 @pytest.mark.parametrize("name", METHODS)

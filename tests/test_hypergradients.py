@@ -18,7 +18,7 @@ def test_both_arms_are_scored_and_kept(tmp_path, capsys):
     folder = tmp_path / "run"
     places = ["--run-dir", str(folder), "--cache-dir", str(tmp_path / "cache")]
     arguments = [*SMALL, "--steps", "2", "--seeds", "1", "--tuning-seeds", "7", *places]
-    arguments += ["--names", "fast_learning_rate", "clip_norm"]
+    arguments += ["--names", "output_budget", "kept_share"]
     assert command.run(arguments) == 0, capsys.readouterr().err
     found = json.loads((folder / "hypergradients.json").read_text())
     descent, random = found["arms"][command.DESCENT], found["arms"][command.RANDOM]
@@ -31,8 +31,8 @@ def test_both_arms_are_scored_and_kept(tmp_path, capsys):
         finite = [value if math.isfinite(value) else math.inf for value in arm["values"]]
         assert str(int(np.argmin(finite))) in arm["held_out"]
         assert all(len(scores) == 1 for scores in arm["held_out"].values())
-    assert set(found["slopes"]) >= {"fast_learning_rate", "saliency_threshold"}
-    assert found["slopes"]["fast_learning_rate"] != 0
+    assert set(found["slopes"]) >= {"output_budget", "saliency_threshold"}
+    assert found["slopes"]["output_budget"] != 0
     table = (folder / "hypergradients.md").read_text()
     assert table in capsys.readouterr().out and "| random search |" in table
     page = (folder / "report.html").read_text()
@@ -46,13 +46,14 @@ def test_both_arms_are_scored_and_kept(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--names", "fast_rate"], "unknown name 'fast_rate'"),
+        (["--names", "clip_norm"], "names has 'clip_norm', which needs --unlearn.settings.fast-step rate"),
         (["--steps", "1"], "steps must be at least 2, got 1"),
         (["--rate", "0"], "rate must be positive and finite, got 0"),
         (["--seeds", "7", "--tuning-seeds", "7"], "tuning-seeds and seeds must differ, both have 7"),
         (["--scenario", "class"], "unknown scenario 'class'"),
         (
-            ["--unlearn.hyper.clip-norm", "inf"],
-            "--unlearn.hyper.clip-norm must be positive and finite to be tuned, got inf",
+            ["--names", "output_budget", "--unlearn.hyper.output-budget", "0"],
+            "--unlearn.hyper.output-budget must be positive and finite to be tuned, got 0",
         ),
     ],
 )

@@ -116,9 +116,15 @@ class UGCLUSettings:
         if self.manifold == "euclidean" and self.inner_steps == 0:
             raise ValueError("manifold 'euclidean' needs inner_steps of at least 1, got 0: it has no other steps")
         if self.manifold == "euclidean" and self.fast_step != "rate":
-            raise ValueError(f"manifold 'euclidean' needs fast_step 'rate', got {self.fast_step!r}: it has no fast step")
+            raise ValueError(
+                f"manifold 'euclidean' needs fast_step 'rate', got {self.fast_step!r}: it has no fast step"
+            )
         if self.fast_step == "none" and self.mask != "none":
             raise ValueError(f"fast_step 'none' needs mask 'none', got {self.mask!r}: there is no step to mask")
+        if self.fast_step == "none" and self.unlearn_loss != "ascent":
+            raise ValueError(
+                f"fast_step 'none' needs unlearn_loss 'ascent', got {self.unlearn_loss!r}: there is no step to end"
+            )
         if self.levels == "midpoint" and self.unlearn_loss == "ascent":
             raise ValueError("levels 'midpoint' needs unlearn_loss 'bounded' or 'target', got 'ascent': it has no end")
 

@@ -9,6 +9,8 @@ from ugclu_jax.combination import combine
 from ugclu_jax.devices import check_batch_sizes
 from ugclu_jax.harness.catalogue import (
     LEARN_VARIANTS,
+    PLAIN,
+    PLAIN_VARIANTS,
     REFERENCE_POINTS,
     VARIANTS,
     WITHOUT_STEPS,
@@ -24,8 +26,10 @@ from ugclu_jax.harness.config import ExperimentConfig, from_dict, merge, nearest
 from ugclu_jax.harness.options import KindConfig
 from ugclu_jax.methods.retrain import retrain
 from ugclu_jax.ranges import check_hyper
-from ugclu_jax.types import AnyHyper, Method, RequestKind
+from ugclu_jax.types import REQUEST_KINDS, AnyHyper, Method, RequestKind
 from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_plain import PLAIN as PLAIN_SETTINGS
+from ugclu_jax.ugclu_plain import PLAIN_HYPER, ug_clu_plain
 from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings, gradient_evaluations
 
 S = TypeVar("S")
@@ -59,14 +63,16 @@ def check_references(references: Mapping[str, Any]) -> None:
             kinds = serves(name)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
-        _check_parts(given, where)
+        for kind, part in _by_kind(given, where, kinds).items():
+            place = _where(references, name, kind)
+            _check_parts(part, place, REQUEST_KINDS if place == where and len(kinds) > 1 else ())
         for kind in kinds:
             if entry_of(name) is not None or name in WITHOUT_STEPS:
                 reference_settings(references, name, kind)
-            elif given and name in REFERENCE_POINTS:
-                raise ValueError(f"{where}: {name} has no settings of its own; leave it out")
-            else:
+            elif name not in REFERENCE_POINTS:
                 _variant_settings(KindConfig(), references, name, kind)
+            elif given:
+                raise ValueError(f"{where}: {name} has no settings of its own; leave it out")
 
 
 def check_methods(methods: Sequence[str]) -> None:
@@ -88,13 +94,42 @@ def check_methods(methods: Sequence[str]) -> None:
         known[parts] = name
 
 
-def _check_parts(given: Any, where: str) -> None:
-    """A method's part is an object of two objects, without the number of steps, which the budget gives."""
+def given_for(references: Mapping[str, Any], name: str, kind: RequestKind) -> dict[str, Any]:
+    """What `references` say of a method for one kind of request: for it alone, or for both alike.
+
+    >>> both, apart = {"hyper": {"learning_rate": 0.1}}, {"learn": {"hyper": {"learning_rate": 0.2}}}
+    >>> given_for({"uniclun": both}, "uniclun", "learn") == both, given_for({"uniclun": apart}, "uniclun", "unlearn")
+    (True, {})
+    """
+    given = references.get(name, {})
+    return given.get(kind, {}) if given.keys() & set(REQUEST_KINDS) else given
+
+
+def _where(references: Mapping[str, Any], name: str, kind: RequestKind) -> str:
+    """The dotted place of that."""
+    return f"references.{name}" + (f".{kind}" if references.get(name, {}).keys() & set(REQUEST_KINDS) else "")
+
+
+def _by_kind(given: Any, where: str, kinds: Sequence[RequestKind]) -> dict[RequestKind, Any]:
+    """A method's part, for the kinds of request of which it says anything."""
+    if not isinstance(given, dict):
+        raise ValueError(f"{where} must be an object of settings, got {shown(given)}")
+    apart = [key for key in given if key in REQUEST_KINDS]
+    for key in apart:
+        if len(kinds) == 1:
+            raise ValueError(f"{where}.{key}: it has one kind of request, {kinds[0]}; give settings and hyper alone")
+    for key in given.keys() - set(apart) if apart else ():
+        raise ValueError(f"{where}.{key} must stand in {where}.{apart[0]}: settings are given for both kinds or apart")
+    return {kind: given.get(kind, {}) if apart else given for kind in kinds}
+
+
+def _check_parts(given: Any, where: str, others: Sequence[str]) -> None:
+    """A part is an object of two objects, without the number of steps, which the budget gives."""
     if not isinstance(given, dict):
         raise ValueError(f"{where} must be an object of settings, got {shown(given)}")
     for key, part in given.items():
         if key not in ("settings", "hyper"):
-            raise ValueError(f"unknown setting {where + '.' + key!r}; {nearest(key, ('settings', 'hyper'))}")
+            raise ValueError(f"unknown setting {where + '.' + key!r}; {nearest(key, ('settings', 'hyper', *others))}")
         if not isinstance(part, dict):
             raise ValueError(f"{where}.{key} must be an object of settings, got {shown(part)}")
     for name in ("steps", "outer_steps"):
@@ -103,7 +138,10 @@ def _check_parts(given: Any, where: str) -> None:
 
 
 def ug_clu_settings(config: ExperimentConfig, name: str, kind: RequestKind) -> tuple[UGCLUSettings, UGCLUHyper]:
-    """Settings of UG-CLU or a variant: the configuration's, the variant's change, and what `references` says of it."""
+    """Settings of UG-CLU or a variant: the configuration's or the paper's, its change, and what `references` say of it.
+
+    Ablations of the paper's form start from what `references` say of that form.
+    """
     base = config.learn if kind == "learn" else config.unlearn
     if name == "ug_clu":
         return base.settings, base.hyper
@@ -113,9 +151,12 @@ def ug_clu_settings(config: ExperimentConfig, name: str, kind: RequestKind) -> t
 def _variant_settings(
     base: KindConfig, references: Mapping[str, Any], name: str, kind: RequestKind
 ) -> tuple[UGCLUSettings, UGCLUHyper]:
-    change = (LEARN_VARIANTS if kind == "learn" else VARIANTS).get(name, {})
-    values = merge(dataclasses.asdict(base), merge(change, references.get(name, {})))
-    return _made(UGCLUSettings, UGCLUHyper, values, f"references.{name}.")
+    change, values = (LEARN_VARIANTS if kind == "learn" else VARIANTS).get(name, {}), dataclasses.asdict(base)
+    if name in PLAIN_VARIANTS:
+        change, values = PLAIN_VARIANTS[name], dataclasses.asdict(KindConfig(PLAIN_SETTINGS, PLAIN_HYPER))
+        values = merge(values, given_for(references, PLAIN, kind))
+    values = merge(values, merge(change, given_for(references, name, kind)))
+    return _made(UGCLUSettings, UGCLUHyper, values, _where(references, name, kind) + ".")
 
 
 def reference_settings(references: Mapping[str, Any], name: str, kind: RequestKind) -> tuple[Any, AnyHyper]:
@@ -126,7 +167,8 @@ def reference_settings(references: Mapping[str, Any], name: str, kind: RequestKi
     """
     default, default_hyper = default_settings(name), of_defaults(name).hyper[kind]
     values = {"settings": dataclasses.asdict(default), "hyper": dataclasses.asdict(default_hyper)}
-    return _made(type(default), type(default_hyper), merge(values, references.get(name, {})), f"references.{name}.")
+    values = merge(values, given_for(references, name, kind))
+    return _made(type(default), type(default_hyper), values, _where(references, name, kind) + ".")
 
 
 def _made(settings: type[S], hyper: type[H], values: Mapping[str, Any], where: str) -> tuple[S, H]:
@@ -187,21 +229,23 @@ def _make(config: ExperimentConfig, setup: Setup, name: str, kind: RequestKind) 
     entry = entry_of(name)
     if entry is not None:
         settings, hyper = reference_settings(config.references, name, kind)
-        _check_batch_sizes(settings, setup, f"references.{name}.settings.")
+        _check_batch_sizes(settings, setup, _where(config.references, name, kind) + ".settings.")
 
         def taking(steps: int) -> Method:
             return make(entry.factory, setup, dataclasses.replace(settings, steps=steps))
 
         return taking(_steps(name, kind, config, setup, taking, least=0)), hyper
     settings, hyper = ug_clu_settings(config, name, kind)
-    where = f"{kind}.settings." if name == "ug_clu" else f"references.{name}.settings."
+    where = kind if name == "ug_clu" else _where(config.references, name, kind)
+    where, plain = f"{where}.settings.", name in PLAIN_VARIANTS
+    factory, other = (ug_clu_plain, PLAIN_SETTINGS) if plain else (ug_clu, UGCLUSettings())
     _check_batch_sizes(settings, setup, where)
 
     def of_steps(steps: int) -> Method:
         changed = dataclasses.replace(settings, outer_steps=steps)
         # The other kind's settings are not used: `combine` takes one function of each.
-        learn, unlearn = (changed, UGCLUSettings()) if kind == "learn" else (UGCLUSettings(), changed)
-        return ug_clu(setup.apply_fn, learn, unlearn, num_classes=setup.num_classes)
+        learn, unlearn = (changed, other) if kind == "learn" else (other, changed)
+        return factory(setup.apply_fn, learn, unlearn, num_classes=setup.num_classes)
 
     try:
         of_steps(1)

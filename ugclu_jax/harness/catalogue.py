@@ -124,39 +124,63 @@ REFERENCE_POINTS: Mapping[str, CatalogueEntry] = {
 """What has no budget and nothing to search."""
 VARIANTS: Mapping[str, dict[str, Any]] = {
     "ug_clu": {},
-    "ug_clu_no_mask": {"settings": {"mask": "none"}},
-    "ug_clu_no_adaptive": {"hyper": {"loss_exponent": 0.0}},
-    "ug_clu_no_decay": {"settings": {"coefficient_decay": False, "remain_decay": False}},
-    "ug_clu_euclidean": {"settings": {"manifold": "euclidean"}},
-    "ug_clu_bounded": {"settings": {"unlearn_loss": "bounded"}, "hyper": {"fast_learning_rate": 0.05}},
-    "ug_clu_target": {
-        "settings": {"unlearn_loss": "target", "mask": "none"},
-        "hyper": {"fast_learning_rate": 0.076, "remain_learning_rate": 0.051, "clip_norm": math.inf},
-    },
+    "ug_clu_bounded": {"settings": {"unlearn_loss": "bounded", "levels": "midpoint"}},
+    "ug_clu_target": {"settings": {"unlearn_loss": "target", "levels": "midpoint"}},
+    "ug_clu_masked": {"settings": {"mask": "hard"}},
+    "ug_clu_no_decay": {"hyper": {"kept_share": 1.0}},
+    "ug_clu_sgd": {"settings": {"preconditioner": "sgd"}, "hyper": {"remain_learning_rate": 0.1}},
 }
 """UG-CLU and its variants, as changes to the configuration's unlearn settings."""
 LEARN_VARIANTS: Mapping[str, dict[str, Any]] = {
     "ug_clu_inner_buffer": {"settings": {"inner_data": "buffer"}},
-    "ug_clu_inner_mixed": {"settings": {"inner_data": "mixed"}},
+    "ug_clu_no_fast_step": {"settings": {"fast_step": "none"}},
 }
 """The same for learning."""
+PLAIN = "ug_clu_plain"
+"""The paper's form, which learns and unlearns as UG-CLU does."""
+PLAIN_VARIANTS: Mapping[str, dict[str, Any]] = {
+    PLAIN: {},
+    "ug_clu_plain_no_mask": {"settings": {"mask": "none"}},
+    "ug_clu_plain_no_adaptive": {"hyper": {"loss_exponent": 0.0}},
+    "ug_clu_plain_no_decay": {"settings": {"coefficient_decay": False, "inner_schedule": "constant"}},
+    "ug_clu_plain_euclidean": {"settings": {"manifold": "euclidean"}},
+    "ug_clu_plain_bounded": {"settings": {"unlearn_loss": "bounded"}, "hyper": {"fast_learning_rate": 0.05}},
+    "ug_clu_plain_target": {
+        "settings": {"unlearn_loss": "target", "mask": "none"},
+        "hyper": {"fast_learning_rate": 0.076, "remain_learning_rate": 0.051, "clip_norm": math.inf},
+    },
+}
+"""It and its ablations, as changes to its own settings, not to the configuration's `learn` and `unlearn`."""
+_INNER: Mapping[str, Range] = {"remain_learning_rate": (1e-3, 3e-2), "kept_share": (0.5, 1.0)}
+UG_CLU_RANGES: Mapping[str, Range] = {"output_budget": (0.03, 1.0), **_INNER}
 _REMAIN: Range = (0.01, 0.3)
-UG_CLU_RANGES: Mapping[str, Range] = {
+PLAIN_RANGES: Mapping[str, Range] = {
     "fast_learning_rate": (1e-3, 10.0),
     "remain_learning_rate": _REMAIN,
     "clip_norm": (0.3, 10.0),
 }
 """Of the ascent, whose step needs another size for every kind of request: hence its four decades."""
 VARIANT_RANGES: Mapping[str, Mapping[str, Range]] = {
-    "ug_clu_euclidean": {"remain_learning_rate": _REMAIN, "clip_norm": (0.3, 10.0)},  # has no fast step
-    "ug_clu_bounded": {**UG_CLU_RANGES, "fast_learning_rate": (0.01, 1.0)},
-    "ug_clu_target": {"fast_learning_rate": (0.01, 1.0), "remain_learning_rate": _REMAIN},  # clips nothing
+    "ug_clu_no_decay": {name: UG_CLU_RANGES[name] for name in ("output_budget", "remain_learning_rate")},
+    "ug_clu_sgd": {**UG_CLU_RANGES, "remain_learning_rate": _REMAIN},
+    "ug_clu_no_fast_step": _INNER,
+    "ug_clu_plain_euclidean": {"remain_learning_rate": _REMAIN, "clip_norm": (0.3, 10.0)},  # has no fast step
+    "ug_clu_plain_bounded": {**PLAIN_RANGES, "fast_learning_rate": (0.01, 1.0)},
+    "ug_clu_plain_target": {"fast_learning_rate": (0.01, 1.0), "remain_learning_rate": _REMAIN},  # clips nothing
 }
 """Where a variant's differ."""
 DECAY_RANGE: Range = (3e-4, 0.03)
 DISTILLATION_RANGE: Range = (0.1, 0.9)
-"""Both are searched for every method that has them, or for none: the two blocks of a comparison."""
-METHODS: tuple[str, ...] = (*VARIANTS, *LEARN_VARIANTS, *_REFERENCES, *WITHOUT_STEPS, *REFERENCE_POINTS)
+"""Both are searched for every method that has them, or for none: the two blocks of a comparison. UG-CLU's decay is
+`kept_share`, which is always searched."""
+METHODS: tuple[str, ...] = (
+    *VARIANTS,
+    *LEARN_VARIANTS,
+    *PLAIN_VARIANTS,
+    *_REFERENCES,
+    *WITHOUT_STEPS,
+    *REFERENCE_POINTS,
+)
 """All that have a name here; `package.module:factory` names any other."""
 _BOTH: tuple[RequestKind, ...] = ("learn", "unlearn")
 
@@ -247,8 +271,8 @@ def serves(name: str) -> tuple[RequestKind, ...]:
     """
     if name in LEARN_VARIANTS:
         return ("learn",)
-    if name in VARIANTS:
-        return _BOTH if name == "ug_clu" else ("unlearn",)
+    if name in VARIANTS or name in PLAIN_VARIANTS:
+        return _BOTH if name in ("ug_clu", PLAIN) else ("unlearn",)
     if not named.is_name(name) and name not in METHODS:
         raise ValueError(f"unknown method {name!r}; {nearest(name, METHODS)}")
     return of_defaults(name).kinds
@@ -293,15 +317,18 @@ def searched(name: str) -> tuple[str, RequestKind] | None:
 def ranges_of(part: str, extras: bool) -> dict[str, Range]:
     """What is searched for a learner or unlearner, by the name of the hyperparameter.
 
-    >>> sorted(ranges_of("ug_clu_euclidean", extras=True))
+    >>> sorted(ranges_of("ug_clu", extras=True))
+    ['distillation_weight', 'kept_share', 'output_budget', 'remain_learning_rate']
+    >>> sorted(ranges_of("ug_clu_plain_euclidean", extras=True))
     ['clip_norm', 'distillation_weight', 'remain_learning_rate', 'remain_weight_decay']
     >>> ranges_of("finetune", extras=True)
     {'learning_rate': (0.003, 0.3)}
     """
     entry = entry_of(part)
     if entry is None:
-        ranges, decay = dict(VARIANT_RANGES.get(part, UG_CLU_RANGES)), "remain_weight_decay"
-        decays, distils = True, part not in LEARN_VARIANTS
+        plain, decay = part in PLAIN_VARIANTS, "remain_weight_decay"
+        ranges = dict(VARIANT_RANGES.get(part, PLAIN_RANGES if plain else UG_CLU_RANGES))
+        decays, distils = plain, part not in LEARN_VARIANTS
     else:
         ranges, decay, decays = dict(entry.ranges), "weight_decay", entry.decays
         hypers = of_defaults(part).hyper.values()

@@ -77,8 +77,14 @@ def to_dict(config: ExperimentConfig) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
-def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
+def from_dict(kind: type[T], values: dict[str, Any], where: str = "", base: T | None = None) -> T:
     """A dataclass from a (partial) dictionary of its settings.
+
+    Args:
+        kind: the dataclass.
+        values: its settings; those of a part of it are a dictionary again.
+        where: begins every dotted name in a message.
+        base: has what `values` leave out; None = the defaults of `kind`, where a part has what this field of it has.
 
     Raises:
         ValueError: an unknown key, a value of the wrong type, or one that the class refuses, by its dotted name.
@@ -91,23 +97,33 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
     Traceback (most recent call last):
         ...
     ValueError: learn.settings.outer_steps must be at least 1, got 0
+    >>> from_dict(ExperimentConfig, {"learn": {"settings": {"outer_steps": 7}}}).learn.settings.inner_data
+    'mixed'
     """
     hints = hints_of(kind)
     for key in values:
         if key not in hints:
             raise ValueError(f"unknown setting {where + key!r}; {nearest(key, hints)}")
-    made = {key: _convert(hints[key], value, where + key) for key, value in values.items()}
+    made = {key: _convert(hints[key], value, where + key, _default(kind, key, base)) for key, value in values.items()}
     try:
-        return kind(**made)
+        return kind(**made) if base is None else dataclasses.replace(base, **made)  # type: ignore[type-var]
     except ValueError as error:  # which begins with the name of a field
         raise ValueError(f"{where}{error}") from error
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _default(kind: type[T], name: str, base: T | None) -> Any:
+    """What a field holds where nothing is given; None: it must be given."""
+    if base is not None:
+        return getattr(base, name)
+    made = kind.__dataclass_fields__[name].default_factory  # type: ignore[attr-defined]
+    return None if made is dataclasses.MISSING else made()
+
+
+def _convert(hint: Any, value: Any, where: str, default: Any = None) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise ValueError(f"setting {where!r} must be an object of settings, got {shown(value)}")
-        return from_dict(hint, value, where + ".")
+        return from_dict(hint, value, where + ".", default)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is dict and isinstance(value, dict):
         return value  # read where it is used, by those who know its keys

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from ugclu_jax import bank, devices
+from ugclu_jax.harness.budget import given_for
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.device_data import DeviceData
 from ugclu_jax.harness.outputs import is_milestone, kept_rows, taken, write
@@ -124,8 +125,13 @@ class Counterfactuals:
             "counterfactual": FORMAT,
             "data": self.data.fingerprint,
             "model": plan.network.description,
-            "learner": [learner, plan.settings["learn"], references.get(learner), plan.settings.get("sources")],
-            "replay": references.get(REPLAY[replay], {}) if replay else None,
+            "learner": [
+                learner,
+                plan.settings["learn"],
+                given_for(references, learner, "learn"),
+                plan.settings.get("sources"),
+            ],
+            "replay": given_for(references, REPLAY[replay], "unlearn") if replay else None,
             "budget": [entry.method.cost(kind, plan.config.capacity, plan.setup.largest_task) for kind in entry.hyper],
             "capacity": plan.config.capacity,
             "augment": plan.config.augment,

@@ -11,7 +11,14 @@ from ugclu_jax.data.options import DataOptions
 from ugclu_jax.models.options import ModelOptions
 from ugclu_jax.oracle import OracleSettings
 from ugclu_jax.ranges import check_hyper
-from ugclu_jax.ugclu_settings import LEARNING, LEARNING_HYPER, UGCLUHyper, UGCLUSettings
+from ugclu_jax.ugclu_settings import (
+    LEARNING,
+    LEARNING_HYPER,
+    UNLEARNING,
+    UNLEARNING_HYPER,
+    UGCLUHyper,
+    UGCLUSettings,
+)
 
 ScenarioName = Literal["task_aware", "class_wise", "random_sample"]
 
@@ -247,10 +254,11 @@ class Parts:
     """Options of the network; one that it does not have is refused."""
     learn: KindConfig = field(default_factory=lambda: KindConfig(LEARNING, LEARNING_HYPER))
     """UG-CLU on learn requests."""
-    unlearn: KindConfig = field(default_factory=KindConfig)
+    unlearn: KindConfig = field(default_factory=lambda: KindConfig(UNLEARNING, UNLEARNING_HYPER))
     """UG-CLU on unlearn requests."""
     oracle: OracleSettings = field(default_factory=OracleSettings)
     """Training of the oracles."""
     references: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
-    """Settings of the other methods by name, in the settings file: {"salun": {"settings": {…}, "hyper": {…}}}. All get
-    UG-CLU's number of gradient evaluations."""
+    """Settings of the other methods by name, in the settings file: {"salun": {"settings": {…}, "hyper": {…}}}; of one
+    that learns and unlearns also apart, {"uniclun": {"learn": {"hyper": {…}}, "unlearn": {…}}}. All get UG-CLU's number
+    of gradient evaluations."""

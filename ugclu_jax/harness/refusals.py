@@ -16,6 +16,7 @@ from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.harness.options import NO_HOME
 from ugclu_jax.models import MODELS
 from ugclu_jax.types import RequestKind
+from ugclu_jax.ugclu_settings import UGCLUSettings
 
 
 def check_names(config: ExperimentConfig) -> None:
@@ -133,21 +134,56 @@ def _of_ug_clu(config: ExperimentConfig, kind: RequestKind, name: str) -> Need |
     if "ug_clu" not in parts:  # its settings still give the budget; its hyperparameters give nothing
         return Need(settled(False), f"is UG-CLU's, and no method here does {kind} by ug_clu")
     settings = (config.learn if kind == "learn" else config.unlearn).settings
-    masked, fast_slow = settings.mask != "none", settings.manifold == "fast_slow"
-    ascends = kind == "learn" or settings.unlearn_loss == "ascent"
-    needs = {
-        "hyper.mask_temperature": (settings.mask in ("soft", "straight_through"), "mask soft or straight_through"),
-        "hyper.saliency_threshold": (masked, "a mask other than none"),
-        "settings.saliency": (masked, "a mask other than none"),
-        "hyper.distillation_weight": (settings.distillation, "distillation"),
-        "hyper.fast_learning_rate": (fast_slow, "manifold fast_slow"),
-        "hyper.slow_step_size": (fast_slow, "manifold fast_slow"),
-        "hyper.loss_exponent": (ascends, "unlearn-loss ascent"),
+    why = unread(settings, kind, name)
+    return None if why is None else Need(settled(False), why)
+
+
+def unread(settings: UGCLUSettings, kind: RequestKind, name: str) -> str | None:
+    """Why one of UG-CLU's settings changes nothing under the others; None: it is read.
+
+    Args:
+        settings: of the request.
+        kind: of the request.
+        name: `settings.…` or `hyper.…`.
+
+    >>> unread(UGCLUSettings(), "unlearn", "hyper.clip_norm"), unread(UGCLUSettings(), "unlearn", "hyper.kept_share")
+    ('needs --unlearn.settings.fast-step rate', None)
+    """
+    missing = next((what for met, what in _needs_of(settings, kind).get(name, ()) if not met), None)
+    return missing if missing is None or missing.startswith("is ") else f"needs --{kind}.settings.{missing}"
+
+
+def _needs_of(settings: UGCLUSettings, kind: RequestKind) -> Mapping[str, tuple[tuple[bool, str], ...]]:
+    """By name of a setting, under which others of the same request it is read: each met or not, and in words."""
+    has_fast = settings.fast_step != "none", "fast-step budget or rate"
+    by_budget, by_rate = ((settings.fast_step == each, f"fast-step {each}") for each in ("budget", "rate"))
+    fast_slow, inner = (settings.manifold == "fast_slow", "manifold fast_slow"), (settings.inner_steps > 0, _INNER)
+    masked = settings.mask != "none", "mask hard, soft or straight_through"
+    ended = kind == "unlearn" and settings.unlearn_loss != "ascent"
+    levels = (ended, "unlearn-loss bounded or target" if kind == "unlearn" else "is not read by learn requests")
+    return {
+        "settings.task_batch_size": (has_fast,),
+        "settings.coefficient_decay": (has_fast,),
+        "settings.keep_fast_statistics": (has_fast,),
+        "settings.saliency": (masked,),
+        "settings.saliency_batches": (masked,),
+        "settings.levels": (levels,),
+        **dict.fromkeys((f"settings.{each}" for each in ("preconditioner", "inner_schedule", "inner_data")), (inner,)),
+        "settings.distillation": (inner,),
+        "hyper.output_budget": (by_budget,),
+        "hyper.fast_learning_rate": (by_rate, fast_slow),
+        "hyper.clip_norm": (by_rate,),
+        "hyper.loss_exponent": (has_fast, (not ended, "unlearn-loss ascent")),
+        "hyper.saliency_threshold": (masked,),
+        "hyper.mask_temperature": ((settings.mask in ("soft", "straight_through"), "mask soft or straight_through"),),
+        "hyper.slow_step_size": (fast_slow,),
+        **dict.fromkeys((f"hyper.{each}" for each in ("remain_learning_rate", "kept_share")), (inner,)),
+        **dict.fromkeys((f"hyper.{each}" for each in ("remain_clip_norm", "remain_weight_decay")), (inner,)),
+        "hyper.distillation_weight": ((settings.distillation, "distillation"), inner),
     }
-    if name not in needs:
-        return None
-    met, what = needs[name]
-    return Need(settled(met), f"needs --{kind}.settings.{what}" if not what.startswith("a ") else f"needs {what}")
+
+
+_INNER = "inner-steps of at least 1"
 
 
 def check_machine(environment: Mapping[str, str]) -> None:

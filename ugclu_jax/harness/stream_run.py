@@ -38,7 +38,7 @@ def check_finite(plan: Plan, method: str, seed: int, step: Step, info: Info) -> 
     name = min(first, key=first.__getitem__)
     asked = step.request
     part = split_name(method)[0 if asked.kind == "learn" else 1]
-    rates = f"--{asked.kind}.hyper.remain-learning-rate or --{asked.kind}.hyper.fast-learning-rate"
+    rates = f"--{asked.kind}.hyper.remain-learning-rate or --{asked.kind}.hyper.output-budget"
     if part != "ug_clu":
         rates = f"the rates under references.{part}.hyper of the settings file"
     raise Diverged(

@@ -303,7 +303,10 @@ def reservations(config: Mapping[str, Any], methods: Iterable[str]) -> list[str]
     unchosen = [
         part
         for part in parts
-        if part not in chosen and part not in WITHOUT_SETTINGS and not part.startswith("ug_clu")  # has its own settings
+        # UG-CLU has its own settings, and ablations of its paper's form begin with those of that form.
+        if part not in chosen
+        and part not in WITHOUT_SETTINGS
+        and not part.startswith("ug_clu_plain" if "ug_clu_plain" in chosen else "ug_clu")
     ]
     if unchosen:
         them = "it" if len(unchosen) == 1 else "them"
