@@ -16,6 +16,7 @@ from ugclu_jax.components import (
     preserving_gradient,
     unlearning_gradient,
 )
+from ugclu_jax.decay import decay_budget
 from ugclu_jax.descent import Batches, Direction, Report, descent
 from ugclu_jax.fast_slow import fast_slow_step, fast_step, inner_steps, slow_step
 from ugclu_jax.learner import CLUState, apply_request, predict_program, request_program
@@ -88,6 +89,7 @@ __all__ = [
     "check_hyper",
     "combine",
     "components",
+    "decay_budget",
     "density",
     "descent",
     "do_nothing",

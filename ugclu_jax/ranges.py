@@ -41,6 +41,7 @@ NON_NEGATIVE = Interval()
 POSITIVE = Interval(lowest_allowed=False)
 SHARE = Interval(1.0)
 MOMENTUM = Interval(1.0, highest_allowed=False)
+KEPT_SHARE = Interval(1.0, lowest_allowed=False)
 NORM_BOUND = Interval(lowest_allowed=False, infinity_allowed=True)
 """A largest norm: infinity bounds nothing."""
 

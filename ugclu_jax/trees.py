@@ -39,8 +39,8 @@ def clip(gradient: Params, clip_norm: Array | float) -> Clipped:
     [1.5, 2.0]
     """
     norm = global_norm(gradient)
-    # 1 / max(1, n/c) and not min(1, c/n): exact at c = ∞ and differentiable at n = 0.
-    excess = jnp.maximum(1.0, norm / clip_norm)
+    # 1 / max(1, n/c) and not min(1, c/n): differentiable at n = 0. A norm may overflow, and ∞/∞ is no number.
+    excess = jnp.where(jnp.isinf(clip_norm), 1.0, jnp.maximum(1.0, norm / clip_norm))
     return Clipped(jax.tree.map(lambda g: g / excess, gradient), norm, norm > clip_norm)
 
 
