@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Mapping
 
@@ -223,6 +224,58 @@ def test_an_empty_buffer_harms_nothing(name, kind, network, empty_buffer):
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(after.method))
     if name == "finetune_remain":  # nothing to fine-tune on
         jax.tree.map(np.testing.assert_array_equal, after.method, state)
+
+
+# --- every hyperparameter is read -------------------------------------------------------------------------------------
+
+ELSEWHERE = {"clip_norm": 1e-3, "step_clip_norm": 1e-3, "stop_ratio": 1e-3, "kept_share": 0.5, "second_momentum": 0.5}
+"""Another value than any case has; half of it, or ¼ where it is 0, for fields that are not here."""
+READ_UNDER = {"distillation_weight": "distil", "second_momentum": "adamw"}
+"""Fields that are read under a setting that the plain cases lack, and the word by which their documentation says so."""
+
+
+def unread(name, kind, network, buffer):
+    """The hyperparameters of a case that change no bit of what its request leaves."""
+    method, hyper = CASES[name].method, CASES[name].hyper[kind]
+    state = method.init(*network)
+    before = CLUState(state._replace(extra=method.track("learn", state.extra, BEFORE)), buffer)
+    jitted, _ = program(name, kind)
+
+    def end(**changes):
+        moved = jax.tree.map(jnp.asarray, dataclasses.replace(hyper, **changes))
+        return jax.tree.leaves(jitted(jax.random.key(1), before, moved, TASK)[0].method)
+
+    base, same = end(), set()
+    for field in dataclasses.fields(hyper):
+        value = ELSEWHERE.get(field.name, getattr(hyper, field.name) * 0.5 or 0.25)
+        if all(bool(jnp.all(a == b)) for a, b in zip(base, end(**{field.name: value}), strict=True)):
+            same.add(field.name)
+    return same
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name in [*DESCENTS, "analytic_head"] for kind in CASES[name].hyper]
+)
+def test_every_hyperparameter_changes_what_a_request_leaves(name, kind, network, filled_buffer):
+    """An accepted and ignored one would mislead; what is read under a setting alone says so where it is explained."""
+    hyper = type(CASES[name].hyper[kind])
+    same = unread(name, kind, network, filled_buffer)
+    assert same == READ_UNDER.keys() & {field.name for field in dataclasses.fields(hyper)}
+    said = "".join(inspect.getsource(part) for part in hyper.__mro__ if dataclasses.is_dataclass(part))
+    for field in same:
+        assert re.search(rf"    {field}: .*\n    \"\"\".*{READ_UNDER[field]}", said), field
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(f"{name} adamw", kind, marks=pytest.mark.slow if name != "salun" else [])
+        for name in STEPPING
+        for kind in CASES[name].hyper
+    ],
+)
+def test_what_is_read_under_a_setting_is_read_there(name, kind, network, filled_buffer):
+    assert not unread(name, kind, network, filled_buffer)
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

@@ -33,8 +33,8 @@ def walk(kind, params, gradients, mask, rates, scope="gradient"):
     return params, state, path
 
 
-def loop(kind, mask, scope, learning_rate, momentum, weight_decay):
-    """The formulas, one number at a time."""
+def loop(kind, mask, scope, learning_rate, momentum, weight_decay, second_momentum=0.999, factor=1.0):
+    """The formulas, one number at a time; with nothing that looks at more than one number."""
     result = {}
     for name, start in PARAMS.items():
         result[name] = np.empty_like(start)
@@ -47,10 +47,11 @@ def loop(kind, mask, scope, learning_rate, momentum, weight_decay):
                     step = first
                 else:
                     first = momentum * first + (1 - momentum) * g
-                    second = 0.999 * second + 0.001 * g * g
-                    mean, square = first / (1 - momentum ** (k + 1)), second / (1 - 0.999 ** (k + 1))
+                    second = second_momentum * second + (1 - second_momentum) * g * g
+                    mean, square = first / (1 - momentum ** (k + 1)), second / (1 - second_momentum ** (k + 1))
                     step = mean / (square**0.5 + 1e-8) + weight_decay * theta
-                theta = theta - learning_rate * step * (m if scope == "update" else 1.0)
+                lost = learning_rate * step + (1 - factor) * theta
+                theta = theta - lost * (m if scope == "update" else 1.0)
             result[name][place] = theta
     return result
 
@@ -65,6 +66,75 @@ def test_ten_steps_are_those_of_a_loop(x64, kind, scope):
         for name, expected in loop(kind, mask, scope, **RATES).items():
             np.testing.assert_allclose(params[name], expected, rtol=1e-12)
         assert optax.tree.get(state, "count", STEPS) == STEPS  # SGD counts nothing
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_second_moment_and_a_factor_are_those_of_a_loop(x64, kind, scope):
+    """Under a mask on the update a weight of mask 0 is not multiplied either, and one of mask ½ half as far."""
+    extras = {"second_momentum": 0.9, "factor": 0.97}
+    for mask in (MASK, {name: 0.3 + 0.6 * m for name, m in MASK.items()}):
+        params, _, _ = walk(kind, PARAMS, GRADIENTS, mask, RATES | extras, scope)
+        for name, expected in loop(kind, mask, scope, **RATES, **extras).items():
+            np.testing.assert_allclose(params[name], expected, rtol=1e-12)
+    params, _, _ = walk(kind, PARAMS, GRADIENTS, MASK, RATES | extras, "update")
+    for name, p in PARAMS.items():
+        np.testing.assert_array_equal(np.asarray(params[name])[MASK[name] == 0], p[MASK[name] == 0])
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gradient_is_clipped_after_a_mask_on_it(x64, kind, scope):
+    """As if the shorter gradients had been given; the mask on the update shortens nothing before it."""
+    params, _, _ = walk(kind, PARAMS, GRADIENTS, MASK, RATES | {"clip_norm": 1.5}, scope)
+    shorter, lengths = [], []
+    for gradient in GRADIENTS:
+        met = {name: g * (MASK[name] if scope == "gradient" else 1.0) for name, g in gradient.items()}
+        lengths.append(np.sqrt(sum(np.sum(g * g) for g in met.values())))
+        shorter.append({name: g * min(1.0, 1.5 / lengths[-1]) for name, g in gradient.items()})
+    assert min(lengths) < 1.5 < max(lengths) or scope == "update", "some are clipped and some are not"
+    expected, _, _ = walk(kind, PARAMS, shorter, MASK, RATES, scope)
+    for name in PARAMS:
+        np.testing.assert_allclose(params[name], expected[name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_extras_at_their_defaults_change_no_bit(kind, dtype):
+    """Against optax with its constant .999, neither clip nor factor, all of it traced as a request traces it."""
+    rng = np.random.default_rng(3)
+    start, gradients = rng.normal(size=999).astype(dtype), rng.normal(size=(STEPS, 999)).astype(dtype)
+    rates = {name: dtype(rate) for name, rate in RATES.items()}
+    extras = {"second_momentum": dtype(0.999), "clip_norm": dtype(np.inf), "factor": dtype(1.0)}
+
+    @jax.jit
+    def plain(params, gradients, learning_rate, momentum, weight_decay):
+        decay = optax.add_decayed_weights(weight_decay)
+        root = float(np.finfo(np.float32).tiny)
+        theirs = {
+            "sgd": optax.chain(decay, optax.trace(momentum)),
+            "adamw": optax.chain(optax.scale_by_adam(momentum, 0.999, eps_root=root), decay),
+        }[kind]
+
+        def body(carry, gradient):
+            params, state = carry
+            steps, state = theirs.update(gradient, state, params)
+            return (params - learning_rate * steps, state), None
+
+        return jax.lax.scan(body, (params, theirs.init(params)), gradients)[0][0]
+
+    with jax.enable_x64(dtype is np.float64):
+        found, _, _ = walk(kind, start, list(gradients), None, rates | extras)
+        np.testing.assert_array_equal(found, plain(start, gradients, **rates))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gradient_whose_norm_overflows_is_not_clipped_by_infinity(kind):
+    huge = np.full(3, 1e30, np.float32)
+    params, _ = optimizer.update(
+        kind, huge, optimizer.transformation(kind).init(huge), np.zeros_like(huge), learning_rate=1e-30
+    )
+    assert np.isfinite(params).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

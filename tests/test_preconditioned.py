@@ -137,9 +137,7 @@ def by_hand(twin, params, kind, hyper, own, task, remain, adam=True):
             if adam:
                 first = {n: 0.9 * m + 0.1 * h[n] for n, m in first.items()}
                 second = {n: 0.99 * v + 0.01 * h[n] ** 2 for n, v in second.items()}
-                h = {
-                    n: first[n] / (1 - 0.9**count) / (np.sqrt(second[n] / (1 - 0.99**count)) + 1e-8) for n in params
-                }
+                h = {n: first[n] / (1 - 0.9**count) / (np.sqrt(second[n] / (1 - 0.99**count)) + 1e-8) for n in params}
             kept = hyper.kept_share ** (factor / all_rates)
             params = {n: kept * p - hyper.remain_learning_rate * factor * h[n] for n, p in params.items()}
         params = {n: (1 - hyper.slow_step_size) * start[n] + hyper.slow_step_size * p for n, p in params.items()}

@@ -247,6 +247,7 @@ def test_memory_of_reverse_mode_over_two_hundred_steps():
 
 SIZES = {"steps": 4, "task_batch_size": 4, "remain_batch_size": 4}
 COMMON = {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.01, "distillation_weight": 0.4}
+EXTRAS = {"second_momentum": 0.9, "step_clip_norm": 0.3, "kept_share": 0.8}
 
 
 def method_of_the_field(name, optimizer):
@@ -273,6 +274,10 @@ def test_methods_of_the_field_have_hypergradients(x64, name, optimizer):
     modes = compiled(method, [kind], problem, objective)
     slopes = assert_agree(method, [kind], problem, {kind: values}, objective, modes)
     for field in ("learning_rate", "momentum", "weight_decay", "distillation_weight"):
+        assert abs(slopes[kind, field]) > 1e-6, field
+    more = dataclasses.replace(values, **EXTRAS)
+    slopes = assert_agree(method, [kind], problem, {kind: more}, objective, modes)
+    for field in ("learning_rate", "kept_share", *(["second_momentum"] if optimizer == "adamw" else [])):
         assert abs(slopes[kind, field]) > 1e-6, field
     plain = {kind: dataclasses.replace(values, momentum=0.0, weight_decay=0.0)}
     for mode, gradient_of in modes.items():

@@ -18,7 +18,8 @@ import optax
 from jax import lax
 
 from ugclu_jax.components import modulate
-from ugclu_jax.trees import Rates, clip, descend, global_norm, shrink
+from ugclu_jax.decay import decayed
+from ugclu_jax.trees import Rates, clip, descend, global_norm
 from ugclu_jax.types import Array, ModelState, Params, PyTree
 
 RemainGradientFn = Callable[[Params, ModelState, PyTree], tuple[Params, ModelState, Array]]
@@ -166,7 +167,7 @@ def preconditioned(
         step, new = preconditioner.update(gradient, optimizer, params)
         optimizer = jax.tree.map(lambda new, old: new.astype(old.dtype), new, optimizer)
         rates = jax.tree.map(lambda rate: rate * rate_factor, remain_learning_rate)
-        return (descend(shrink(params, decay_factor), step, rates), state, optimizer), loss
+        return (descend(decayed(params, decay_factor), step, rates), state, optimizer), loss
 
     carry, losses = lax.scan(body, (fast_params, model_state, preconditioner_state), (remain_inputs, factors))
     return InnerSteps(*carry, losses)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from ugclu_jax import optimizer
-from ugclu_jax.optimizer import MaskScope, OptimizerKind
-from ugclu_jax.ranges import MOMENTUM, SHARE
+from ugclu_jax.decay import decay_budget
+from ugclu_jax.optimizer import SECOND_MOMENTUM, MaskScope, OptimizerKind
+from ugclu_jax.ranges import KEPT_SHARE, MOMENTUM, NORM_BOUND, SHARE
 from ugclu_jax.types import Array, Params, PyTree, Scalar
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -28,6 +29,12 @@ class StepHyper:
     """μ in [0, 1)."""
     weight_decay: Scalar = 0.0
     """w ≥ 0, weight decay."""
+    second_momentum: Annotated[Scalar, MOMENTUM] = SECOND_MOMENTUM
+    """ν in [0, 1), decay of the second moment; read where the optimizer is adamw."""
+    step_clip_norm: Annotated[Scalar, NORM_BOUND] = math.inf
+    """> 0, largest global norm of the gradient that the optimizer gets, after a mask on it; inf = no clipping."""
+    kept_share: Annotated[Scalar, KEPT_SHARE] = 1.0
+    """ρ in (0, 1], what a request leaves of a weight that no gradient touches; 1 = all, see `ugclu_jax.decay`."""
 
 
 @jax.tree_util.register_dataclass
@@ -46,7 +53,7 @@ def registered(hyper: Any) -> Any:
     ... class MineHyper(DescentHyper):
     ...     task_weight: float = 0.1
     >>> len(jax.tree.leaves(registered(MineHyper())))
-    5
+    8
     """
     if dataclasses.is_dataclass(hyper) and jax.tree.leaves(hyper) == [hyper]:
         jax.tree_util.register_dataclass(type(hyper))
@@ -183,6 +190,18 @@ def schedule_factor(schedule: Schedule, remaining_share: Array | float) -> Array
     return remaining_share if schedule == "linear" else 1.0
 
 
+def rate_share(schedule: Schedule, steps: int, remaining_share: Array | float) -> Array | float:
+    """The part of one step in the sum of all rates of a request of K steps, when a share e of it is left.
+
+        s(e) / Σ_k s(1 − k/K)          s = `schedule_factor`; the sum is K if it is constant, and (K + 1)/2 if it falls
+
+    >>> [rate_share("linear", 3, 1 - k / 3) for k in range(3)]
+    [0.5, 0.33..., 0.16...]
+    """
+    total = steps if schedule == "constant" else (steps + 1) / 2
+    return schedule_factor(schedule, remaining_share) / max(total, 1)  # a request of no steps is traced all the same
+
+
 def start(params: Params, settings: StepSettings, memory: PyTree = None) -> Carry:
     """Before the first step: a fresh optimizer."""
     return Carry(params, optimizer.transformation(settings.optimizer).init(params), memory)
@@ -197,6 +216,7 @@ def update(
     *,
     mask: PyTree | None = None,
     mask_applies_to: MaskScope = "gradient",
+    decays: bool = True,
 ) -> Carry:
     """One update of the optimizer along a gradient, at the rate of the schedule.
 
@@ -207,13 +227,17 @@ def update(
         settings: static.
         remaining_share: `e_k` in [0, 1].
         mask, mask_applies_to: see `ugclu_jax.optimizer`.
+        decays: whether this update spends the step's part of the decay to `kept_share`: one update of each step does.
 
     >>> import jax.numpy as jnp
-    >>> settings = DescentSettings()
+    >>> settings = DescentSettings(steps=1)
     >>> carry = start(jnp.ones(1), settings)
     >>> update(carry, jnp.ones(1), DescentHyper(learning_rate=0.5), settings, 0.5).params.tolist()
     [0.75]
+    >>> update(carry, jnp.zeros(1), DescentHyper(kept_share=0.25), settings, 1.0).params.tolist()
+    [0.25]
     """
+    share = rate_share(settings.schedule, settings.steps, remaining_share)
     params, state = optimizer.update(
         settings.optimizer,
         gradient,
@@ -222,6 +246,9 @@ def update(
         learning_rate=hyper.learning_rate * schedule_factor(settings.schedule, remaining_share),
         momentum=hyper.momentum,
         weight_decay=hyper.weight_decay,
+        second_momentum=hyper.second_momentum,
+        clip_norm=hyper.step_clip_norm,
+        factor=decay_budget(hyper.kept_share, share) if decays else 1.0,
         mask=mask,
         mask_applies_to=mask_applies_to,
     )

@@ -39,8 +39,8 @@ def clip(gradient: Params, clip_norm: Array | float) -> Clipped:
     [1.5, 2.0]
     """
     norm = global_norm(gradient)
-    # 1 / max(1, n/c) and not min(1, c/n): exact at c = ∞ and differentiable at n = 0.
-    excess = jnp.maximum(1.0, norm / clip_norm)
+    # 1 / max(1, n/c) and not min(1, c/n): differentiable at n = 0. A norm may overflow, and ∞/∞ is no number.
+    excess = jnp.where(jnp.isinf(clip_norm), 1.0, jnp.maximum(1.0, norm / clip_norm))
     return Clipped(jax.tree.map(lambda g: g / excess, gradient), norm, norm > clip_norm)
 
 
@@ -60,14 +60,3 @@ def descend(params: Params, gradient: Params, step_size: Rates) -> Params:
         return jax.tree.map(lambda p, g: p - (rate * g).astype(p.dtype), params, gradient)
 
     return jax.tree.map(step, step_size, params, gradient)
-
-
-def shrink(params: Params, factor: Array | float) -> Params:
-    """`d θ`, leaf by leaf, in the type of `params`; a factor of 1 changes no bit of what is computed from it.
-
-    >>> import jax.numpy as jnp
-    >>> shrink(jnp.array([2.0]), 0.5).tolist()
-    [1.0]
-    """
-    # Not d·θ: XLA fuses a product into a subtraction that follows, which then rounds otherwise than without decay.
-    return jax.tree.map(lambda p: p + ((factor - 1.0) * p).astype(p.dtype), params)

@@ -204,7 +204,11 @@ def step(
     if settings.manifold == "euclidean":
         assert task is not None and known.shares is not None
         along = clip(modulate(at.mask, task.gradient), hyper.clip_norm)
-        remain_gradient, norm, held = toward_both(remain_gradient, along.gradient, known.shares), along.norm, along.active
+        remain_gradient, norm, held = (
+            toward_both(remain_gradient, along.gradient, known.shares),
+            along.norm,
+            along.active,
+        )
     statistics = task.model_state if settings.keep_fast_statistics and task is not None else at.model_state
     ended: InnerSteps = inner(fast_params, statistics, remain_gradient)
     params = ended.params

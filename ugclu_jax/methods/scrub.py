@@ -90,7 +90,8 @@ def step_with(settings: SCRUBSettings) -> StepFn:
                 batches.task, losses_fn=lambda logits, batch: divergence(logits, known, hyper.temperature)
             )
             ascent = jax.tree.map(jnp.negative, away.gradient)
-            return update(carry, ascent, hyper, settings, share), away.model_state, away.loss, global_norm(ascent)
+            carry = update(carry, ascent, hyper, settings, share, decays=False)
+            return carry, away.model_state, away.loss, global_norm(ascent)
 
         def no_step(carry: Carry, model_state: ModelState) -> tuple[Carry, ModelState, Array, Array]:
             loss, norm = jax.eval_shape(max_step, carry, model_state)[2:]

@@ -17,7 +17,7 @@ Enhancement".
 
 `mask_applies_to` "gradient" is the published code: in an ascent step, momentum and weight decay still move masked-out
 weights. With "update" they stay in it, and their momentum takes no ascent either. The steps on remaining data move
-every weight under both.
+every weight under both, and they alone spend the decay to `kept_share`.
 
 Differences: losses below `loss_floor` count as ℓ_min (ours); 0 is the published code, where an example whose loss is 0,
 as that of a memorised one is in 32 bits, takes all the weight of its batch and has no gradient. Each Fisher reads
@@ -186,7 +186,9 @@ def forget_step_with(settings: SFRonSettings) -> StepFn:
         ascent = clip(modulate(at.mask, jax.tree.map(jnp.negative, task.gradient)), hyper.clip_norm)
         # The gradient is masked already, as it must be before it is clipped; what is left to mask is the update.
         left = at.mask if settings.mask_applies_to == "update" else None
-        carry = update(carry, ascent.gradient, hyper, settings, share, mask=left, mask_applies_to="update")
+        carry = update(
+            carry, ascent.gradient, hyper, settings, share, mask=left, mask_applies_to="update", decays=False
+        )
         return carry, task.model_state, Report(task_loss=task.loss, task_norm=ascent.norm, clipped=ascent.active)
 
     return step
