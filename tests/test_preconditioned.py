@@ -1,4 +1,4 @@
-"""UG-CLU's default: preconditioned inner steps, a budget of outputs and one of decay, against NumPy and closed forms."""
+"""UG-CLU's default: preconditioned steps, budgets of outputs and of decay, against NumPy and closed forms."""
 
 import dataclasses
 import functools
