@@ -93,7 +93,7 @@ class UGCLUSettings:
     coefficient_decay: bool = True
     """Whether the coefficients of the fast step fall with the share of the request that is left."""
     distillation: bool = False
-    """Whether the network at the start of the request teaches the inner steps what it says of examples of the buffer."""
+    """Whether the network at the start of the request teaches the inner steps, on examples of the buffer."""
     keep_fast_statistics: bool = False
     """Whether BatchNorm statistics of the fast step are kept; they are of one task only."""
     unlearn_loss: UnlearnLoss = "ascent"
@@ -101,8 +101,8 @@ class UGCLUSettings:
     levels: Levels = "class"
     """Where the ends of "bounded" and "target" come from: classes of the buffer, or midpoints, see `midpoints`."""
     manifold: Manifold = "fast_slow"
-    """The fast-slow update, or K_in steps along the Euclidean direction, see `euclidean`; these read no β_Q, no δ and no
-    α, take their task gradient clipped, and need a `fast_step` of "rate"."""
+    """The fast-slow update, or K_in steps along the Euclidean direction, see `euclidean`; these read no β_Q and no α,
+    and need a `fast_step` of "rate"."""
 
     rematerialise: bool = False
     """Whether reverse-mode derivatives of a request compute steps again instead of keeping every activation."""
