@@ -156,7 +156,7 @@ def preconditioned(
     References: ours; the paper's inner steps are those of gradient descent.
     """
     number = jax.tree.leaves(remain_inputs)[0].shape[0]
-    factors = tuple(jnp.broadcast_to(jnp.asarray(each), (number,)) for each in (rate_factors, decay_factors))
+    rates_and_decays = (jnp.broadcast_to(rate_factors, (number,)), jnp.broadcast_to(decay_factors, (number,)))
 
     def body(
         carry: tuple[Params, ModelState, optax.OptState], x: tuple[PyTree, tuple[Array, Array]]
@@ -169,7 +169,7 @@ def preconditioned(
         rates = jax.tree.map(lambda rate: rate * rate_factor, remain_learning_rate)
         return (descend(decayed(params, decay_factor), step, rates), state, optimizer), loss
 
-    carry, losses = lax.scan(body, (fast_params, model_state, preconditioner_state), (remain_inputs, factors))
+    carry, losses = lax.scan(body, (fast_params, model_state, preconditioner_state), (remain_inputs, rates_and_decays))
     return InnerSteps(*carry, losses)
 
 

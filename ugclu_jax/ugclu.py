@@ -16,7 +16,7 @@ from ugclu_jax.components import Component, check_num_classes, learning_gradient
 from ugclu_jax.decay import decay_budget
 from ugclu_jax.distillation import departed_classes, targets_of
 from ugclu_jax.euclidean import data_shares, toward_both
-from ugclu_jax.fast_slow import FastSlowStep, InnerSteps, fast_step, preconditioned, slow_step
+from ugclu_jax.fast_slow import FastSlowStep, InnerSteps, RemainGradientFn, fast_step, preconditioned, slow_step
 from ugclu_jax.loop import Moment, request_loop
 from ugclu_jax.midpoints import midpoint_targets
 from ugclu_jax.optimizer import TINY
@@ -201,16 +201,14 @@ def step(
         decay_factors=decay_budget(hyper.kept_share, factors / max(total, 1.0)),
     )
     fast_params, norm, held, relative_step = _fast(for_fast, carry, batches.task, task, hyper, settings)
+    inner_gradient: RemainGradientFn = remain_gradient
     if settings.manifold == "euclidean":
         assert task is not None and known.shares is not None
         along = clip(modulate(at.mask, task.gradient), hyper.clip_norm)
-        remain_gradient, norm, held = (
-            toward_both(remain_gradient, along.gradient, known.shares),
-            along.norm,
-            along.active,
-        )
+        inner_gradient = toward_both(remain_gradient, along.gradient, known.shares)
+        norm, held = along.norm, along.active
     statistics = task.model_state if settings.keep_fast_statistics and task is not None else at.model_state
-    ended: InnerSteps = inner(fast_params, statistics, remain_gradient)
+    ended: InnerSteps = inner(fast_params, statistics, inner_gradient)
     params = ended.params
     if settings.manifold == "fast_slow":
         params = slow_step(carry.params, ended.params, hyper.slow_step_size)
@@ -339,14 +337,14 @@ def _update(
         departed = departed_classes(task, buffer, num_classes) if settings.levels == "midpoint" else None
 
         def draw(task_key: Array, remain_key: Array) -> TaskAndRemain:
-            given = {"targets": begun.targets, "axis_name": where.axis_name}
+            axis, teacher = where.axis_name, begun.targets
             if mixed is None:
-                remain = from_buffer(remain_key, buffer, inner_shape, **given)
+                remain = from_buffer(remain_key, buffer, inner_shape, targets=teacher, axis_name=axis)
             else:
-                remain = from_mix(remain_key, task, buffer, mixed, inner_shape, **given)
+                remain = from_mix(remain_key, task, buffer, mixed, inner_shape, targets=teacher, axis_name=axis)
             if settings.fast_step == "none":
                 return TaskAndRemain(None, remain)
-            drawn = from_task(task_key, task, task_shape, targets=begun.unlearned, axis_name=where.axis_name)
+            drawn = from_task(task_key, task, task_shape, targets=begun.unlearned, axis_name=axis)
             return TaskAndRemain(drawn, remain)
 
         def outer_step(
@@ -431,6 +429,6 @@ def ug_clu(
         return gradient_evaluations(settings[kind], capacity, task_rows)
 
     learn, unlearn = (_update(apply_fn, num_classes, kind, each, preconditioner) for kind, each in settings.items())
-    hypers = {"learn": LEARNING_HYPER, "unlearn": UNLEARNING_HYPER}
+    hypers: dict[RequestKind, UGCLUHyper] = {"learn": LEARNING_HYPER, "unlearn": UNLEARNING_HYPER}
     steps_on_buffer = tuple(kind for kind, each in settings.items() if kind == "unlearn" and each.inner_steps > 0)
     return Method("ug_clu", learn, unlearn, hypers, cost, apply_fn=apply_fn, rehearses=steps_on_buffer)
