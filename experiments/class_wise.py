@@ -4,6 +4,10 @@ Question: can one request remove classes that were learned at different times, a
 
     python -m experiments.class_wise                              # embedded digits
     python -m experiments.class_wise --dataset fashion_mnist      # full Fashion-MNIST
+    python -m experiments.class_wise --dataset fashion_mnist --regime joint --capacity 60000
+
+After a continual stream every unlearner ends where learner and buffer allow; a model that was trained on all examples
+at once (joint) shows what an unlearner is worth.
 """
 
 import sys

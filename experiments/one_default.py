@@ -2,15 +2,16 @@
 
     python -m experiments.one_default --method ug_clu_target --searches runs/search-a runs/search-b runs/search-c
 
-The points of a search depend on the method alone, so trial 7 is the same setting in all of them. For each trial the
-distance in every search is divided by the best of that search; the setting whose worst quotient is smallest is the one
-default, and the quotient tells what it costs where it costs most. Chosen and judged on the seeds of the searches: for
-other seeds compare it with the tuned ones by `experiments.compare`.
+The points of a search depend on the method alone, so trial 7 is the same setting in all of them. The setting with the
+smallest geometric mean of its distances is the one default; below 0.005 a distance counts as that much, for energy
+distances are estimates and may be negative. The quotient to the best of each search tells what one setting costs there.
+Chosen and judged on the seeds of the searches: for other seeds compare it with the tuned ones by `experiments.compare`.
 """
 
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -28,7 +29,7 @@ from ugclu_jax.report.visible import visible
 
 @dataclass(frozen=True)
 class OneDefaultOptions:
-    """Find the setting whose worst distance, relative to the best of each search, is smallest."""
+    """Find the setting whose distances have the smallest geometric mean."""
 
     method: str
     """A method that all searches had."""
@@ -36,15 +37,17 @@ class OneDefaultOptions:
     """Run folders of `experiments.search`."""
 
 
-def quotient(own: float, best: float) -> float:
-    """A distance over the best of its search, which may be 0.
+LEAST = 0.005
+"""Distances below it are one: a tenth of it is chance, and its logarithm would decide alone."""
 
-    >>> quotient(3.0, 2.0), quotient(0.0, 0.0), quotient(1.0, 0.0)
-    (1.5, 1.0, inf)
+
+def mean_distance(distances: Sequence[float]) -> float:
+    """Geometric mean of distances that are at least `LEAST`; infinite where one is.
+
+    >>> mean_distance([0.02, 0.08]), mean_distance([-0.001]), mean_distance([0.1, math.inf])
+    (0.04, 0.005, inf)
     """
-    if best > 0:
-        return own / best
-    return 1.0 if own == best else math.inf
+    return math.exp(math.fsum(math.log(max(each, LEAST)) for each in distances) / len(distances))
 
 
 class Common(NamedTuple):
@@ -57,8 +60,9 @@ class Common(NamedTuple):
 
     @property
     def quotients(self) -> list[float]:
-        """Distance over the best of each search, at least 1."""
-        return [quotient(own, best) for own, best in zip(self.distances, self.best, strict=True)]
+        """Distance over the best of each search, both of them at least `LEAST`."""
+        pairs = zip(self.distances, self.best, strict=True)
+        return [max(own, LEAST) / max(best, LEAST) for own, best in pairs]
 
 
 def read_trials(folder: Path, method: str) -> list[dict[str, Any]]:
@@ -88,7 +92,7 @@ def read_trials(folder: Path, method: str) -> list[dict[str, Any]]:
 
 
 def common_default(searches: list[list[dict[str, Any]]]) -> Common:
-    """The trial with the smallest worst quotient.
+    """The trial with the smallest geometric mean of its distances.
 
     Raises:
         ValueError: the searches drew other points, or every trial diverged somewhere.
@@ -105,9 +109,9 @@ def common_default(searches: list[list[dict[str, Any]]]) -> Common:
         raise ValueError("the searches drew different points; run them with the same --trials and --extras")
     best = [min(entry["distance"] for entry in trials) for trials in searches]
     table = [[trials[i]["distance"] for trials in searches] for i in range(len(points[0]))]
-    worst = [max(quotient(own, least) for own, least in zip(row, best, strict=True)) for row in table]
-    chosen = min(range(len(worst)), key=worst.__getitem__)
-    if not math.isfinite(worst[chosen]):
+    means = [mean_distance(row) for row in table]
+    chosen = min(range(len(means)), key=means.__getitem__)
+    if not math.isfinite(means[chosen]):
         raise ValueError("every trial diverged in one of the searches: no setting serves them all")
     trial, point = points[0][chosen]
     return Common(trial, point, table[chosen], best)
@@ -137,7 +141,7 @@ def _run(arguments: list[str]) -> int:
         table.add_row(Text(visible(folder.name)), f"{own:.3f}", f"{best:.3f}", f"{quotient:.2f}")
     console.print(table)
     values = ", ".join(f"{name} {value:.4g}" for name, value in found.point.items()) or "as given"
-    say(console, "", f"Trial {found.trial}: {values}")
+    say(console, "", f"Trial {found.trial}, geometric mean {mean_distance(found.distances):.4f}: {values}")
     return 0
 
 

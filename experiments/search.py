@@ -5,9 +5,17 @@
 
 A trial draws the ranges that the catalogue has for a method from a scrambled Sobol sequence, on a
 logarithmic scale, and serves the stream up to its first unlearn request; the first trial is the settings file's own.
-Its score is the distance to the oracle, KL on test inputs of what is retained plus KL on unlearned inputs, averaged
-over the seeds. Test inputs are held out of the training split: the test split is never read. With `--extras`, weight
-decay and the weight of distillation on remaining data are drawn too, for every method that has them.
+Its score is the temperature-matched energy distance of the seeds' models from the oracles, averaged over test inputs
+of what is retained and unlearned inputs; of one seed, which is no distribution, KL(oracle ‖ model) on both. Test inputs
+are held out of the training split: the test split is never read. With `--extras`, weight decay and the weight of
+distillation on remaining data are drawn too, for every method that has them.
+
+One setting for everything is chosen from several such searches, of other scenarios, regimes or networks:
+
+    for model in cnn cnn_bn; do
+        python -m experiments.search --scenario class_wise --regime joint --dataset fashion_mnist --model $model …
+    done
+    python -m experiments.one_default --method ug_clu --searches runs/search-…
 
 The run folder gets trials.jsonl, a line a trial as it ends, and best.json. With `--write FILE …` the best also enter
 these settings files, beside what they hold; so one search of learners can serve the files of several scenarios. The
@@ -22,11 +30,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ugclu_jax import metrics
+from ugclu_jax.evidence import energy_distance, matched_energy_distance
 from ugclu_jax.files import DamagedFileError, write
 from ugclu_jax.harness.budget import given_for
 from ugclu_jax.harness.catalogue import METHODS, PLAIN, entry_of, ranges_of, searched, split_name
@@ -61,6 +70,21 @@ class SearchOptions:
     """Settings files that the best are written into, beside what they hold."""
 
 
+class Score(NamedTuple):
+    """What a trial is worth: the less, the better.
+
+    Attributes:
+        distance: what is compared, matched E or, of one seed, KL.
+        KL: on retained test inputs plus that on unlearned ones.
+        E, matched: energy distances, the mean of both sets of inputs; None of one seed.
+    """
+
+    distance: float
+    KL: float
+    E: float | None = None
+    matched: float | None = None
+
+
 class Search:
     """Scores of a plan's methods at other hyperparameters than their own."""
 
@@ -83,33 +107,46 @@ class Search:
             self.learned[method, seed] = state
         return state
 
-    def score(self, method: str, kinds: tuple[RequestKind, ...], point: Mapping[str, float]) -> float:
-        """Distance to the oracle of a method at a point, averaged over seeds; infinite where it diverged."""
+    def score(self, method: str, kinds: tuple[RequestKind, ...], point: Mapping[str, float]) -> Score:
+        """What the models of all seeds are at a point; infinite where one diverged."""
         hyper: dict[RequestKind, PyTree] = dict(self.plan.entries[method].hyper)
         hyper |= {kind: dataclasses.replace(hyper[kind], **point) for kind in kinds}
-        distances = []
+        models = []
         for seed in self.plan.config.seeds:
             state = self.before_unlearning(method, seed, hyper, keep="learn" not in kinds)
             state = self.run.server.apply(method, seed, self.last, state, hyper).state
-            distances.append(self.distance(state))
-        return float(np.mean(distances))
+            models.append(self.outputs(state))
+            if not all(np.isfinite(logits).all() for logits in models[-1]):
+                return Score(*(math.inf,) * 4)
+        oracles = self.oracles()
+        own = [np.stack(each) for each in zip(*models, strict=True)]
+        divergence = sum(
+            float(np.mean([metrics.oracle_divergence(theirs, one) for one in mine]))
+            for mine, theirs in zip(own, oracles, strict=True)
+        )
+        if len(models) == 1:
+            return Score(divergence, divergence)
+        test, test_oracles = own[0], oracles[0]
+        pairs = list(zip(own, oracles, strict=True))
+        energy = [energy_distance(mine, theirs).value for mine, theirs in pairs]
+        matched = [matched_energy_distance(mine, theirs, test, test_oracles).value for mine, theirs in pairs]
+        return Score(float(np.mean(matched)), divergence, float(np.mean(energy)), float(np.mean(matched)))
 
-    def distance(self, state: CLUState) -> float:
-        """KL to the oracles on retained test inputs plus that on unlearned ones; infinite for outputs not finite."""
+    def outputs(self, state: CLUState) -> list[np.ndarray]:
+        """Logits of a model on retained test inputs, and on unlearned ones."""
+        network = state.method
+        test, unlearned = (
+            np.asarray(self.run.predictions.predict(network.params, network.model_state, inputs))
+            for inputs in (self.run.data.test_inputs, self.unlearned_inputs)
+        )
+        return [test[self.situation.test], unlearned]
+
+    def oracles(self) -> list[np.ndarray]:
+        """Those of the oracles."""
         oracles = self.run.oracles.after(self.last)
         assert oracles is not None  # for an unlearn request always
         known = self.last.view.situation  # by places in what is known of the oracles
-        total = 0.0
-        for inputs, rows, theirs in (
-            (self.run.data.test_inputs, self.situation.test, oracles.logits.test[:, known.test]),
-            (self.unlearned_inputs, self.situation.unlearned, oracles.logits.train[:, known.unlearned]),
-        ):
-            logits = np.asarray(self.run.predictions.predict(state.method.params, state.method.model_state, inputs))
-            if not np.isfinite(logits).all():
-                return math.inf
-            own = logits[rows] if inputs is self.run.data.test_inputs else logits
-            total += metrics.oracle_divergence(theirs, own)
-        return total
+        return [oracles.logits.test[:, known.test], oracles.logits.train[:, known.unlearned]]
 
 
 def part_of(method: str) -> tuple[str, RequestKind]:
@@ -156,8 +193,8 @@ def search(run: Run, options: SearchOptions, stop: Stop) -> dict[str, Any]:
         for trial, point in enumerate([{}, *drawn]):
             if (method, trial) not in known:
                 stop.check()
-                distance = searching.score(method, kinds, point)
-                entry = {"method": method, "trial": trial, "point": point, "distance": distance}
+                score = searching.score(method, kinds, point)
+                entry = {"method": method, "trial": trial, "point": point, **score._asdict()}
                 known[method, trial] = entry
                 write(path, "".join(json.dumps(one) + "\n" for one in known.values()))
             scored.append(known[method, trial])

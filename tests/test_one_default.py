@@ -18,13 +18,13 @@ def write(folder, **distances):
     return folder
 
 
-def test_the_worst_quotient_decides_not_the_sum(tmp_path, capsys):
+def test_the_geometric_mean_decides_not_the_sum(tmp_path, capsys):
     # Trial 0 has the smallest sum, and is three times the best of the second search.
     a = write(tmp_path / "a", sfron=[10.0, 14.0, 99.0], er=[1.0, 2.0, 3.0])
     b = write(tmp_path / "b", sfron=[3.0, 1.5, 1.0])
     assert one_default.run(["--method", "sfron", "--searches", str(a), str(b)]) == 0
     out = capsys.readouterr().out
-    assert "Trial 1: rate 0.1" in out
+    assert f"Trial 1, geometric mean {(14.0 * 1.5) ** 0.5:.4f}: rate 0.1" in out
     assert [line.split()[-3:] for line in out.splitlines() if line.split()[:1] in (["a"], ["b"])] == [
         ["14.000", "10.000", "1.40"],
         ["1.500", "1.000", "1.50"],
@@ -51,3 +51,10 @@ def test_searches_that_cannot_be_compared_are_refused(tmp_path, capsys, second, 
     b = write(tmp_path / "b", **second)
     assert one_default.run(["--method", "sfron", "--searches", str(a), str(b)]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_chance_leaves_below_nothing_counts_as_the_least(tmp_path):
+    a, b = write(tmp_path / "a", er=[-0.004, 0.02]), write(tmp_path / "b", er=[0.5, 0.1])
+    found = one_default.common_default([one_default.read_trials(folder, "er") for folder in (a, b)])
+    assert found.trial == 1 and found.quotients == [4.0, 1.0]
+    assert one_default.mean_distance([-0.004, 0.5]) == pytest.approx((0.005 * 0.5) ** 0.5)

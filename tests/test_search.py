@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import search as command
+from ugclu_jax.evidence import energy_distance, matched_energy_distance
 from ugclu_jax.harness import cli
 from ugclu_jax.harness.catalogue import METHODS, REFERENCE_POINTS, WITHOUT_STEPS, ranges_of, searched
 from ugclu_jax.harness.config import from_dict
@@ -142,3 +143,29 @@ def test_damaged_trials_are_named(tmp_path):
         (tmp_path / "trials.jsonl").write_text(json.dumps(entry) + "\n" + damage + "\n")
         with pytest.raises(OSError, match=r"trials.jsonl is damaged .*; delete it to search anew"):
             command.read_trials(tmp_path)
+
+
+def test_of_several_seeds_the_matched_energy_distance_decides(tmp_path):
+    """Recomputed from the outputs that the search itself scored."""
+    folder, kept = tmp_path / "run", []
+    plain = command.Search.outputs
+
+    def keeping(self, state):
+        kept.append((plain(self, state), self.oracles()))
+        return kept[-1][0]
+
+    arguments = [*SMALL, "--trials", "2", "--cache-dir", str(tmp_path / "cache"), "--run-dir", str(folder)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command.Search, "outputs", keeping)
+        assert command.run([*arguments, "--seeds", "3", "4", "--methods", "finetune_remain"]) == 0
+    trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    assert len(trials) == 2 and len(kept) == 4
+    for trial, ((first, oracles), (second, _)) in zip(trials, (kept[:2], kept[2:]), strict=True):
+        own = [np.stack(pair) for pair in zip(first, second, strict=True)]
+        expected = [
+            matched_energy_distance(mine, theirs, own[0], oracles[0]).value
+            for mine, theirs in zip(own, oracles, strict=True)
+        ]
+        assert trial["distance"] == trial["matched"] == pytest.approx(np.mean(expected), rel=1e-9)
+        plain_energy = [energy_distance(mine, theirs).value for mine, theirs in zip(own, oracles, strict=True)]
+        assert trial["E"] == pytest.approx(np.mean(plain_energy), rel=1e-9) and trial["KL"] > 0

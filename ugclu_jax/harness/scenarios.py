@@ -115,7 +115,15 @@ def task_aware(config: TaskAwareConfig, dataset: Dataset, known: Stream = ()) ->
 
 
 @dataclass(frozen=True)
-class ClassWiseConfig(ExperimentConfig):
+class ClassOptions(Group):
+    """How the classes that leave were learned."""
+
+    regime: Literal["continual", "joint"] = "continual"
+    """Classes of a continual stream, or of a jointly trained model."""
+
+
+@dataclass(frozen=True)
+class ClassWiseConfig(ExperimentConfig, ClassOptions):
     """Learn all tasks, then unlearn classes across tasks in one request."""
 
 
@@ -126,6 +134,8 @@ def class_wise(config: ClassWiseConfig, dataset: Dataset, known: Stream = ()) ->
     tasks = requests.split_classes(dataset.num_classes, config.tasks)
 
     def learned() -> Stream:
+        if config.regime == "joint":
+            return (learn_all(dataset),)
         return requests.learn_tasks(dataset.train_labels, tasks)
 
     def own() -> Stream:
@@ -133,7 +143,12 @@ def class_wise(config: ClassWiseConfig, dataset: Dataset, known: Stream = ()) ->
         return (*learned(), requests.unlearn_named("--unlearn-classes", named, names_of(dataset), learned(), known))
 
     stream = stream_of(config, dataset, learned, own, known)
-    return Scenario(dataset, stream, by_class(dataset))
+    return Scenario(dataset, stream, by_class(dataset), first_from_scratch=config.regime == "joint")
+
+
+def learn_all(dataset: Dataset) -> requests.Request:
+    """One request for all training examples: where it is the first, they are learned by training from scratch."""
+    return requests.Request("learn", "learn all", np.arange(len(dataset.train_labels), dtype=np.int32))
 
 
 @dataclass(frozen=True)
@@ -169,9 +184,9 @@ def random_sample(config: RandomSampleConfig, dataset: Dataset, known: Stream = 
     if config.regime == "continual":
         stream = stream_of(config, dataset, lambda: requests.learn_tasks(labels, tasks), drawn, known)
         return Scenario(dataset, stream, by_class(dataset))
-    learn_all = requests.Request("learn", "learn all", np.arange(len(labels), dtype=np.int32))
+    everything = learn_all(dataset)
     if config.regime == "joint":
-        stream = stream_of(config, dataset, lambda: (learn_all,), lambda: (learn_all, drawn()[-1]), known)
+        stream = stream_of(config, dataset, lambda: (everything,), lambda: (everything, drawn()[-1]), known)
         return Scenario(dataset, stream, by_class(dataset), first_from_scratch=True)
     named = [name for name in ("unlearn_where", "unlearn_ids", "unlearn_classes") if getattr(config, name)]
     if named:
@@ -180,7 +195,7 @@ def random_sample(config: RandomSampleConfig, dataset: Dataset, known: Stream = 
             "labels it spoils: leave one of them out"
         )
     dataset, wrong = with_label_noise(dataset, config.fraction, config.sample_seed)
-    stream = (learn_all, requests.Request("unlearn", "unlearn wrong labels", wrong))
+    stream = (everything, requests.Request("unlearn", "unlearn wrong labels", wrong))
     return Scenario(dataset, stream, by_class(dataset), first_from_scratch=True)
 
 
