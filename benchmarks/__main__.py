@@ -4,7 +4,25 @@ import subprocess
 import sys
 import time
 
-NAMES = ("requests_against_torch", "machine", "many_at_once", "buffer_sizes", "growth", "analytic_head", "whole_runs")
+NAMES = (
+    "requests_against_torch",
+    "machine",
+    "many_at_once",
+    "buffer_sizes",
+    "growth",
+    "mechanism",
+    "analytic_head",
+    "whole_runs",
+)
+    "requests_against_torch",
+    "machine",
+    "many_at_once",
+    "buffer_sizes",
+    "growth",
+    "mechanism",
+    "analytic_head",
+    "whole_runs",
+)
 
 if __name__ == "__main__":
     for name in NAMES:

@@ -5,16 +5,15 @@ against what was learned before. Then the pass that makes the mask, by number of
 """
 
 import functools
-import io
 from collections.abc import Callable
 
 import jax
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from benchmarks import cases, document, timing
 from benchmarks.document import Section, Table
+from benchmarks.figures import axes_of, png
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax.at import At
 from ugclu_jax.examples import bucket_size
@@ -87,10 +86,10 @@ def stream(case: cases.Case, sizes: list[int], repeats: int) -> tuple[Table, byt
         f"Every request has {case.settings.outer_steps} outer steps. The rise is that of a straight line through all "
         f"requests, from nothing learned to {before[-1]:,} examples, in parts of its beginning."
     )
-    figure, axes = _axes("examples learned before the request", "seconds of a request")
+    figure, axes = axes_of("examples learned before the request", "seconds of a request")
     _points(axes, before, seconds)
     axes.set_ylim(0)
-    return Table("A stream of requests", header, rows, note), _png(figure)
+    return Table("A stream of requests", header, rows, note), png(figure)
 
 
 def mask_pass(case: cases.Case, numbers: tuple[int, ...], repeats: int) -> tuple[Table, bytes]:
@@ -108,10 +107,10 @@ def mask_pass(case: cases.Case, numbers: tuple[int, ...], repeats: int) -> tuple
     rows.append(("slope, log-log", f"{timing.slope(numbers, medians):.2f}", "–"))
     rows.append(("fit", f"{timing.number(fixed)} + {timing.number(each)} × batches", "–"))
     note = "Batches of the task, and as many of the buffer, of 64 examples; the gradient of each example (`fisher`)."
-    figure, axes = _axes("saliency batches", "seconds of the mask pass")
+    figure, axes = axes_of("saliency batches", "seconds of the mask pass")
     _points(axes, numbers, list(seconds.values()))
     axes.set(xscale="log", yscale="log")
-    return Table("The mask pass", ("batches", "s", "s a batch"), rows, note), _png(figure)
+    return Table("The mask pass", ("batches", "s", "s a batch"), rows, note), png(figure)
 
 
 def _mask_program(case: cases.Case, settings: UGCLUSettings) -> Callable[..., PyTree]:
@@ -127,25 +126,10 @@ def _finish(program: Callable[..., PyTree], *arguments: PyTree) -> None:
     jax.block_until_ready(program(*arguments))
 
 
-def _axes(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.0, 3.0), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(xlabel=x, ylabel=y)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.5)
-    return figure, axes
-
-
 def _points(axes: Axes, x: list[int] | tuple[int, ...], seconds: list[timing.Spread]) -> None:
     medians = [found.median for found in seconds]
     below, above = zip(*((found.median - found.lowest, found.highest - found.median) for found in seconds), strict=True)
     axes.errorbar(x, medians, (below, above), fmt="o", markersize=4, linewidth=1, color="#0072b2")
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()
 
 
 def run(smoke: bool) -> Section:
