@@ -14,15 +14,6 @@ NAMES = (
     "analytic_head",
     "whole_runs",
 )
-    "requests_against_torch",
-    "machine",
-    "many_at_once",
-    "buffer_sizes",
-    "growth",
-    "mechanism",
-    "analytic_head",
-    "whole_runs",
-)
 
 if __name__ == "__main__":
     for name in NAMES:
