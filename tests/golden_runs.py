@@ -113,7 +113,10 @@ METHOD_CASES: dict[str, dict] = {
         {"loss_exponent": 0.0},
     ),
     "ug_clu_plain bounded, distilling": _one(
-        "unlearn", "ug_clu_plain", {**UG, "mask": "none", "unlearn_loss": "bounded", **TAUGHT}, {"remain_weight_decay": 0.01}
+        "unlearn",
+        "ug_clu_plain",
+        {**UG, "mask": "none", "unlearn_loss": "bounded", **TAUGHT},
+        {"remain_weight_decay": 0.01},
     ),
     "ug_clu_plain target": _one("unlearn", "ug_clu_plain", {**UG, "unlearn_loss": "target", "rematerialise": True}, {}),
     "ug_clu_plain euclidean": _one("both", "ug_clu_plain", {**UG, "manifold": "euclidean"}, {}),
