@@ -18,6 +18,7 @@ from ugclu_jax.models import ModelOptions
 from ugclu_jax.models.adapters import linen_apply_fn, normalise
 from ugclu_jax.types import ApplyFn, Array, Examples, InitFn, Method, MethodState, ModelState, Params, PyTree
 from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER
 from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 
@@ -88,7 +89,9 @@ def make(
         shared_apply_fn=linen_apply_fn(models.over_devices(module, AXIS), preprocess),
         init_fn=init_fn,
         settings=settings,
-        hyper=UGCLUHyper(fast_learning_rate=0.001, remain_learning_rate=0.02, remain_weight_decay=0.001),
+        hyper=dataclasses.replace(
+            PLAIN_HYPER, fast_learning_rate=0.001, remain_learning_rate=0.02, remain_weight_decay=0.001
+        ),
         rng_key=jax.random.key(2),
         state=CLUState(MethodState(params, model_state), buffer),
         task=examples(dataset, np.flatnonzero(dataset.train_labels < 2)),
@@ -124,30 +127,33 @@ def in_float64(case: Case, steps: int) -> Case:
 
 
 def digits_mlp(smoke: bool) -> Case:
-    """The request of `make demo`, at its size."""
-    settings = UGCLUSettings(
-        outer_steps=3 if smoke else 40, inner_steps=2 if smoke else 5, saliency_batches=2 if smoke else 8
+    """A request of the paper's form on the data of `make demo`."""
+    settings = dataclasses.replace(
+        PLAIN, outer_steps=3 if smoke else 40, inner_steps=2 if smoke else 5, saliency_batches=2 if smoke else 8
     )
     return make("MLP", "mlp", "digits", data.load("digits"), settings, 300, ModelOptions())
 
 
 def fashion_cnn(smoke: bool) -> Case:
-    """The request of `--dataset fashion_mnist`, at its size."""
+    """A request of the paper's form on the data of `--dataset fashion_mnist`."""
     dataset, data_name = random_images("noise", 640, (28, 28, 1)), "random 28×28 images"
     if not smoke:
         try:
             dataset, data_name = data.load("fashion_mnist"), "Fashion-MNIST"
         except FileNotFoundError:
             data_name = "random 28×28 images (Fashion-MNIST is not installed)"
-    small = UGCLUSettings(outer_steps=2, inner_steps=2, task_batch_size=16, remain_batch_size=16, saliency_batches=1)
-    settings = small if smoke else UGCLUSettings(outer_steps=100, inner_steps=5)
+    small = dataclasses.replace(
+        PLAIN, outer_steps=2, inner_steps=2, task_batch_size=16, remain_batch_size=16, saliency_batches=1
+    )
+    settings = small if smoke else dataclasses.replace(PLAIN, inner_steps=5)
     return make("CNN", "cnn", data_name, dataset, settings, 100 if smoke else 5000, ModelOptions())
 
 
 def random_resnet(smoke: bool) -> Case:
-    """A few steps of the request of `recorded/openclipart.json`, whose mask needs no gradient of each example."""
+    """A few steps of the paper's form at the sizes of `recorded/openclipart.json`; the mask needs no example's gradient."""
     batch = 8 if smoke else 32
-    settings = UGCLUSettings(
+    settings = dataclasses.replace(
+        PLAIN,
         outer_steps=1 if smoke else 3,
         inner_steps=1 if smoke else 2,
         task_batch_size=batch,

@@ -4,6 +4,7 @@ Noise images of 28×28 pixels and an MLP. A stream of 20 learn requests of 40 to
 against what was learned before. Then the pass that makes the mask, by number of batches.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ from ugclu_jax.models import ModelOptions
 from ugclu_jax.programs import Layout, Program, compiled
 from ugclu_jax.types import Array, Buffer, Examples, MethodState, ModelState, Params, PyTree
 from ugclu_jax.ugclu import saliency_mask
+from ugclu_jax.ugclu_plain import PLAIN
 from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 
@@ -94,7 +96,7 @@ def stream(case: cases.Case, sizes: list[int], repeats: int) -> tuple[Table, byt
 
 def mask_pass(case: cases.Case, numbers: tuple[int, ...], repeats: int) -> tuple[Table, bytes]:
     """The saliency mask alone, by its number of batches."""
-    settings = {n: UGCLUSettings(saliency_batches=n) for n in numbers}
+    settings = {n: dataclasses.replace(PLAIN, saliency_batches=n) for n in numbers}
     network = case.state.method
     calls = {}
     for n, chosen in settings.items():
@@ -137,7 +139,9 @@ def run(smoke: bool) -> Section:
     requests, largest = (4, 100) if smoke else (20, 2000)
     sizes = sizes_of(requests, largest)
     dataset = cases.random_images("noise", sum(sizes), (28, 28, 1))
-    settings = UGCLUSettings(outer_steps=2 if smoke else 60, inner_steps=2, saliency_batches=1 if smoke else 8)
+    settings = dataclasses.replace(
+        PLAIN, outer_steps=2 if smoke else 60, inner_steps=2, saliency_batches=1 if smoke else 8
+    )
     case = cases.make("MLP", "mlp", "noise", dataset, settings, 50 if smoke else 2000, ModelOptions())
     repeats = timing.REPEATS
     served, served_figure = stream(case, sizes, repeats)

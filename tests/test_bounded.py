@@ -15,7 +15,8 @@ from ugclu_jax.components import unlearning_gradient
 from ugclu_jax.losses import cross_entropy
 from ugclu_jax.types import Batch, Examples, Execution, MethodState
 from ugclu_jax.ugclu import ug_clu
-from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings, gradient_evaluations
+from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER
+from ugclu_jax.ugclu_settings import gradient_evaluations
 
 ROWS, CLASSES, CAPACITY = 60, 4, 40
 RNG = np.random.default_rng(0)
@@ -147,8 +148,15 @@ def test_where_every_class_departs_the_target_is_uniform():
 
 # --- requests of UG-CLU ----------------------------------------------------------------------------------------------
 
-SETTINGS = UGCLUSettings(outer_steps=3, inner_steps=1, task_batch_size=4, remain_batch_size=4, mask="none")
-HYPER = UGCLUHyper(0.3, 0.2, 0.8, loss_exponent=0.7, clip_norm=np.inf)
+SETTINGS = dataclasses.replace(PLAIN, outer_steps=3, inner_steps=1, task_batch_size=4, remain_batch_size=4, mask="none")
+HYPER = dataclasses.replace(
+    PLAIN_HYPER,
+    fast_learning_rate=0.3,
+    remain_learning_rate=0.2,
+    slow_step_size=0.8,
+    loss_exponent=0.7,
+    clip_norm=np.inf,
+)
 
 
 def unlearn(network, settings, task, buffer, *, devices=None):
@@ -219,6 +227,9 @@ def test_padding_of_a_request_is_never_a_target(regression):
         ({"unlearn_loss": "bounded", "distillation": True}, 30),
         ({"unlearn_loss": "target"}, 60),
         ({"unlearn_loss": "target", "distillation": True}, 90),
+        ({"unlearn_loss": "bounded", "levels": "midpoint"}, 3 * 4 * 2),  # two midpoints of every drawn example
+        ({"unlearn_loss": "target", "levels": "midpoint", "distillation": True}, 3 * 4 * 2 + 30),
+        ({"fast_step": "budget"}, 3 * 4),  # a probe of every drawn batch
     ],
 )
 def test_forward_passes_of_the_start_are_counted_once(changes, rows):

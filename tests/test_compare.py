@@ -255,6 +255,9 @@ def test_the_picture_and_its_reservations_are_in_the_report(tmp_path):
     assert [note.split()[0] for note in notes] == ["The", "Nobody"]
     assert "settings of far for these data" in notes[1]
     assert reservations({"smoke": False}, ["ug_clu", "ug_clu_bounded", "retrain"]) == []
+    chosen = {"references": {"ug_clu_plain": {}}}
+    assert reservations(chosen, ["ug_clu", "ug_clu_plain", "ug_clu+ug_clu_plain_bounded"]) == []
+    assert "Nobody chose the settings of ug_clu_plain for" in reservations({}, ["ug_clu_plain"])[0]
     assert ranking_markdown(rank(LINES), notes).endswith("\n\n".join(notes))
     (tmp_path / "config.json").write_text(json.dumps({"experiment": "compare", "smoke": True}))
     lines = [json.dumps(as_line(each)) for each in LINES[:8]]

@@ -17,6 +17,7 @@ from ugclu_jax.combination import combine
 from ugclu_jax.harness.catalogue import (
     LEARN_VARIANTS,
     METHODS,
+    PLAIN_VARIANTS,
     REFERENCE_POINTS,
     VARIANTS,
     Setup,
@@ -35,6 +36,7 @@ from ugclu_jax.ranges import range_of
 from ugclu_jax.stepping import BufferSettings, DescentHyper, DescentSettings, StepSettings, TaskSettings
 from ugclu_jax.types import REQUEST_KINDS, AnyHyper, Examples, Info, Method, MethodState, RequestKind
 from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER, ug_clu_plain
 from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 INPUTS = np.random.default_rng(0).integers(0, 255, (60, 4)).astype(np.uint8)
@@ -90,11 +92,20 @@ def of_entry(name, **settings):
 
 def of_ug_clu(kinds=REQUEST_KINDS, settings=(), **hyper):
     """UG-CLU, small; what a setting of one kind of request alone can be, the other has its own of."""
+    return small_ug_clu(ug_clu, UGCLUSettings(), UGCLUHyper(), kinds, settings, hyper)
+
+
+def of_plain(kinds=REQUEST_KINDS, settings=(), **hyper):
+    """The same of the paper's form."""
+    return small_ug_clu(ug_clu_plain, PLAIN, PLAIN_HYPER, kinds, settings, hyper)
+
+
+def small_ug_clu(factory, base, base_hyper, kinds, settings, hyper):
     both = SIZES | STEPS | {"inner_data": "mixed"} | dict(settings)
-    learn = both | {"unlearn_loss": "ascent", "distillation": False}
+    learn = both | {"unlearn_loss": "ascent", "distillation": False, "levels": "class"}
     unlearn = both | {"inner_data": "buffer"}
-    made = (with_fields(UGCLUSettings(), **values) for values in (learn, unlearn))
-    return Case(ug_clu(APPLY, *made, num_classes=3), {kind: UGCLUHyper(**hyper) for kind in kinds})
+    made = (with_fields(base, **values) for values in (learn, unlearn))
+    return Case(factory(APPLY, *made, num_classes=3), {kind: with_fields(base_hyper, **hyper) for kind in kinds})
 
 
 DESCENTS = [name for name in METHODS if entry_of(name) is not None]
@@ -106,16 +117,29 @@ CASES = {
         name: of_ug_clu(serves(name), change.get("settings", {}), **change.get("hyper", {}))
         for name, change in (VARIANTS | LEARN_VARIANTS).items()
     },
+    **{
+        name: of_plain(serves(name), change.get("settings", {}), **change.get("hyper", {}))
+        for name, change in PLAIN_VARIANTS.items()
+    },
     "ug_clu soft gradient": of_ug_clu(settings={"mask": "soft", "saliency": "gradient"}),
-    "ug_clu straight_through batch_fisher": of_ug_clu(
+    "ug_clu bounded distilling": of_ug_clu(
+        settings={"unlearn_loss": "bounded", "levels": "midpoint", "distillation": True}, remain_clip_norm=0.1
+    ),
+    "ug_clu without inner steps": of_ug_clu(settings={"inner_steps": 0}),
+    "ug_clu keep statistics": of_ug_clu(settings={"keep_fast_statistics": True, "inner_schedule": "constant"}),
+    "ug_clu_plain straight_through batch_fisher": of_plain(
         settings={"mask": "straight_through", "saliency": "batch_fisher"}
     ),
-    "ug_clu plain": of_ug_clu(
-        settings={"mask": "none", "inner_steps": 0, "coefficient_decay": False, "remain_decay": False}
+    "ug_clu_plain without inner steps": of_plain(
+        settings={"mask": "none", "inner_steps": 0, "coefficient_decay": False, "inner_schedule": "constant"}
     ),
-    "ug_clu keep statistics": of_ug_clu(settings={"keep_fast_statistics": True}),
-    "ug_clu bounded distilling": of_ug_clu(settings={"mask": "none", "unlearn_loss": "bounded", "distillation": True}),
-    "ug_clu target euclidean": of_ug_clu(settings={"mask": "none", "unlearn_loss": "target", "manifold": "euclidean"}),
+    "ug_clu_plain keep statistics": of_plain(settings={"keep_fast_statistics": True}),
+    "ug_clu_plain bounded distilling": of_plain(
+        settings={"mask": "none", "unlearn_loss": "bounded", "distillation": True}
+    ),
+    "ug_clu_plain target euclidean": of_plain(
+        settings={"mask": "none", "unlearn_loss": "target", "manifold": "euclidean"}
+    ),
     **{name: of_entry(name) for name in DESCENTS},
     **{f"{name} adamw": of_entry(name, optimizer="adamw", **TAUGHT.get(name, {})) for name in STEPPING},
     **{name: Case(of_defaults(name), do_nothing().hyper) for name in REFERENCE_POINTS if name != "retrain"},

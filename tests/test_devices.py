@@ -21,12 +21,15 @@ from ugclu_jax.stepping import DescentHyper, DescentSettings
 from ugclu_jax.streaming import take
 from ugclu_jax.types import Examples
 from ugclu_jax.ugclu import ug_clu
-from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
+from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER
+from ugclu_jax.ugclu_settings import LEARNING, LEARNING_HYPER, UNLEARNING, UNLEARNING_HYPER
 
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(60, 8, 8, 1))
 LABELS = (np.arange(60) % 3).astype(np.int32)
-SETTINGS = UGCLUSettings(outer_steps=3, inner_steps=2, task_batch_size=16, remain_batch_size=16, saliency_batches=2)
+SETTINGS = dataclasses.replace(
+    PLAIN, outer_steps=3, inner_steps=2, task_batch_size=16, remain_batch_size=16, saliency_batches=2
+)
 DISTILLED = dataclasses.replace(SETTINGS, inner_data="buffer", distillation=True)
 WAYS = [("pmap", 2), ("pmap", 4), ("shard_map", 8)]
 
@@ -54,7 +57,12 @@ def network(name: str, axis_name: str | None):
 def make(method: str, apply_fn):
     """A method and its hyperparameters of each kind."""
     if method == "ug_clu":
-        return ug_clu(apply_fn, SETTINGS, DISTILLED, num_classes=3), {"learn": UGCLUHyper(), "unlearn": UGCLUHyper()}
+        small = {"outer_steps": 3, "inner_steps": 2, "task_batch_size": 16, "remain_batch_size": 16}
+        learn, unlearn = (dataclasses.replace(each, **small) for each in (LEARNING, UNLEARNING))
+        hyper = {"learn": LEARNING_HYPER, "unlearn": UNLEARNING_HYPER}
+        return ug_clu(apply_fn, learn, unlearn, num_classes=3), hyper
+    if method == "ug_clu_plain":
+        return ug_clu(apply_fn, SETTINGS, DISTILLED, num_classes=3), {"learn": PLAIN_HYPER, "unlearn": PLAIN_HYPER}
     if method == "salun":
         settings = salun.SalUnSettings(steps=3, task_batch_size=16, remain_batch_size=16, saliency_batches=2)
         return salun.salun(apply_fn, settings, num_classes=3), {"unlearn": salun.SalUnHyper()}
@@ -94,7 +102,9 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize(("parallel", "count"), WAYS)
-@pytest.mark.parametrize(("method", "model"), [("ug_clu", "cnn_bn"), ("salun", "mlp"), ("ewc", "mlp")])
+@pytest.mark.parametrize(
+    ("method", "model"), [("ug_clu_plain", "cnn_bn"), ("ug_clu", "mlp"), ("salun", "mlp"), ("ewc", "mlp")]
+)
 def test_many_devices_end_where_one_does(method, model, parallel, count, x64):
     alone, alone_info = served_alone(method, model)
     chosen = devices.select(count, parallel)
@@ -175,7 +185,7 @@ def test_runs_are_spread_without_a_word_between_them(parallel):
 @pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
 def test_seeds_spread_over_devices_are_those_run_alone(parallel, x64):
     apply_fn, params, model_state = network("cnn_bn", None)
-    method, hypers = make("ug_clu", apply_fn)
+    method, hypers = make("ug_clu_plain", apply_fn)
     run = request_program(devices.spread(devices.select(2, parallel), mapped=2))
     empty = buffer_lib.init(20, INPUTS.shape[1:], jnp.float64, jax.random.key(1))
     keys = jax.random.split(jax.random.key(5), 2)

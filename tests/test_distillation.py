@@ -1,6 +1,6 @@
 """Distillation on remaining data: its targets against a loop, and unlearning with it, where every draw is known."""
 
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from ugclu_jax.prediction import predict
 from ugclu_jax.stepping import BufferSettings, DescentHyper
 from ugclu_jax.types import Examples, MethodState
 from ugclu_jax.ugclu import ug_clu
-from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
+from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER
 
 ROWS, CLASSES = 12, 3
 INPUTS = np.random.default_rng(0).normal(size=(ROWS, 3))
@@ -118,11 +118,20 @@ def test_finetune_remain_unlearns_towards_the_teacher(x64, regression):
 
 
 def test_ug_clu_unlearns_towards_the_teacher(x64, regression):
-    settings = UGCLUSettings(outer_steps=3, inner_steps=2, task_batch_size=4, remain_batch_size=4, mask="none")
-    hyper = UGCLUHyper(
-        0.3, 0.2, 0.8, loss_exponent=0.0, clip_norm=np.inf, remain_weight_decay=0.1, distillation_weight=0.7
+    settings = dataclasses.replace(
+        PLAIN, outer_steps=3, inner_steps=2, task_batch_size=4, remain_batch_size=4, mask="none"
     )
-    distilling = functools.partial(UGCLUSettings, **{**vars(settings), "distillation": True})()
+    hyper = dataclasses.replace(
+        PLAIN_HYPER,
+        fast_learning_rate=0.3,
+        remain_learning_rate=0.2,
+        slow_step_size=0.8,
+        loss_exponent=0.0,
+        clip_norm=np.inf,
+        remain_weight_decay=0.1,
+        distillation_weight=0.7,
+    )
+    distilling = dataclasses.replace(settings, distillation=True)
     method = ug_clu(regression.apply_fn, settings, distilling, num_classes=CLASSES)
     run = jax.jit(method.unlearn, compiler_options=QUICK_COMPILATION)
     state, info = run(jax.random.key(0), MethodState(regression.params, {}), hyper, examples([4]), buffer_of([9]))

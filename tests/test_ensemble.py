@@ -1,5 +1,6 @@
 """Many models of one stream: each is what it is alone, a group is one program, and an experiment takes up a kill."""
 
+import dataclasses
 import json
 
 import jax
@@ -16,7 +17,7 @@ from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.methods.er import er
 from ugclu_jax.types import Examples
 from ugclu_jax.ugclu import ug_clu
-from ugclu_jax.ugclu_settings import UGCLUSettings
+from ugclu_jax.ugclu_plain import PLAIN
 
 ROWS, CAPACITY = 24, 8
 INPUTS = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
@@ -36,7 +37,9 @@ def examples(ids) -> Examples:
     return Examples(jnp.asarray(INPUTS), jnp.asarray(LABELS, jnp.int32), jnp.asarray(padded), jnp.int32(len(ids)))
 
 
-SMALL = UGCLUSettings(outer_steps=2, inner_steps=1, task_batch_size=4, remain_batch_size=4, saliency_batches=1)
+SMALL = dataclasses.replace(
+    PLAIN, outer_steps=2, inner_steps=1, task_batch_size=4, remain_batch_size=4, saliency_batches=1
+)
 METHOD = ug_clu(linear, SMALL, SMALL, num_classes=3)
 STREAM = [("learn", examples(range(20))), ("unlearn", examples(range(3, 9)))]
 KEYS = jax.random.split(jax.random.key(7), 5)

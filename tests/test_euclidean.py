@@ -12,11 +12,14 @@ from ugclu_jax import buffer as reservoir
 from ugclu_jax.euclidean import data_shares, euclidean_step
 from ugclu_jax.types import Examples, MethodState
 from ugclu_jax.ugclu import ug_clu
-from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings, gradient_evaluations
+from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER
+from ugclu_jax.ugclu_settings import gradient_evaluations
 
 INPUTS = np.random.default_rng(0).normal(size=(6, 3))
 LABELS = np.arange(6) % 3
-SETTINGS = UGCLUSettings(3, 2, 4, 4, mask="none", manifold="euclidean")
+SETTINGS = dataclasses.replace(
+    PLAIN, outer_steps=3, inner_steps=2, task_batch_size=4, remain_batch_size=4, mask="none", manifold="euclidean"
+)
 QUICK_COMPILATION = {"xla_backend_optimization_level": 0}
 insert = jax.jit(reservoir.insert)
 
@@ -67,7 +70,15 @@ def test_shares_are_those_of_the_examples():
 @pytest.mark.parametrize("kind", ["learn", "unlearn"])
 def test_a_request_is_that_of_a_loop(x64, mlp, kind):
     """One example of the task and one in the buffer: every draw is known. β_Q and α are not read."""
-    hyper = UGCLUHyper(99.0, 0.2, 0.123, loss_exponent=0.0, clip_norm=0.5, remain_weight_decay=0.1)
+    hyper = dataclasses.replace(
+        PLAIN_HYPER,
+        fast_learning_rate=99.0,
+        remain_learning_rate=0.2,
+        slow_step_size=0.123,
+        loss_exponent=0.0,
+        clip_norm=0.5,
+        remain_weight_decay=0.1,
+    )
     method = ug_clu(mlp.apply_fn, SETTINGS, SETTINGS, num_classes=3)
     run = jax.jit(getattr(method, kind), compiler_options=QUICK_COMPILATION)
     state, info = run(jax.random.key(0), MethodState(mlp.params, {}), hyper, examples([4]), buffer_of([3]))

@@ -14,9 +14,11 @@ from ugclu_jax.learner import CLUState, apply_request, predict_program, request_
 from ugclu_jax.methods.do_nothing import do_nothing
 from ugclu_jax.types import Examples
 from ugclu_jax.ugclu import ug_clu
-from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
+from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER
 
-SETTINGS = UGCLUSettings(outer_steps=3, inner_steps=1, task_batch_size=4, remain_batch_size=4, saliency_batches=1)
+SETTINGS = dataclasses.replace(
+    PLAIN, outer_steps=3, inner_steps=1, task_batch_size=4, remain_batch_size=4, saliency_batches=1
+)
 INPUTS = np.random.default_rng(0).integers(1, 255, (300, 3)).astype(np.uint8)
 LABELS = (np.arange(300) % 3).astype(np.int32)
 
@@ -51,16 +53,16 @@ def counted():
 
 def test_one_compilation_serves_other_tasks_hyperparameters_and_seeds(counted):
     model, method, run = counted
-    state, _, first = run(method, "learn", jax.random.key(0), fresh(method), UGCLUHyper(), examples(range(20)))
+    state, _, first = run(method, "learn", jax.random.key(0), fresh(method), PLAIN_HYPER, examples(range(20)))
     traces = model.traces
     assert traces > 0 and first.compile_seconds > 0.01
     variants = [
-        (jax.random.key(1), fresh(method, seed=1), UGCLUHyper(), examples(range(20))),
-        (jax.random.key(0), state, UGCLUHyper(fast_learning_rate=1), examples(range(30, 60))),
+        (jax.random.key(1), fresh(method, seed=1), PLAIN_HYPER, examples(range(20))),
+        (jax.random.key(0), state, dataclasses.replace(PLAIN_HYPER, fast_learning_rate=1), examples(range(30, 60))),
         (
             jax.random.key(0),
             state,
-            dataclasses.replace(UGCLUHyper(), clip_norm=np.inf, slow_step_size=0.25),
+            dataclasses.replace(PLAIN_HYPER, clip_norm=np.inf, slow_step_size=0.25),
             examples([7]),
         ),
     ]
@@ -72,26 +74,26 @@ def test_one_compilation_serves_other_tasks_hyperparameters_and_seeds(counted):
 
 def test_another_bucket_compiles_once_more(counted):
     model, method, run = counted
-    run(method, "learn", jax.random.key(0), fresh(method), UGCLUHyper(), examples(range(20)))
+    run(method, "learn", jax.random.key(0), fresh(method), PLAIN_HYPER, examples(range(20)))
     before = model.traces
-    run(method, "learn", jax.random.key(0), fresh(method), UGCLUHyper(), examples(range(100)))
+    run(method, "learn", jax.random.key(0), fresh(method), PLAIN_HYPER, examples(range(100)))
     once = model.traces
-    run(method, "learn", jax.random.key(0), fresh(method), UGCLUHyper(), examples(range(120)))
+    run(method, "learn", jax.random.key(0), fresh(method), PLAIN_HYPER, examples(range(120)))
     assert before < once == model.traces
 
 
 def test_methods_that_share_learning_share_its_program(counted):
     model, method, run = counted
-    run(method, "learn", jax.random.key(0), fresh(method), UGCLUHyper(), examples(range(20)))
+    run(method, "learn", jax.random.key(0), fresh(method), PLAIN_HYPER, examples(range(20)))
     before = model.traces
     mixed = combine(learn=method, unlearn=do_nothing())
-    run(mixed, "learn", jax.random.key(0), fresh(mixed), UGCLUHyper(), examples(range(20)))
+    run(mixed, "learn", jax.random.key(0), fresh(mixed), PLAIN_HYPER, examples(range(20)))
     assert model.traces == before
 
 
 def test_program_equals_the_plain_function(counted):
     _, method, run = counted
-    arguments = (jax.random.key(3), fresh(method), UGCLUHyper(), examples(range(20)))
+    arguments = (jax.random.key(3), fresh(method), PLAIN_HYPER, examples(range(20)))
     compiled, _, _ = run(method, "learn", *arguments)
     plain, _ = apply_request(method, "learn", *arguments)
     np.testing.assert_allclose(compiled.method.params["kernel"], plain.method.params["kernel"], rtol=1e-5, atol=1e-6)
@@ -100,7 +102,7 @@ def test_program_equals_the_plain_function(counted):
 
 def test_unlearning_empties_the_buffer_before_the_update(counted):
     _, method, run = counted
-    state, _, _ = run(method, "learn", jax.random.key(0), fresh(method), UGCLUHyper(), examples(range(8)))
+    state, _, _ = run(method, "learn", jax.random.key(0), fresh(method), PLAIN_HYPER, examples(range(8)))
     assert int(state.buffer.count) == 8
     seen = []
 
@@ -109,7 +111,7 @@ def test_unlearning_empties_the_buffer_before_the_update(counted):
         return method.unlearn(rng_key, state, hyper, task, buffer, **where)
 
     after, _ = apply_request(
-        method._replace(unlearn=spy), "unlearn", jax.random.key(1), state, UGCLUHyper(), examples([2, 5])
+        method._replace(unlearn=spy), "unlearn", jax.random.key(1), state, PLAIN_HYPER, examples([2, 5])
     )
     for ids in (seen[0], after.buffer.ids):
         assert sorted(np.asarray(ids)[:6]) == [0, 1, 3, 4, 6, 7]

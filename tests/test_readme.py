@@ -64,7 +64,8 @@ def test_its_results_are_those_of_the_tables():
         place = {row[0]: int(row[8]) for row in found[2:] if row[0] in names and row[8] != "–"}
         assert retraining == dict((row[0], row[1]) for row in found)["retrain"]
         assert [nothing, mean, paper] == [distances[name] for name in ("do_nothing", "mean_of_oracles", "ug_clu")]
-        assert first == f"`{names[0]}` {distances[names[0]]}"
+        # The tables are of the paper's form, under the names of their time.
+        assert first == f"`{names[0].replace('ug_clu', 'ug_clu_plain')}` {distances[names[0]]}"
         best = min(place, key=place.__getitem__)
         assert by_kl == f"`{best}` {distances[best]}"
 

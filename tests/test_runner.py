@@ -37,8 +37,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:Sharding info not provided"),  # wanted so: states are compared as stored
 ]
-SMALL = ["--smoke", "--learn.settings.mask", "none", "--learn.settings.inner-data", "buffer"]
-STREAM = ["--sequence", "L1 U1 L1", "--keep", "3", "--unlearn.settings.mask", "none"]
+SMALL = ["--smoke", "--learn.settings.inner-data", "buffer", "--learn.settings.no-distillation"]
+STREAM = ["--sequence", "L1 U1 L1", "--keep", "3"]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from experiments import search as command
 from ugclu_jax.evidence import energy_distance, matched_energy_distance
 from ugclu_jax.harness import cli
+from ugclu_jax.harness.budget import check_references
 from ugclu_jax.harness.catalogue import METHODS, REFERENCE_POINTS, WITHOUT_STEPS, ranges_of, searched
 from ugclu_jax.harness.config import from_dict
 from ugclu_jax.harness.scenarios import TaskAwareConfig, shortened
@@ -52,11 +53,14 @@ def test_the_stream_ends_with_its_first_unlearn_request():
 
 
 def test_trials_are_scored_kept_and_resumed(tmp_path, capsys, monkeypatch):
-    folder, methods = tmp_path / "run", ["ug_clu", "neg_grad_plus", "er", "uniclun"]
+    folder, methods = tmp_path / "run", ["ug_clu", "ug_clu_plain", "neg_grad_plus", "er", "uniclun"]
     places = ["--run-dir", str(folder), "--cache-dir", str(tmp_path / "cache")]
     arguments = [*SMALL, "--trials", "3", "--extras", "--seeds", "7", *places, "--methods", *methods]
     settings = tmp_path / "settings.json"
-    settings.write_text('{"capacity": 77, "references": {"er": {"hyper": {"momentum": 0.5}}}}')
+    settings.write_text(
+        '{"capacity": 77, "references": {"er": {"hyper": {"momentum": 0.5}}, '
+        '"ug_clu_plain": {"hyper": {"slow_step_size": 0.9}}}}'
+    )
     arguments += ["--write", str(settings)]
     assert command.run(arguments) == 0
     trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
@@ -76,12 +80,15 @@ def test_trials_are_scored_kept_and_resumed(tmp_path, capsys, monkeypatch):
         assert best["references"][method].get("hyper", {}) == wanted
         assert best["references"][method]["settings"]["distillation"] is True
     assert best["unlearn"]["settings"]["distillation"] is True
+    assert best["references"]["ug_clu_plain"].keys() == {"unlearn"}, "its learning has settings of its own"
     written = json.loads(settings.read_text())
     assert written["capacity"] == 77 and written["references"]["er"]["hyper"]["momentum"] == 0.5
     assert {**written["references"]["er"]["hyper"], **best["references"]["er"]["hyper"]} == (
         written["references"]["er"]["hyper"]
     )
-    from_dict(TaskAwareConfig, written)  # a settings file can hold it
+    plain = written["references"]["ug_clu_plain"]
+    assert plain["learn"] == {"hyper": {"slow_step_size": 0.9}} and plain["unlearn"]["hyper"]["slow_step_size"] == 0.9
+    check_references(from_dict(TaskAwareConfig, written).references)  # a settings file can hold it
 
     # The last trial is lost; nothing else is scored again.
     lines = (folder / "trials.jsonl").read_text().splitlines()

@@ -23,7 +23,8 @@ from ugclu_jax.stepping import BufferSettings, DescentHyper
 from ugclu_jax.streaming import HostArray, chunk_of, read_ahead, reading, take
 from ugclu_jax.types import Examples
 from ugclu_jax.ugclu import ug_clu
-from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
+from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER
+from ugclu_jax.ugclu_settings import LEARNING, UNLEARNING, UNLEARNING_HYPER
 
 STEPS, CLASSES, FEATURES = 7, 3, 5
 INPUTS = np.random.default_rng(0).integers(0, 255, (60, FEATURES)).astype(np.uint8)
@@ -60,11 +61,18 @@ def examples(inputs, ids, size=32) -> Examples:
 
 
 def ug(apply_fn):
-    unlearn = UGCLUSettings(
-        outer_steps=STEPS, inner_steps=2, task_batch_size=4, remain_batch_size=4, saliency_batches=2, mask="hard"
+    unlearn = dataclasses.replace(
+        PLAIN, outer_steps=STEPS, inner_steps=2, task_batch_size=4, remain_batch_size=4, saliency_batches=2, mask="hard"
     )
     learn = dataclasses.replace(unlearn, inner_data="mixed")
-    return ug_clu(apply_fn, learn, unlearn, num_classes=CLASSES), UGCLUHyper()
+    return ug_clu(apply_fn, learn, unlearn, num_classes=CLASSES), PLAIN_HYPER
+
+
+def budgeted(apply_fn):
+    """The default form: it draws no statistics."""
+    sizes = {"outer_steps": STEPS, "inner_steps": 2, "task_batch_size": 4, "remain_batch_size": 4}
+    learn, unlearn = (dataclasses.replace(each, **sizes, distillation=False) for each in (LEARNING, UNLEARNING))
+    return ug_clu(apply_fn, learn, unlearn, num_classes=CLASSES), UNLEARNING_HYPER
 
 
 def finetune(apply_fn):
@@ -72,7 +80,7 @@ def finetune(apply_fn):
     return finetune_remain(apply_fn, settings, num_classes=CLASSES), DescentHyper(momentum=0.5)
 
 
-MAKERS = {"ug_clu": ug, "finetune_remain": finetune}
+MAKERS = {"ug_clu": budgeted, "ug_clu_plain": ug, "finetune_remain": finetune}
 """UG-CLU's inner steps see the mix when it learns, and the buffer when it unlearns."""
 
 
@@ -113,7 +121,15 @@ def resident(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "chunk"), [("ug_clu", 1), ("ug_clu", 7), ("ug_clu", 3), ("finetune_remain", 3), ("finetune_remain", 64)]
+    ("name", "chunk"),
+    [
+        ("ug_clu", 3),
+        ("ug_clu_plain", 1),
+        ("ug_clu_plain", 7),
+        ("ug_clu_plain", 3),
+        ("finetune_remain", 3),
+        ("finetune_remain", 64),
+    ],
 )
 def test_requests_are_the_same_bit_for_bit_and_one_read_serves_a_chunk(name, chunk, monkeypatch, reads):
     monkeypatch.setattr(streaming, "CHUNK_STEPS", chunk)
@@ -124,8 +140,8 @@ def test_requests_are_the_same_bit_for_bit_and_one_read_serves_a_chunk(name, chu
     streamed = serve(run, method, hyper, host)
     assert_same(without_cost(streamed), resident(name))
 
-    learn_rows, unlearn_rows = {"ug_clu": (4 + 2 * 4, 4), "finetune_remain": (4, 0)}[name]
-    saliency = [(2, 4)] if name == "ug_clu" else []
+    learn_rows, unlearn_rows = (4, 0) if name == "finetune_remain" else (4 + 2 * 4, 4)
+    saliency = [(2, 4)] if name == "ug_clu_plain" else []
     insert = [(12,)]  # the whole capacity
     learn = [*saliency, *((length, learn_rows) for length in LENGTHS[chunk]), *insert]
     unlearn = [*saliency, *((length, unlearn_rows) for length in LENGTHS[chunk] if unlearn_rows)]

@@ -35,12 +35,14 @@ from ugclu_jax.tuning import (
 )
 from ugclu_jax.types import Examples, Method, MethodState
 from ugclu_jax.ugclu import ug_clu
-from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
+from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER
+from ugclu_jax.ugclu_settings import UGCLUHyper
 
-SETTINGS = UGCLUSettings(
-    outer_steps=5, inner_steps=2, task_batch_size=4, remain_batch_size=4, saliency_batches=2, mask="soft"
+SETTINGS = dataclasses.replace(
+    PLAIN, outer_steps=5, inner_steps=2, task_batch_size=4, remain_batch_size=4, saliency_batches=2, mask="soft"
 )
-HYPER = UGCLUHyper(
+HYPER = dataclasses.replace(
+    PLAIN_HYPER,
     fast_learning_rate=0.2,
     remain_learning_rate=0.3,
     slow_step_size=0.8,
@@ -50,7 +52,12 @@ HYPER = UGCLUHyper(
     clip_norm=0.2,
     remain_weight_decay=0.05,
     distillation_weight=0.4,
+    output_budget=0.1,
+    kept_share=0.7,
+    remain_clip_norm=0.3,
 )
+UNREAD = {"plain": {"output_budget"}, "default": {"fast_learning_rate", "clip_norm"}}
+FORMS = {"plain": {}, "default": {"fast_step": "budget", "preconditioner": "adam", "inner_schedule": "inner"}}
 ONE_INPUT_DEAD = INPUTS * np.array([1.0, 1.0, 0.0])
 """An input that is always 0: the gradient of its weights is 0, where a root has no derivative."""
 
@@ -122,14 +129,14 @@ def assert_agree(method, kinds, problem, hyper, objective, modes=None):
     return expected
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("inputs", [INPUTS, ONE_INPUT_DEAD], ids=["all inputs", "one input dead"])
-def test_every_float_of_hyper_on_an_mlp(x64, inputs):
-    problem = mlp_problem(inputs=inputs)
-    slopes = assert_agree(
-        method_of(distillation=True), ["unlearn"], problem, {"unlearn": HYPER}, kl_to_oracle(mlp_apply)
-    )
+def test_every_float_of_hyper_on_an_mlp(x64, inputs, form):
+    problem, method = mlp_problem(inputs=inputs), method_of(distillation=True, **FORMS[form])
+    slopes = assert_agree(method, ["unlearn"], problem, {"unlearn": HYPER}, kl_to_oracle(mlp_apply))
     assert {name for _, name in slopes} == {field.name for field in dataclasses.fields(UGCLUHyper)}
-    assert all(abs(slope) > 1e-8 for slope in slopes.values()), slopes  # none is trivially equal
+    moving = {name for (_, name), slope in slopes.items() if abs(slope) > 1e-8}  # none of these is trivially equal
+    assert {name for _, name in slopes} - moving == UNREAD[form], slopes
 
 
 @pytest.mark.slow
@@ -237,7 +244,7 @@ def test_memory_of_reverse_mode_over_two_hundred_steps():
         problem = mlp_problem()
         lowered = jax.jit(
             lambda hyper: hypergradient(kl_to_oracle(mlp_apply), method, ["unlearn"], problem, hyper)
-        ).lower({"unlearn": UGCLUHyper()})
+        ).lower({"unlearn": PLAIN_HYPER})
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     whole, less = bytes_of(200, False), bytes_of(200, True)
@@ -412,7 +419,7 @@ def test_tuning_goes_to_the_minimum_over_problems():
         quadratic_method(),
         ["unlearn"],
         problems,
-        {"unlearn": UGCLUHyper(fast_learning_rate=0.5)},
+        {"unlearn": dataclasses.replace(PLAIN_HYPER, fast_learning_rate=0.5)},
         ["unlearn.fast_learning_rate"],
         steps=80,
         on_step=seen.append,
@@ -434,7 +441,7 @@ def test_tuning_stays_in_the_range():
         ),
         ["unlearn"],
         [quadratic_problem(1.0)],
-        {"unlearn": UGCLUHyper(slow_step_size=0.9)},
+        {"unlearn": dataclasses.replace(PLAIN_HYPER, slow_step_size=0.9)},
         ["unlearn.slow_step_size"],
         steps=5,
     )
@@ -447,7 +454,7 @@ def test_tuning_ends_where_it_is_not_finite():
         quadratic_method(),
         ["unlearn"],
         [quadratic_problem(1.0)],
-        {"unlearn": UGCLUHyper(fast_learning_rate=0.5)},
+        {"unlearn": dataclasses.replace(PLAIN_HYPER, fast_learning_rate=0.5)},
         ["unlearn.fast_learning_rate"],
         steps=10,
     )
@@ -460,11 +467,13 @@ def test_what_tuning_refuses():
     one, name = [quadratic_problem(1.0)], ["unlearn.fast_learning_rate"]
     for value in (0.0, np.inf, {"a": 1.0, "b": 1.0}):
         with pytest.raises(ValueError, match="fast_learning_rate must be a single positive, finite number"):
-            tune(*arguments, one, {"unlearn": UGCLUHyper(fast_learning_rate=value)}, name, steps=1)
+            tune(
+                *arguments, one, {"unlearn": dataclasses.replace(PLAIN_HYPER, fast_learning_rate=value)}, name, steps=1
+            )
     with pytest.raises(ValueError, match="got 0, 1 and 1"):
-        tune(*arguments, [], {"unlearn": UGCLUHyper()}, name, steps=1)
+        tune(*arguments, [], {"unlearn": PLAIN_HYPER}, name, steps=1)
     with pytest.raises(ValueError, match=r"unknown hyperparameter 'unlearn\.rate'"):
-        tune(*arguments, one, {"unlearn": UGCLUHyper()}, ["unlearn.rate"], steps=1)
+        tune(*arguments, one, {"unlearn": PLAIN_HYPER}, ["unlearn.rate"], steps=1)
 
 
 def test_problems_of_one_shape_share_a_program():
@@ -476,7 +485,7 @@ def test_problems_of_one_shape_share_a_program():
 
     problems = [quadratic_problem(goal) for goal in (1.0, 2.0, 3.0)]
     name = "unlearn.fast_learning_rate"
-    tune(counted, quadratic_method(), ["unlearn"], problems, {"unlearn": UGCLUHyper()}, [name], steps=4)
+    tune(counted, quadratic_method(), ["unlearn"], problems, {"unlearn": PLAIN_HYPER}, [name], steps=4)
     assert len(traces) == 1
 
 

@@ -1,5 +1,6 @@
 """UG-CLU: its step and whole requests against NumPy loops, what its settings do, devices, and hypergradients."""
 
+import contextlib
 import dataclasses
 import functools
 
@@ -12,17 +13,20 @@ from scipy import stats
 
 from ugclu_jax import buffer as reservoir
 from ugclu_jax.at import At
+from ugclu_jax.harness.refusals import unread
 from ugclu_jax.loop import Moment
 from ugclu_jax.ranges import check_hyper
 from ugclu_jax.types import Batch, Examples, Execution, MethodState
-from ugclu_jax.ugclu import TaskAndRemain, step, ug_clu
-from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
+from ugclu_jax.ugclu import TaskAndRemain, start, step, ug_clu
+from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER
+from ugclu_jax.ugclu_settings import UNLEARNING, UGCLUHyper, UGCLUSettings
 
 NUM_EXAMPLES, CLASSES = 12, 3
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(NUM_EXAMPLES, 3))
 LABELS = np.arange(NUM_EXAMPLES) % CLASSES
-HYPER = UGCLUHyper(
+HYPER = dataclasses.replace(
+    PLAIN_HYPER,
     fast_learning_rate=0.3,
     remain_learning_rate=0.2,
     slow_step_size=0.8,
@@ -33,10 +37,15 @@ HYPER = UGCLUHyper(
     remain_weight_decay=0.05,
 )
 # Few settings and one set of shapes, for compiling is most of the time of these tests.
-SMALL = UGCLUSettings(outer_steps=3, inner_steps=2, task_batch_size=4, remain_batch_size=8, saliency_batches=2)
+SMALL = dataclasses.replace(
+    PLAIN, outer_steps=3, inner_steps=2, task_batch_size=4, remain_batch_size=8, saliency_batches=2
+)
 MIXED = dataclasses.replace(SMALL, inner_data="mixed")
 SOFT = dataclasses.replace(SMALL, mask="soft", saliency="batch_fisher")
 NO_MASK = dataclasses.replace(SMALL, mask="none", coefficient_decay=False)
+# The default form, masked so that every setting is read.
+BUDGETED = dataclasses.replace(SOFT, fast_step="budget", preconditioner="adam", inner_schedule="inner")
+BUDGETED_HYPER = dataclasses.replace(HYPER, output_budget=0.1, kept_share=0.8, remain_learning_rate=0.05)
 QUICK_COMPILATION = {"xla_backend_optimization_level": 0}
 insert = jax.jit(reservoir.insert)
 
@@ -83,14 +92,16 @@ def rates(hyper):
     return {
         name: settings[name]
         for name in settings
-        if name not in ("saliency_threshold", "mask_temperature", "distillation_weight")
+        if name in ("fast_learning_rate", "remain_learning_rate", "slow_step_size", "loss_exponent", "clip_norm")
+        or name == "remain_weight_decay"
     }
 
 
 @functools.partial(jax.jit, static_argnames=("kind", "apply_fn", "settings"))
 def jit_step(params, batches, hyper, *, kind, apply_fn, mask, remaining_share, settings):
     at = At(apply_fn, params, {}, moment=Moment(remaining_share=remaining_share), mask=mask)
-    return step(at, batches, hyper, kind, settings)
+    carry, model_state, info = step(at, start(params, settings), batches, hyper, kind, settings)
+    return carry.params, model_state, info
 
 
 @pytest.mark.parametrize(
@@ -101,7 +112,8 @@ def test_steps_are_those_of_a_loop(x64, mlp, kind, coefficient_decay, remain_dec
     """Four steps on drawn batches with padding; the norm is clipped in some of them and not in others."""
     rng, params, expected, clipped = np.random.default_rng(5), mlp.params, mlp.params, []
     mask = {name: rng.integers(0, 2, p.shape).astype(float) for name, p in params.items()}
-    settings = dataclasses.replace(SMALL, coefficient_decay=coefficient_decay, remain_decay=remain_decay)
+    schedule = "outer" if remain_decay else "constant"
+    settings = dataclasses.replace(SMALL, coefficient_decay=coefficient_decay, inner_schedule=schedule)
     for k in range(4):
         task = Batch(rng.normal(size=(5, 3)), rng.integers(0, 3, 5), np.array([1.0, 1.0, 0.0, 1.0, 1.0]))
         weights = np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
@@ -215,10 +227,10 @@ def test_statistics_of_the_fast_step_are_discarded_unless_kept(keep):
         return (inputs - state["mean"]) @ params, state
 
     settings = dataclasses.replace(NO_MASK, keep_fast_statistics=keep)
-    start = {"mean": np.full(3, 5.0)}
+    begun = {"mean": np.full(3, 5.0)}
     arguments = (np.ones((3, 3)), HYPER, examples([4]), buffer_of([9]))
-    state, _ = request("unlearn", settings, averaging, *arguments, model_state=start)
-    expected = start["mean"]
+    state, _ = request("unlearn", settings, averaging, *arguments, model_state=begun)
+    expected = begun["mean"]
     for _ in range(3):
         for source in ([INPUTS[4]] if keep else []) + [INPUTS[9]] * 2:
             expected = (expected + source) / 2
@@ -242,8 +254,11 @@ def test_inner_steps_see_the_data_of_the_setting(kind, inner_data, expected):
         return inputs @ params, {"seen": seen}
 
     ids = np.arange(NUM_EXAMPLES)[:, None]
-    settings = UGCLUSettings(outer_steps=40, inner_steps=3, remain_batch_size=16, inner_data=inner_data, mask="none")
-    arguments = (np.ones((1, CLASSES)), UGCLUHyper(0.0, 0.0), examples([4, 6, 8], ids), buffer_of([0, 3, 1], ids))
+    settings = dataclasses.replace(
+        UNLEARNING, outer_steps=40, inner_steps=3, remain_batch_size=16, inner_data=inner_data
+    )
+    nowhere = UGCLUHyper(output_budget=0.0, remain_learning_rate=0.0, kept_share=1.0)
+    arguments = (np.ones((1, CLASSES)), nowhere, examples([4, 6, 8], ids), buffer_of([0, 3, 1], ids))
     state, _ = request(kind, settings, counting, *arguments, model_state={"seen": np.zeros(NUM_EXAMPLES, np.int32)})
     seen = np.asarray(state.model_state["seen"])
     assert seen.sum() == 40 * 3 * 16
@@ -259,9 +274,9 @@ def test_the_model_gets_another_key_at_every_forward_pass():
         return inputs @ params, {"slot": slot + 1, "noises": model_state["noises"].at[slot].set(noise)}
 
     settings = dataclasses.replace(NO_MASK, keep_fast_statistics=True)
-    start = {"slot": np.int32(0), "noises": np.zeros(9, np.float32)}
+    begun = {"slot": np.int32(0), "noises": np.zeros(9, np.float32)}
     arguments = (np.ones((3, 3)), HYPER, examples([4]), buffer_of([9]))
-    state, _ = request("learn", settings, noisy, *arguments, model_state=start)
+    state, _ = request("learn", settings, noisy, *arguments, model_state=begun)
     assert state.model_state["slot"] == 9
     assert len(np.unique(state.model_state["noises"])) == 9
 
@@ -288,22 +303,29 @@ def test_progress_is_reported_and_changes_nothing(mlp):
 
 @pytest.mark.parametrize(
     ("settings", "examples_read"),
-    [(SMALL, 2 * 2 * 4 + 3 * (4 + 2 * 8)), (NO_MASK, 3 * (4 + 2 * 8))],
-    ids=["hard", "none"],
+    [
+        (SMALL, 2 * 2 * 4 + 3 * (4 + 2 * 8)),
+        (NO_MASK, 3 * (4 + 2 * 8)),
+        (dataclasses.replace(BUDGETED, mask="none"), 3 * (4 + 4 / 3 + 2 * 8)),  # a forward pass is a third
+        (dataclasses.replace(NO_MASK, fast_step="none"), 3 * 2 * 8),
+    ],
+    ids=["hard", "none", "budget", "no fast step"],
 )
 def test_gradient_evaluations_count_every_example(x64, mlp, settings, examples_read):
     info = request("learn", settings, mlp.apply_fn, mlp.params, HYPER, examples([4]), buffer_of([9]))[1]
-    assert info.gradient_evaluations == examples_read / 64
+    assert info.gradient_evaluations == np.float32(examples_read / 64)
 
 
 # --- devices ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("kind", "devices", "settings"), [("learn", 2, MIXED), ("unlearn", 4, SOFT)], ids=["learn", "unlearn"]
+    ("kind", "devices", "settings"),
+    [("learn", 2, MIXED), ("unlearn", 4, SOFT), ("unlearn", 2, BUDGETED)],
+    ids=["learn", "unlearn", "budget"],
 )
 def test_devices_agree_with_one(x64, mlp, kind, devices, settings):
-    arguments = (mlp.params, HYPER, examples([4, 5, 6]), buffer_of([9, 2, 1, 7]))
+    arguments = (mlp.params, BUDGETED_HYPER, examples([4, 5, 6]), buffer_of([9, 2, 1, 7]))
     split = request(kind, settings, mlp.apply_fn, *arguments, devices=devices)
     whole = request(kind, settings, mlp.apply_fn, *arguments)
     for shards, leaf in zip(jax.tree.leaves(split), jax.tree.leaves(whole), strict=True):
@@ -314,12 +336,15 @@ def test_devices_agree_with_one(x64, mlp, kind, devices, settings):
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"), [("learn", jax.jacfwd), ("unlearn", jax.jacrev)], ids=["learn, forward", "unlearn, reverse"]
+    ("kind", "mode", "base"),
+    [("learn", jax.jacfwd, SOFT), ("unlearn", jax.jacrev, SOFT), ("unlearn", jax.jacrev, BUDGETED)],
+    ids=["learn, forward", "unlearn, reverse", "budget, reverse"],
 )
-def test_hypergradients_are_the_central_differences(x64, mlp, kind, mode):
-    """By every setting, through three outer and six inner steps, the mask and the coefficients."""
+def test_hypergradients_are_the_central_differences(x64, mlp, kind, mode, base):
+    """By every setting, through three outer and six inner steps, the mask and the coefficients; 0 by what is unread."""
     change = {"inner_data": "mixed"} if kind == "learn" else {"distillation": True}
-    settings = dataclasses.replace(SOFT, **change)
+    settings = dataclasses.replace(base, **change)
+    start = dataclasses.replace(HYPER if base is SOFT else BUDGETED_HYPER, kept_share=0.8, remain_clip_norm=0.2)
 
     def objective(hyper):
         task, buffer = examples([4, 5, 6]), buffer_of([9, 2, 1, 7])
@@ -330,14 +355,15 @@ def test_hypergradients_are_the_central_differences(x64, mlp, kind, mode):
 
     # One program for the gradient and for the values that it is compared with.
     slopes_and_value = jax.jit(mode(objective, has_aux=True), compiler_options=QUICK_COMPILATION)
-    norms = slopes_and_value(HYPER)[1][1].fast_norms
+    norms = slopes_and_value(start)[1][1].fast_norms
     # Between the norms of the steps: some are clipped and none is at the kink.
-    hyper = dataclasses.replace(HYPER, clip_norm=float(np.mean(np.sort(norms)[-2:])))
+    hyper = dataclasses.replace(start, clip_norm=float(np.mean(np.sort(norms)[-2:])))
     slopes, (_, info) = slopes_and_value(hyper)
-    assert 0 < np.sum(info.clipped) < 3
+    assert (0 < np.sum(info.clipped) < 3) == (base is SOFT)
     for field in dataclasses.fields(UGCLUHyper):
-        if field.name == "distillation_weight" and not settings.distillation:
-            continue  # not read
+        if unread(settings, kind, f"hyper.{field.name}") is not None:
+            assert getattr(slopes, field.name) == 0, field.name
+            continue
         at = getattr(hyper, field.name)
         ends = [
             float(slopes_and_value(dataclasses.replace(hyper, **{field.name: at + shift}))[1][0])
@@ -362,6 +388,10 @@ def test_a_hyperparameter_below_its_range_is_refused(field, value):
     ("field", "value"),
     [
         ("slow_step_size", 1.01),
+        ("kept_share", 1.01),
+        ("kept_share", 0.0),
+        ("remain_clip_norm", 0.0),
+        ("output_budget", float("inf")),
         ("mask_temperature", 0.0),
         ("clip_norm", 0.0),
         ("fast_learning_rate", float("inf")),
@@ -374,8 +404,9 @@ def test_other_values_out_of_range_are_refused(field, value):
 
 
 def test_ends_of_the_ranges_are_allowed():
-    check_hyper(UGCLUHyper(0.0, 0.0, 0.0, 0.0, 0.0, 1e-9, float("inf"), 0.0))
-    check_hyper(UGCLUHyper(slow_step_size=1.0, clip_norm=1e-9))
+    ends = {"kept_share": 1e-9, "mask_temperature": 1e-9, "clip_norm": float("inf"), "remain_clip_norm": float("inf")}
+    check_hyper(UGCLUHyper(**{field.name: ends.get(field.name, 0.0) for field in dataclasses.fields(UGCLUHyper)}))
+    check_hyper(UGCLUHyper(slow_step_size=1.0, kept_share=1.0, clip_norm=1e-9, remain_clip_norm=1e-9))
     check_hyper(jax.tree.map(jnp.asarray, UGCLUHyper()))
 
 
@@ -395,7 +426,9 @@ def test_a_size_below_its_bound_is_refused(field, least):
         UGCLUSettings(**{field: least - 1})
 
 
-@pytest.mark.parametrize("field", ["inner_data", "mask", "saliency"])
+@pytest.mark.parametrize(
+    "field", ["inner_data", "mask", "saliency", "fast_step", "preconditioner", "inner_schedule", "levels", "manifold"]
+)
 def test_an_unknown_choice_is_refused(field):
     with pytest.raises(ValueError, match=rf"{field} must be one of .*, got 'hart'"):
         UGCLUSettings(**{field: "hart"})
@@ -406,3 +439,67 @@ def test_unlearning_that_rehearses_and_a_single_class_are_refused(mlp):
         ug_clu(mlp.apply_fn, SMALL, dataclasses.replace(SMALL, inner_data="mixed"), num_classes=3)
     with pytest.raises(ValueError, match="num_classes must be at least 2, got 1"):
         ug_clu(mlp.apply_fn, SMALL, SMALL, num_classes=1)
+    with pytest.raises(ValueError, match="fast_step 'none' needs unlearn_loss 'ascent', got 'target'"):
+        dataclasses.replace(NO_MASK, fast_step="none", unlearn_loss="target")
+    with pytest.raises(ValueError, match="fast_step 'none' needs mask 'none', got 'hard'"):
+        dataclasses.replace(SMALL, fast_step="none")
+    with pytest.raises(ValueError, match="levels 'midpoint' needs unlearn_loss 'bounded' or 'target', got 'ascent'"):
+        dataclasses.replace(SMALL, levels="midpoint")
+
+
+# --- what a refused option would change ------------------------------------------------------------------------------
+
+OTHERS = {  # every static setting at another value than those below have
+    "task_batch_size": 5,
+    "preconditioner": "adam",
+    "inner_schedule": "constant",
+    "inner_data": "mixed",
+    "saliency": "gradient",
+    "saliency_batches": 1,
+    "coefficient_decay": False,
+    "distillation": True,
+    "keep_fast_statistics": True,
+    "levels": "midpoint",
+}
+UNDER = {
+    "plain": ("unlearn", SMALL),
+    "budget": ("unlearn", dataclasses.replace(BUDGETED, mask="none", preconditioner="sgd", unlearn_loss="bounded")),
+    "no fast step": ("learn", dataclasses.replace(NO_MASK, fast_step="none")),
+    "no inner steps": ("unlearn", dataclasses.replace(NO_MASK, inner_steps=0)),
+    "euclidean": ("unlearn", dataclasses.replace(NO_MASK, manifold="euclidean", unlearn_loss="target")),
+}
+
+
+def averaging_mlp(mlp):
+    def apply_fn(params, model_state, inputs, *, train, rng_key):
+        state = {"mean": (model_state["mean"] + inputs.mean(0)) / 2} if train else model_state
+        return mlp.apply_fn(params, {}, inputs - state["mean"], train=train, rng_key=rng_key)[0], state
+
+    return apply_fn
+
+
+@pytest.mark.parametrize("under", UNDER)
+def test_an_option_is_refused_exactly_where_it_changes_nothing(x64, mlp, under):
+    """Every continuous setting, and every static one that is ever refused: bit for bit, or not at all."""
+    kind, settings = UNDER[under]
+    apply_fn, statistics = averaging_mlp(mlp), {"mean": np.zeros(3)}
+    start = dataclasses.replace(BUDGETED_HYPER, remain_clip_norm=0.1, clip_norm=0.1)
+
+    def served(settings, hyper):
+        arguments = (mlp.params, hyper, examples([4, 5, 6]), buffer_of([9, 2, 1, 7]))
+        return request(kind, settings, apply_fn, *arguments, model_state=statistics)[0]
+
+    before = served(settings, start)
+
+    def changes(after):
+        pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+        return any(np.any(np.asarray(one) != np.asarray(other)) for one, other in pairs)
+
+    for field in dataclasses.fields(UGCLUHyper):
+        after = served(settings, dataclasses.replace(start, **{field.name: 0.9 * getattr(start, field.name)}))
+        assert changes(after) == (unread(settings, kind, f"hyper.{field.name}") is None), field.name
+    for name, value in OTHERS.items():
+        if unread(settings, kind, f"settings.{name}") is None or getattr(settings, name) == value:
+            continue
+        with contextlib.suppress(ValueError):  # refused by itself
+            assert not changes(served(dataclasses.replace(settings, **{name: value}), start)), name

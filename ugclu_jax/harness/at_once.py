@@ -13,6 +13,7 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from ugclu_jax.data.dataset import Dataset
+from ugclu_jax.harness.budget import forms_of_ug_clu
 from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.harness.estimate import device_bytes, in_bytes
 from ugclu_jax.harness.network import Network
@@ -146,10 +147,10 @@ def grouping(
         Groups as few and as even as fit, so that one program serves them all.
     """
     params = tree_bytes(jax.eval_shape(network.init_fn, jax.random.key(0)))
-    both = (config.learn.settings, config.unlearn.settings)
-    batch = max(size for own in both for size in (own.task_batch_size, own.remain_batch_size))
+    all_forms = (config.learn.settings, config.unlearn.settings, *forms_of_ug_clu(config))
+    batch = max(size for own in all_forms for size in (own.task_batch_size, own.remain_batch_size))
     # The mask's statistic is of the gradient of each example.
-    each = params if any(own.mask != "none" and own.saliency == "fisher" for own in both) else 0
+    each = params if any(own.mask != "none" and own.saliency == "fisher" for own in all_forms) else 0
     passing = COPIES * params + batch * (2 * activation_bytes(network, dataset.train_inputs[0]) + each)
     held = 3 * state_bytes  # found, left, and on its way
     room, most = SHARE * device_bytes(), wanted(config, devices)

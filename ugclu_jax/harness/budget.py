@@ -148,6 +148,19 @@ def ug_clu_settings(config: ExperimentConfig, name: str, kind: RequestKind) -> t
     return _variant_settings(base, config.references, name, kind)
 
 
+def forms_of_ug_clu(config: ExperimentConfig) -> list[UGCLUSettings]:
+    """The settings of all parts of the configuration's methods that are UG-CLU, its variants or its paper's form.
+
+    >>> [form.mask for form in forms_of_ug_clu(ExperimentConfig(methods=("er+ug_clu", "ug_clu_plain_bounded")))]
+    ['none', 'none', 'hard']
+    """
+    parts = [
+        (part, kind) for name in config.methods for part, kind in zip(split_name(name), REQUEST_KINDS, strict=True)
+    ]
+    ours = {*VARIANTS, *LEARN_VARIANTS, *PLAIN_VARIANTS}
+    return [ug_clu_settings(config, part, kind)[0] for part, kind in parts if part in ours]
+
+
 def _variant_settings(
     base: KindConfig, references: Mapping[str, Any], name: str, kind: RequestKind
 ) -> tuple[UGCLUSettings, UGCLUHyper]:

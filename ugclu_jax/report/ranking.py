@@ -303,10 +303,9 @@ def reservations(config: Mapping[str, Any], methods: Iterable[str]) -> list[str]
     unchosen = [
         part
         for part in parts
-        # UG-CLU has its own settings, and ablations of its paper's form begin with those of that form.
-        if part not in chosen
-        and part not in WITHOUT_SETTINGS
-        and not part.startswith("ug_clu_plain" if "ug_clu_plain" in chosen else "ug_clu")
+        if part not in chosen and part not in WITHOUT_SETTINGS
+        # UG-CLU has its own settings, and ablations of the paper's form begin with those of that form.
+        if not part.startswith("ug_clu") or (part.startswith("ug_clu_plain") and "ug_clu_plain" not in chosen)
     ]
     if unchosen:
         them = "it" if len(unchosen) == 1 else "them"
