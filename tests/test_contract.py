@@ -277,6 +277,24 @@ def test_what_is_read_under_a_setting_is_read_there(name, kind, network, filled_
     assert not unread(name, kind, network, filled_buffer)
 
 
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in STEPPING for kind in CASES[name].hyper])
+def test_a_request_at_rate_0_leaves_the_kept_share(name, kind, network, filled_buffer):
+    """Of every weight and once a step, of how many updates it may be; but not of those that a mask holds in place."""
+    method, (jitted, _) = CASES[name].method, program(name, kind)
+    state = method.init(*network)
+    before = CLUState(state._replace(extra=method.track("learn", state.extra, BEFORE)), filled_buffer)
+
+    def end(kept_share):
+        hyper = dataclasses.replace(CASES[name].hyper[kind], learning_rate=0.0, kept_share=kept_share)
+        hyper = jax.tree.map(jnp.asarray, hyper)
+        return jax.flatten_util.ravel_pytree(jitted(jax.random.key(1), before, hyper, TASK)[0].method.params)[0]
+
+    whole, left = end(1.0), end(0.25)
+    held = (left == whole) & (whole != 0)
+    assert held.any() == (name == "salun") and not held.all()
+    np.testing.assert_allclose(left[~held], 0.25 * whole[~held], rtol=2e-6)
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
