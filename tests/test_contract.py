@@ -258,16 +258,18 @@ READ_UNDER = {"distillation_weight": "distil", "second_momentum": "adamw"}
 """Fields that are read under a setting that the plain cases lack, and the word by which their documentation says so."""
 
 
-def unread(name, kind, network, buffer):
-    """The hyperparameters of a case that change no bit of what its request leaves."""
-    method, hyper = CASES[name].method, CASES[name].hyper[kind]
-    state = method.init(*network)
-    before = CLUState(state._replace(extra=method.track("learn", state.extra, BEFORE)), buffer)
-    jitted, _ = program(name, kind)
+def unread(name, kind, network, empty, filled):
+    """The hyperparameters of a case that change no bit of what its request leaves, after one that it learns from."""
+    (method, hypers), key = CASES[name], jax.random.key(1)
+    hyper, state, (jitted, _) = hypers[kind], method.init(*network), program(name, kind)
+    before = CLUState(state, filled)
+    if "learn" in hypers:  # a memory holds something
+        first = jax.tree.map(jnp.asarray, hypers["learn"])
+        before = program(name, "learn")[0](key, CLUState(state, empty), first, BEFORE)[0]
 
     def end(**changes):
         moved = jax.tree.map(jnp.asarray, dataclasses.replace(hyper, **changes))
-        return jax.tree.leaves(jitted(jax.random.key(1), before, moved, TASK)[0].method)
+        return jax.tree.leaves(jitted(key, before, moved, TASK)[0].method)
 
     base, same = end(), set()
     for field in dataclasses.fields(hyper):
@@ -280,10 +282,10 @@ def unread(name, kind, network, buffer):
 @pytest.mark.parametrize(
     ("name", "kind"), [(name, kind) for name in [*DESCENTS, "analytic_head"] for kind in CASES[name].hyper]
 )
-def test_every_hyperparameter_changes_what_a_request_leaves(name, kind, network, filled_buffer):
+def test_every_hyperparameter_changes_what_a_request_leaves(name, kind, network, empty_buffer, filled_buffer):
     """An accepted and ignored one would mislead; what is read under a setting alone says so where it is explained."""
     hyper = type(CASES[name].hyper[kind])
-    same = unread(name, kind, network, filled_buffer)
+    same = unread(name, kind, network, empty_buffer, filled_buffer)
     assert same == READ_UNDER.keys() & {field.name for field in dataclasses.fields(hyper)}
     said = "".join(inspect.getsource(part) for part in hyper.__mro__ if dataclasses.is_dataclass(part))
     for field in same:
@@ -298,8 +300,26 @@ def test_every_hyperparameter_changes_what_a_request_leaves(name, kind, network,
         for kind in CASES[name].hyper
     ],
 )
-def test_what_is_read_under_a_setting_is_read_there(name, kind, network, filled_buffer):
-    assert not unread(name, kind, network, filled_buffer)
+def test_what_is_read_under_a_setting_is_read_there(name, kind, network, empty_buffer, filled_buffer):
+    assert not unread(name, kind, network, empty_buffer, filled_buffer)
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in STEPPING for kind in CASES[name].hyper])
+def test_a_request_at_rate_0_leaves_the_kept_share(name, kind, network, filled_buffer):
+    """Of every weight and once a step, of how many updates it may be; but not of those that a mask holds in place."""
+    method, (jitted, _) = CASES[name].method, program(name, kind)
+    state = method.init(*network)
+    before = CLUState(state._replace(extra=method.track("learn", state.extra, BEFORE)), filled_buffer)
+
+    def end(kept_share):
+        hyper = dataclasses.replace(CASES[name].hyper[kind], learning_rate=0.0, kept_share=kept_share)
+        hyper = jax.tree.map(jnp.asarray, hyper)
+        return jax.flatten_util.ravel_pytree(jitted(jax.random.key(1), before, hyper, TASK)[0].method.params)[0]
+
+    whole, left = end(1.0), end(0.25)
+    held = (left == whole) & (whole != 0)
+    assert held.any() == (name == "salun") and not held.all()
+    np.testing.assert_allclose(left[~held], 0.25 * whole[~held], rtol=2e-6)
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

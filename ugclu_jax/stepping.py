@@ -21,7 +21,11 @@ Schedule = Literal["constant", "linear", "cosine"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class StepHyper:
-    """Continuous settings of every optimizer step, traced; a range stands beside a field where it is not [0, ∞)."""
+    """Continuous settings of every optimizer step, traced; a range stands beside a field where it is not [0, ∞).
+
+    `kept_share` ρ decays beside the optimizer, θ ← ρ^s θ − η u, with s the step's part of the sum of the rates of the
+    request, also at a rate of 0: see `ugclu_jax.decay`. A step that a method does not take decays nothing.
+    """
 
     learning_rate: Scalar = 0.05
     """η ≥ 0, learning rate at the start of the request."""
@@ -34,7 +38,7 @@ class StepHyper:
     step_clip_norm: Annotated[Scalar, NORM_BOUND] = math.inf
     """> 0, largest global norm of the gradient that the optimizer gets, after a mask on it; inf = no clipping."""
     kept_share: Annotated[Scalar, KEPT_SHARE] = 1.0
-    """ρ in (0, 1], what a request leaves of a weight that no gradient touches; 1 = all, see `ugclu_jax.decay`."""
+    """ρ in (0, 1], what a request leaves of a weight that no gradient touches, whatever its rates; 1 = all of it."""
 
 
 @jax.tree_util.register_dataclass

@@ -68,6 +68,8 @@ class SCRUBHyper(DescentHyper):
 def step_with(settings: SCRUBSettings) -> StepFn:
     """A max step, if it is still time for one, and a min step; `at.known` is the teacher, `(params, model_state)`.
 
+    The min step alone spends the decay to `kept_share`.
+
     >>> from ugclu_jax.stepping import start
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
     >>> batch = Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.ones(1))
