@@ -5,7 +5,8 @@
 
 That is: the weights of checkpoints from before the last request to unlearn, the run's oracles, prepared data sets that
 have the examples' inputs, and thumbnails that were kept for the report, which is written again without them. Source
-files are the user's own affair. The run resumes, and is reported, as before.
+files are the user's own affair. Outputs of models and oracles on the examples stay, as figures do: docs/limits.md says
+where. The run resumes, and is reported, as before.
 """
 
 import sys

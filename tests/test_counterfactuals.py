@@ -1,5 +1,6 @@
 """Models that never saw what is unlearned: they do not depend on it, and are what methods are held against."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -8,12 +9,17 @@ import pytest
 from experiments import compare as command
 from ugclu_jax.data import load
 from ugclu_jax.evidence import energy_distance
+from ugclu_jax.harness.counterfactuals import Counterfactuals
+from ugclu_jax.harness.outputs import taken
+from ugclu_jax.harness.plan import REPLAY
+from ugclu_jax.harness.server import Server
 from ugclu_jax.report import outputs
 
 pytestmark = [pytest.mark.filterwarnings("ignore:Sharding info not provided")]
 GONE = (1, 6)
 STEPS = ["--learn.settings.outer-steps", "12", "--unlearn.settings.outer-steps", "12"]
 LEARNERS = ("ug_clu", "er")
+SEEDS = ("0", "1")
 METHODS = ["ug_clu", "er+finetune_remain", "do_nothing"]
 
 
@@ -31,12 +37,47 @@ def run(folder, images, labels, test, *more):
         *STEPS,
     ]
     places = ["--cache-dir", str(folder / "cache"), "--run-dir", str(folder / "run")]
-    asked = ["--unlearn-classes", *map(str, GONE), "--seeds", "0", "1", "--methods", *METHODS]
+    asked = ["--unlearn-classes", *map(str, GONE), "--seeds", *SEEDS, "--methods", *METHODS]
     return command.run(["--scenario", "class_wise", *size, *places, *asked, *more])
 
 
+@contextlib.contextmanager
+def counted():
+    """The kinds of the requests that counterfactuals were served, one an entry."""
+    kinds, apply = [], Server.apply
+
+    def counting(self, method, seed, step, state, hyper=None, entry=None):
+        kinds.extend([step.request.kind] if entry is not None else [])
+        return apply(self, method, seed, step, state, hyper, entry)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Server, "apply", counting)
+        yield kinds
+
+
+@contextlib.contextmanager
+def held_against_one_that_shares_nothing():
+    """The names of counterfactuals that are, to the bit, what their own methods make of all of their requests."""
+    alike, computed = [], Counterfactuals.computed
+
+    def checking(self, name, seed, step, learned):
+        found, state = computed(self, name, seed, step, learned), self.first(name, seed)
+        for asked in self.asked(step):
+            entry = self.plan.counterfactuals[name]
+            state = self.server.apply(name, seed, asked, state, entry=entry).state
+        logits = self.predictions.measured_logits(step.index, state.method.params, state.method.model_state)
+        expected = taken(step, logits)
+        assert found.keys() == expected.keys()
+        alike.extend([name] if all(np.array_equal(found[side], expected[side]) for side in found) else [])
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Counterfactuals, "computed", checking)
+        yield alike
+
+
 @pytest.fixture(scope="module")
-def two_runs(tmp_path_factory):
+def watched_runs(tmp_path_factory):
     """The same run twice: in the second, every picture that is unlearned is another, of the same numbers."""
     digits, folder = load("digits"), tmp_path_factory.mktemp("counterfactuals")
     rows = np.concatenate([np.flatnonzero(digits.train_labels == c)[:24] for c in range(10)])
@@ -44,8 +85,23 @@ def two_runs(tmp_path_factory):
     test = digits.test_inputs[:200].astype(np.uint8), digits.test_labels[:200]
     other = images.copy()
     other[np.isin(labels, GONE)] = other[np.isin(labels, GONE)][:, ::-1]
-    assert run(folder / "a", images, labels, test) == run(folder / "b", other, labels, test) == 0
-    return folder
+    with held_against_one_that_shares_nothing() as alike:
+        assert run(folder / "a", images, labels, test) == 0
+    with counted() as kinds:
+        assert run(folder / "b", other, labels, test) == 0
+    return folder, alike, kinds
+
+
+@pytest.fixture(scope="module")
+def two_runs(watched_runs):
+    return watched_runs[0]
+
+
+def test_what_is_learned_before_the_first_unlearning_is_served_once_for_both(watched_runs):
+    _, alike, kinds = watched_runs
+    assert kinds.count("learn") == len(LEARNERS) * len(SEEDS) * 2, "two tasks, whether it replays or not"
+    assert kinds.count("unlearn") == len(LEARNERS) * len(SEEDS) * len(REPLAY)
+    assert sorted(alike) == sorted(f"{learner}+{end}" for learner in LEARNERS for end in REPLAY.values() for _ in SEEDS)
 
 
 def arrays(folder, learner, replay, seed=0):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_outputs import put
 from test_report import one_line
 
 from ugclu_jax import bank, data, seals
@@ -24,7 +25,7 @@ from ugclu_jax.files import DamagedFileError
 from ugclu_jax.harness.cli import main
 from ugclu_jax.harness.run_folder import RunFolder
 from ugclu_jax.harness.scenarios import names_of
-from ugclu_jax.report import auditable, traces
+from ugclu_jax.report import auditable, evidence, outputs, shown, traces
 from ugclu_jax.report.metrics import read_metrics
 from ugclu_jax.requests import Request, to_json
 
@@ -85,7 +86,10 @@ DAMAGES: dict[str, Damage] = {
     "a link to another run's": link,
 }
 RUN_FILES = ["config.json", "stream.json", "examples.csv", "metrics.jsonl", "digests.json", "caches.json"]
-KINDS = [*RUN_FILES, "runs/er/seed-0/traces/1.npz", "report.html", "lock", "oracles"]
+MODEL, ORACLES, SHOWN = outputs.model_file("er", 0, 2), outputs.oracle_file(2), shown.name_of(2)
+OUTPUTS = [MODEL, ORACLES, SHOWN, evidence.FILE]
+"""What a report is made of beside the metrics."""
+KINDS = [*RUN_FILES, *OUTPUTS, "runs/er/seed-0/traces/1.npz", "report.html", "lock", "oracles"]
 
 
 def start(place: Path, seed: int = 0) -> tuple[int, str]:
@@ -142,6 +146,13 @@ def tree_of(number: float) -> list[np.ndarray]:
     return [np.full(40, number, np.float32)]
 
 
+STORED_OUTPUTS = {
+    "outputs": MODEL,
+    "outputs of oracles": ORACLES,
+    "outputs of counterfactuals": outputs.counterfactual_file("er", True, 0, 2),
+}
+
+
 def store(place: Path, number: int) -> None:
     """A folder of a run and its caches, as they lie on disk, without a run."""
     folder, images = RunFolder(place / "run"), np.random.default_rng(number).integers(0, 256, (12, 4, 4, 1), np.uint8)
@@ -151,6 +162,10 @@ def store(place: Path, number: int) -> None:
     folder.open(settings, known.to_csv(), to_json([Request("learn", "all", np.arange(8 - number))], names_of(made)))
     folder.write_metrics([one_line(method="er", seed=number, request=request) for request in range(3)])
     folder.write_trace("er", 0, 1, {"task_losses": np.arange(9.0) + number})
+    for name in STORED_OUTPUTS.values():
+        put(place / "run", name, unlearned=np.full((3, 2), number, np.float32), test=np.ones((4, 2), np.float32))
+    shown.write(place / "run", 2, [shown.Shown(number, "a", shown.TEXT, "what is gone")])
+    evidence.write(place / "run", [evidence.Evidence("er", 2, (number,), 2, undefined="one seed is no distribution")])
     folder.note_caches(data=place / "data", bank=place / f"bank-{number}")
     bank.write(bank.file_of(place / "oracles" / "bank", number), tree_of(number))
     cache.cached(place / "data", "toy", {"number": number}, lambda _: made)
@@ -162,6 +177,9 @@ def entry_of(place: Path, number: int) -> Path:
 
 FILES: dict[str, Callable[[Path, int], Path]] = {
     **{name: lambda place, number, name=name: place / "run" / name for name in RUN_FILES},
+    **{kind: lambda place, number, name=name: place / "run" / name for kind, name in STORED_OUTPUTS.items()},
+    "shown": lambda place, number: place / "run" / SHOWN,
+    "evidence": lambda place, number: place / "run" / evidence.FILE,
     "trace": lambda place, number: place / "run" / "runs/er/seed-0/traces/1.npz",
     "oracle": lambda place, number: bank.file_of(place / "oracles" / "bank", number),
     "manifest": lambda place, number: entry_of(place, number) / "manifest.json",
@@ -176,6 +194,9 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "metrics.jsonl": lambda place: read_metrics(place / "run"),
     "caches.json": lambda place: RunFolder(place / "run").noted_caches(),
     "digests.json": lambda place: (RunFolder(place / "run").read_stream(), read_metrics(place / "run")),
+    **{kind: lambda place, name=name: outputs.read(place / "run", name) for kind, name in STORED_OUTPUTS.items()},
+    "shown": lambda place: shown.read(place / "run", 2),
+    "evidence": lambda place: evidence.read(place / "run"),
     "trace": lambda place: traces._read_trace(place / "run", "runs/er/seed-0/traces/1.npz"),
     "oracle": lambda place: [
         leaf.tolist() for leaf in bank.read(bank.file_of(place / "oracles" / "bank", 0), tree_of(0))
@@ -208,8 +229,9 @@ def test_what_is_damaged_is_refused_by_name(kind, damage, stored, tmp_path):
     except (ValueError, OSError, bank.DamagedCacheError) as error:
         assert path.name in str(error) or kind == "digests.json", error
     else:
-        # A report without a trace has a sentence in its place.
-        assert repr(found) == repr(READERS[kind](stored[0])) or (kind, damage, found) == ("trace", "deleted", {})
+        # A report without a trace, or without examples, has a sentence in its place.
+        without = damage == "deleted" and {"trace": {}, "shown": []}.get(kind) == found
+        assert repr(found) == repr(READERS[kind](stored[0])) or without
 
 
 # Runs.
@@ -227,6 +249,30 @@ def test_a_damaged_run_goes_on_rightly_or_is_refused(kind, damage, damaged, runs
         one_sentence(code, text)
     else:
         assert lines_of(tmp_path) == lines_of(runs[0])
+
+
+GONE = {
+    MODEL: "er: outputs of seed 0 are not in the run&#39;s folder.",
+    ORACLES: f"the outputs of the oracles ({ORACLES}) are not in the run&#39;s folder.",
+    SHOWN: "No unlearned examples are shown: none were kept",
+}
+"""What a report says in its place."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_what_a_finished_run_left_is_as_it_was_or_named(kind, damage, damaged, runs, tmp_path):
+    damaged(kind, damage)
+    code, text = start(tmp_path)
+    page = (tmp_path / "run" / "report.html").read_text()
+    if code:
+        one_sentence(code, text)
+        assert kind in text, text
+    elif damage == "deleted" and kind in GONE:
+        assert GONE[kind] in page and GONE[kind] not in (runs[0] / "run" / "report.html").read_text()
+    else:
+        assert (tmp_path / "run" / kind).read_bytes() == (runs[0] / "run" / kind).read_bytes()
 
 
 @pytest.mark.slow

@@ -60,6 +60,9 @@ def test_what_is_missing_is_said_and_nothing_is_guessed(run):
     (folder / outputs.model_file("er", 1, 5)).unlink()
     (gone,) = evidence.gather(folder, lines)
     assert gone.energy is None and gone.undefined == "outputs of seed 1 are gone from the run's folder"
+    (folder / outputs.oracle_file(5)).unlink()
+    (gone,) = evidence.gather(folder, lines)
+    assert gone.energy is None and gone.undefined == "outputs of the oracles are gone from the run's folder"
 
 
 def test_damage_is_told(run):
@@ -71,6 +74,9 @@ def test_damage_is_told(run):
     evidence.write(folder, [])
     (folder / evidence.FILE).write_text("[1]")
     with pytest.raises(ValueError, match=r"evidence.json' is damaged"):
+        evidence.read(folder)
+    (folder / evidence.FILE).unlink()
+    with pytest.raises(ValueError, match=r"evidence.json' is damaged \(it is gone\); resume the run, which writes it"):
         evidence.read(folder)
 
 

@@ -7,9 +7,11 @@ budget take (`finetune_remain`): its models are what an unlearner's would be if 
 """
 
 import dataclasses
+import functools
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -19,7 +21,7 @@ from ugclu_jax import bank, devices
 from ugclu_jax.harness.budget import given_for
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.device_data import DeviceData
-from ugclu_jax.harness.outputs import is_milestone, kept_rows, taken, write
+from ugclu_jax.harness.outputs import is_milestone, taken, write
 from ugclu_jax.harness.plan import REPLAY, Plan, Step, learners_of
 from ugclu_jax.harness.predictions import Predictions
 from ugclu_jax.harness.server import Server, first_state
@@ -61,45 +63,58 @@ class Counterfactuals:
             DamagedCacheError: what the cache holds is damaged.
         """
         plan = self.plan
+        learned = functools.cache(lambda: self.learned(learner, seed, step))  # not where the cache has both
         for replay in REPLAY:
             name = outputs.counterfactual_file(learner, replay, seed, step.index)
             # The first process looks, for all: whoever went another way would be waited for in vain.
             if not devices.from_first((plan.folder.path / name).is_file()):
                 what = f"counterfactual of {learner}, seed {seed}, request {step.index + 1}"
                 with plan.progress.waiting(what):
-                    write(plan, name, self.found(learner, replay, seed, step))
+                    write(plan, name, self.found(learner, replay, seed, step, learned))
 
-    def found(self, learner: str, replay: bool, seed: int, step: Step) -> dict[str, np.ndarray]:
+    def found(
+        self, learner: str, replay: bool, seed: int, step: Step, learned: Callable[[], CLUState]
+    ) -> dict[str, np.ndarray]:
         """The outputs of one, by set; from the cache where it has them."""
-        plan, rows = self.plan, kept_rows(step)
-        classes = self.data.dataset.num_classes
-        like = {name: jax.ShapeDtypeStruct((len(r), classes), np.float32) for name, (_, r) in rows.items()}
+        plan, classes = self.plan, self.data.dataset.num_classes
+        like = {name: jax.ShapeDtypeStruct((len(r), classes), np.float32) for name, (_, r) in step.kept.items()}
         path = bank.file_of(plan.config.cache_dir / "oracles" / self.name(learner, replay, step), seed)
         if devices.is_first():
             plan.folder.note_caches(bank=path.parent)
         if devices.from_first(path.exists()):
             return dict(bank.read(path, like))
-        computed = self.computed(learner, replay, seed, step)
+        computed = self.computed(f"{learner}+{REPLAY[replay]}", seed, step, learned())
         if devices.is_first():
             bank.write(path, computed)
         return computed
 
-    def computed(self, learner: str, replay: bool, seed: int, step: Step) -> dict[str, np.ndarray]:
-        """The stream up to a request, served without what is unlearned by then."""
-        name = f"{learner}+{REPLAY[replay]}"
-        state, entry = self.first(name, seed), self.plan.counterfactuals[name]
-        for earlier in self.plan.steps[: step.index + 1]:
-            asked = self.without(earlier, step)
-            if asked is not None:
-                state = self.server.apply(name, seed, asked, state, entry=entry).state
+    def learned(self, learner: str, seed: int, step: Step) -> CLUState:
+        """What is served before the first request to unlearn: with replay and without, it is the same."""
+        name = f"{learner}+{REPLAY[False]}"
+        return self.served(name, seed, self.first(name, seed), itertools.takewhile(_learns, self.asked(step)))
+
+    def computed(self, name: str, seed: int, step: Step, learned: CLUState) -> dict[str, np.ndarray]:
+        """The outputs after a request, from the first request to unlearn on."""
+        state = self.served(name, seed, learned, itertools.dropwhile(_learns, self.asked(step)))
         network = state.method
         with self.clock.spending("evaluation"):
             logits = self.predictions.measured_logits(step.index, network.params, network.model_state)
         return {name: array.astype(np.float32) for name, array in taken(step, logits).items()}
 
+    def served(self, name: str, seed: int, state: CLUState, asked: Iterable[Step]) -> CLUState:
+        """The state after some requests."""
+        for each in asked:
+            state = self.server.apply(name, seed, each, state, entry=self.plan.counterfactuals[name]).state
+        return state
+
     def first(self, name: str, seed: int) -> CLUState:
         """The state before the first request, that of the run's own methods with this learner."""
         return first_state(self.plan, self.plan.counterfactuals[name], seed, self.data.train_inputs.dtype)
+
+    def asked(self, step: Step) -> Iterator[Step]:
+        """The stream up to a request, without what is unlearned by then."""
+        each = (self.without(earlier, step) for earlier in self.plan.steps[: step.index + 1])
+        return (one for one in each if one is not None)
 
     @staticmethod
     def without(earlier: Step, step: Step) -> Step | None:
@@ -139,10 +154,12 @@ class Counterfactuals:
             **bank.made_by(),
         }
         digest = hashlib.sha256(json.dumps(description, sort_keys=True, default=repr).encode())
-        for earlier in plan.steps[: step.index + 1]:
-            asked = self.without(earlier, step)
-            if asked is not None:
-                digest.update(f" {earlier.index} {asked.request.kind} ".encode() + asked.request.ids.tobytes())
-        for side, (split, rows) in kept_rows(step).items():
+        for asked in self.asked(step):
+            digest.update(f" {asked.index} {asked.request.kind} ".encode() + asked.request.ids.tobytes())
+        for side, (split, rows) in step.kept.items():
             digest.update(f" {side} {split} ".encode() + np.asarray(rows, np.int64).tobytes())
         return digest.hexdigest()
+
+
+def _learns(step: Step) -> bool:
+    return step.request.kind == "learn"

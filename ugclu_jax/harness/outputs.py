@@ -9,11 +9,6 @@ from ugclu_jax import devices, seals
 from ugclu_jax.evaluation import Logits
 from ugclu_jax.harness.plan import Plan, Step
 from ugclu_jax.report import outputs
-from ugclu_jax.requests import sides
-
-MOST_EXAMPLES = 2000
-"""Of each set: drawn once for all models, so that a run of many models leaves some tens of MB and not gigabytes."""
-ORDER_SEED = 0
 
 
 def is_milestone(step: Step, steps: int) -> bool:
@@ -21,20 +16,11 @@ def is_milestone(step: Step, steps: int) -> bool:
     return step.situation.unlearned is not None and (step.request.kind == "unlearn" or step.index == steps - 1)
 
 
-def kept_rows(step: Step) -> dict[str, tuple[str, np.ndarray]]:
-    """Split and rows of each set, `MOST_EXAMPLES` at most, the same for all models."""
-    return {
-        name: (split, np.sort(np.random.default_rng(ORDER_SEED).permutation(rows)[:MOST_EXAMPLES]))
-        for name, (split, rows) in sides(step.measured).items()
-        if name in outputs.SETS and rows is not None and len(rows)
-    }
-
-
 def taken(step: Step, logits: Logits, prefix: str = "") -> dict[str, np.ndarray]:
     """The outputs `[..., N, C]` of each set, by its name behind a prefix, from those of the request's view."""
     return {
         prefix + name: getattr(logits, split)[..., step.view.places(split, rows), :]
-        for name, (split, rows) in kept_rows(step).items()
+        for name, (split, rows) in step.kept.items()
     }
 
 
@@ -52,7 +38,7 @@ def write_oracles(plan: Plan, step: Step, logits: Logits) -> None:
     dataset = plan.scenario.dataset
     labels = {"train": dataset.train_labels, "test": dataset.test_labels}
     found = taken(step, logits)
-    for name, (split, rows) in kept_rows(step).items():
+    for name, (split, rows) in step.kept.items():
         found |= {outputs.ROWS + name: rows, outputs.LABELS + name: labels[split][rows]}
     write(plan, outputs.oracle_file(step.index), found)
 

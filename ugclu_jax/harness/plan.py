@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import jax
+import numpy as np
 from rich.console import Console
 
 from ugclu_jax import data, devices, files, named
@@ -21,6 +22,7 @@ from ugclu_jax.examples import bucket_size
 from ugclu_jax.harness.budget import Entry, build
 from ugclu_jax.harness.catalogue import Setup, split_name
 from ugclu_jax.harness.config import ExperimentConfig, to_dict
+from ugclu_jax.harness.kept import kept_rows
 from ugclu_jax.harness.network import Network, make_network
 from ugclu_jax.harness.progress import Progress
 from ugclu_jax.harness.run_data import RunData
@@ -65,6 +67,11 @@ class Step:
     situation: Situation
     measured: Situation  # its part that is evaluated
     view: View  # of that part
+
+    @functools.cached_property
+    def kept(self) -> dict[str, tuple[str, np.ndarray]]:
+        """Split and rows of the examples whose outputs are kept, by set."""
+        return kept_rows(self.measured)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ugclu_jax import devices, files
 from ugclu_jax.data.dataset import Dataset
-from ugclu_jax.harness.outputs import is_milestone, kept_rows
+from ugclu_jax.harness.outputs import is_milestone
 from ugclu_jax.harness.plan import Plan, Step
 from ugclu_jax.report import shown
 from ugclu_jax.report.shown import LONGEST, MOST, PICTURE, TEXT, Shown
@@ -23,7 +23,7 @@ def write_shown(plan: Plan, step: Step) -> None:
     """Keep some of what is unlearned, where outputs are kept and the user lets it; the first process does."""
     if not plan.config.show_unlearned or not is_milestone(step, len(plan.steps)) or not devices.is_first():
         return
-    kept = kept_rows(step).get("unlearned")
+    kept = step.kept.get("unlearned")
     found = [] if kept is None else shown_of(plan.scenario.dataset, chosen(kept[1]))
     if found:
         shown.write(plan.folder.path, step.index, found)

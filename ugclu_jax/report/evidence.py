@@ -84,11 +84,12 @@ def gather(run_dir: Path, lines: Iterable[Line], learners: Mapping[str, str] = M
 
     Raises:
         ValueError: a file of outputs is damaged.
+        OSError: the folder's digests are.
     """
     lines = list(lines)
     found = []
-    for request in requests_of(run_dir):
-        oracles = outputs.read(run_dir, outputs.oracle_file(request))
+    for request in requests_of(run_dir, lines):
+        oracles = _oracles(run_dir, request)
         for method in methods_of(lines):
             seeds = [line.seed for line in lines if (line.method, line.request) == (method, request)]
             if seeds:
@@ -122,14 +123,29 @@ def _from_counterfactual(run_dir: Path, learner: str, replay: bool, request: int
     return _pair(stack.sets, others.sets, same_seeds=True)
 
 
-def requests_of(run_dir: Path) -> list[int]:
-    """Requests after which outputs of oracles were kept."""
-    return sorted(int(path.stem) for path in (run_dir / "oracles").glob("*.npz") if path.stem.isdigit())
+def requests_of(run_dir: Path, lines: Iterable[Line]) -> list[int]:
+    """Requests of a run after which outputs of oracles were kept, also where they are gone.
+
+    Raises:
+        OSError: the folder's digests are damaged.
+    """
+    names = {request: outputs.oracle_file(request) for request in sorted({line.request for line in lines})}
+    return [at for at, name in names.items() if (run_dir / name).is_file() or seals.knows(run_dir, name)]
+
+
+def _oracles(run_dir: Path, request: int) -> outputs.Arrays:
+    """Nothing where they are gone: a request that has no distance must not fall out of an average unsaid."""
+    try:
+        return outputs.read(run_dir, outputs.oracle_file(request))
+    except FileNotFoundError:
+        return {}
 
 
 def _measured(method: str, request: int, stack: outputs.Stack, oracles: outputs.Arrays) -> Evidence:
     own, number = stack.sets, len(oracles["unlearned"]) if "unlearned" in oracles else 0
     entry = Evidence(method, request, stack.members, number)
+    if not oracles:
+        return entry._replace(undefined="outputs of the oracles are gone from the run's folder")
     if stack.missing:
         gone = ", ".join(map(str, stack.missing))
         return entry._replace(undefined=f"outputs of seed {gone} are gone from the run's folder")
@@ -199,12 +215,14 @@ def _as_json(tree: Any) -> Any:
 
 
 def read(run_dir: Path) -> list[Evidence]:
-    """What `write` kept; nothing where there is no such file.
+    """What `write` kept; nothing where a run has not come to its evidence yet.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: it is damaged, or gone.
     """
     try:
+        if not (run_dir / FILE).exists() and seals.knows(run_dir, FILE):  # without it KL would rank, unsaid
+            raise ValueError("it is gone")
         return [_from_json(each) for each in json.loads(seals.read(run_dir, FILE))]
     except FileNotFoundError:
         return []
