@@ -7,9 +7,9 @@ Decay beside the optimizer (AdamW, arXiv 1711.05101) multiplies by 1 − η_j w 
 w = ln(1/ρ) / Σ_i η_i; the power keeps it exactly.
 """
 
+import jax
 import jax.numpy as jnp
 
-from ugclu_jax.components import modulate
 from ugclu_jax.trees import descend
 from ugclu_jax.types import Array, Params, PyTree
 
@@ -48,4 +48,5 @@ def decayed(params: Params, factor: Array | float, mask: PyTree | None = None) -
     """
     # Not `f θ`: a compiler may merge a product and the difference that follows into one rounding, and would choose this
     # product in place of the optimizer's, so that f = 1 would change the last bits.
-    return descend(params, modulate(mask, params), 1.0 - factor)
+    free = params if mask is None else jax.tree.map(jnp.multiply, mask, params)
+    return descend(params, free, 1.0 - factor)
