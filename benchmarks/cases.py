@@ -150,7 +150,7 @@ def fashion_cnn(smoke: bool) -> Case:
 
 
 def random_resnet(smoke: bool) -> Case:
-    """A few steps of the paper's form at the sizes of `recorded/openclipart.json`, with a mask of no single example."""
+    """A few steps of the paper's form, small: a mask that needs no gradient of each example."""
     batch = 8 if smoke else 32
     settings = dataclasses.replace(
         PLAIN,

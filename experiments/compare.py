@@ -95,7 +95,7 @@ def list_methods(console: Console) -> None:
     """Print the names that `--methods` takes, and what a name alone stands for."""
     for name in METHODS:
         learner, unlearner = split_name(name)
-        console.print(f"{name:20} {' and '.join(serves(name)):18} alone: {learner}+{unlearner}", highlight=False)
+        console.print(f"{name:24} {' and '.join(serves(name)):18} alone: {learner}+{unlearner}", highlight=False)
 
 
 def job(options: CompareOptions, config: ExperimentConfig) -> Job | None:

@@ -369,8 +369,8 @@ HYPER = words(
 --unlearn.settings.manifold euclidean --unlearn.settings.inner-steps 0 | manifold 'euclidean' needs inner_steps of at least 1
 --unlearn.settings.manifold euclidean               | manifold 'euclidean' needs fast_step 'rate', got 'budget'
 --unlearn.settings.fast-step quick                  | --unlearn.settings.fast-step is 'quick': it must be one of budget, rate, none
---unlearn.settings.fast-step none --unlearn.settings.mask hard | fast_step 'none' needs mask 'none', got 'hard'
---unlearn.settings.fast-step none --unlearn.settings.unlearn-loss bounded | fast_step 'none' needs unlearn_loss 'ascent', got 'bounded'
+--unlearn.settings.fast-step none --unlearn.settings.mask hard | --unlearn.settings.fast-step 'none' needs mask 'none', got 'hard'
+--unlearn.settings.fast-step none --unlearn.settings.unlearn-loss bounded | --unlearn.settings.fast-step 'none' needs unlearn_loss 'ascent', got 'bounded'
 --unlearn.settings.levels midpoint                  | levels 'midpoint' needs unlearn_loss 'bounded' or 'target', got 'ascent'
 --unlearn.settings.levels nearest                   | --unlearn.settings.levels is 'nearest': it must be one of class, midpoint
 --unlearn.settings.preconditioner adagrad           | --unlearn.settings.preconditioner is 'adagrad': it must be one of adam, sgd

@@ -271,8 +271,8 @@ LEARNERS = ("finetune", "er", "der", "der_pp", "ewc", "lwf", "agem", "joint", "u
 UNLEARNERS = ("ug_clu", "ug_clu_bounded", "ug_clu_target", "ug_clu_masked", "ug_clu_no_decay", "ug_clu_sgd",
               "ug_clu_plain", "ug_clu_plain_no_mask", "ug_clu_plain_no_adaptive", "ug_clu_plain_no_decay",
               "ug_clu_plain_euclidean", "ug_clu_plain_bounded", "ug_clu_plain_target", "gradient_ascent",
-              "finetune_remain", "neg_grad_plus", "random_label", "salun", "sfron", "scrub", "bad_teacher", "l1_sparse",
-              "do_nothing")  # fmt: skip
+              "finetune_remain", "neg_grad_plus", "random_label", "salun", "sfron", "scrub", "bad_teacher",
+              "l1_sparse", "do_nothing")  # fmt: skip
 SCENARIO_CASES: dict[str, dict] = {
     "task_aware": {"experiment": "task_aware", "arguments": ["--smoke"], "methods": [*UNLEARNERS, *LEARNERS]},
     "class_wise": {"experiment": "class_wise", "arguments": ["--smoke"], "methods": list(UNLEARNERS)},

@@ -9,7 +9,7 @@ import pytest
 METHODS = golden_runs.read("methods")
 SCENARIOS = {
     "task_aware": ["ug_clu", "der_pp"],
-    "class_wise": ["ug_clu", "salun"],
+    "class_wise": ["ug_clu_plain", "salun"],
     "random_sample": ["ug_clu", "sfron"],
     "wrong_labels": ["ug_clu", "scrub"],
 }

@@ -45,7 +45,8 @@ SOFT = dataclasses.replace(SMALL, mask="soft", saliency="batch_fisher")
 NO_MASK = dataclasses.replace(SMALL, mask="none", coefficient_decay=False)
 # The default form, masked so that every setting is read.
 BUDGETED = dataclasses.replace(SOFT, fast_step="budget", preconditioner="adam", inner_schedule="inner")
-BUDGETED_HYPER = dataclasses.replace(HYPER, output_budget=0.1, kept_share=0.8, remain_learning_rate=0.05)
+# A budget that three steps reach, each of which may be four times as long as the one before.
+BUDGETED_HYPER = dataclasses.replace(HYPER, output_budget=2e-4, kept_share=0.8, remain_learning_rate=0.05)
 QUICK_COMPILATION = {"xla_backend_optimization_level": 0}
 insert = jax.jit(reservoir.insert)
 
@@ -62,7 +63,8 @@ def buffer_of(ids, inputs=INPUTS):
 
 def traceable_request(kind, settings, apply_fn, params, hyper, task, buffer, *, model_state=None, seed=0, devices=None):
     """One request; on `devices` mapped devices every leaf of the result has that leading axis."""
-    method = ug_clu(apply_fn, settings, dataclasses.replace(settings, inner_data="buffer"), num_classes=CLASSES)
+    learn = dataclasses.replace(settings, unlearn_loss="ascent", levels="class")
+    method = ug_clu(apply_fn, learn, dataclasses.replace(settings, inner_data="buffer"), num_classes=CLASSES)
     state = method.init(params, {} if model_state is None else model_state)._replace(extra={"kept": 7})
     run = functools.partial(getattr(method, kind), jax.random.key(seed), state, hyper, task, buffer)
     if devices is None:
@@ -364,12 +366,12 @@ def test_hypergradients_are_the_central_differences(x64, mlp, kind, mode, base):
         if unread(settings, kind, f"hyper.{field.name}") is not None:
             assert getattr(slopes, field.name) == 0, field.name
             continue
-        at = getattr(hyper, field.name)
+        at, step = getattr(hyper, field.name), 1e-8 if field.name == "output_budget" else 1e-5
         ends = [
             float(slopes_and_value(dataclasses.replace(hyper, **{field.name: at + shift}))[1][0])
-            for shift in (1e-5, -1e-5)
+            for shift in (step, -step)
         ]
-        numeric = (ends[0] - ends[1]) / 2e-5
+        numeric = (ends[0] - ends[1]) / (2 * step)
         assert abs(numeric) > 1e-4, field.name
         assert float(getattr(slopes, field.name)) == pytest.approx(numeric, rel=1e-6, abs=1e-9), field.name
 

@@ -29,7 +29,7 @@ from ugclu_jax.buffer import filled
 from ugclu_jax.coefficients import CoefficientFn
 from ugclu_jax.distillation import departed_classes
 from ugclu_jax.streaming import take
-from ugclu_jax.types import Array, Buffer, Examples
+from ugclu_jax.types import Array, Buffer, Examples, Rows
 
 NEIGHBOURS = 20
 NEIGHBOUR_ROWS = 2000
@@ -87,9 +87,9 @@ class Nearest(NamedTuple):
     found: Array  # [R, 20] bool, False where the buffer has no more
 
 
-def has_distance(buffer: Buffer) -> bool:
+def has_distance(inputs: Rows) -> bool:
     """Whether inputs have a Euclidean distance; token ids have none."""
-    return buffer.inputs.dtype == jnp.uint8 or not jnp.issubdtype(buffer.inputs.dtype, jnp.integer)
+    return inputs.dtype == jnp.uint8 or not jnp.issubdtype(inputs.dtype, jnp.integer)
 
 
 def nearest_rows(inputs: Array, buffer: Buffer, *, batch_size: int = 64) -> Nearest:
@@ -139,7 +139,7 @@ def neighbour_labels(inputs: Array, buffer: Buffer, num_classes: int, *, batch_s
     >>> neighbour_labels(jnp.ones((1, 1)), buffer, 3).tolist()
     [[0.0, 1.0, 0.0]]
     """
-    near = nearest_rows(inputs, buffer, batch_size=batch_size) if has_distance(buffer) else None
+    near = nearest_rows(inputs, buffer, batch_size=batch_size) if has_distance(buffer.inputs) else None
     return label_histograms(near, buffer, inputs.shape[0], num_classes)
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ugclu_jax.bounded import COUNT_FLOOR, has_distance, label_histograms, nearest_rows
-from ugclu_jax.types import ApplyFn, Array, Buffer, ModelState, Params
+from ugclu_jax.types import ApplyFn, Array, Buffer, ModelState, Params, Rows
 
 MIDPOINTS = 2
 
@@ -28,6 +28,24 @@ def between(inputs: Array, neighbours: Array) -> Array:
     middle = (inputs.astype(jnp.float32) + neighbours.astype(jnp.float32)) / 2
     whole = jnp.issubdtype(inputs.dtype, jnp.integer)
     return (jnp.round(middle) if whole else middle).astype(inputs.dtype)
+
+
+def check(params: Params, model_state: ModelState, inputs: Rows) -> None:
+    """Refuse inputs without midpoints.
+
+    Raises:
+        ValueError: naming their type.
+
+    >>> import jax.numpy as jnp
+    >>> check({}, {}, jnp.zeros((1, 4), jnp.int32))
+    Traceback (most recent call last):
+        ...
+    ValueError: levels 'midpoint' need inputs with midpoints, got token ids of type int32: use levels 'class'
+    """
+    if not has_distance(inputs):
+        raise ValueError(
+            f"levels 'midpoint' need inputs with midpoints, got token ids of type {inputs.dtype}: use levels 'class'"
+        )
 
 
 def midpoint_targets(
@@ -56,11 +74,7 @@ def midpoint_targets(
     >>> [round(float(each), 2) for each in q[0]]
     [0.01, 0.99, 0.0]
     """
-    if not has_distance(buffer):
-        raise ValueError(
-            f"levels 'midpoint' need inputs with midpoints, got token ids of type {buffer.inputs.dtype}: "
-            "use levels 'class'"
-        )
+    check(params, model_state, buffer.inputs)
     rows, num_classes = inputs.shape[0], departed.shape[0]
     near = nearest_rows(inputs, buffer, batch_size=rows)
     places, found = near.rows[:, :MIDPOINTS], near.found[:, :MIDPOINTS]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from ugclu_jax import midpoints
 from ugclu_jax.at import At
 from ugclu_jax.batches import from_buffer, from_mix, from_task, mixed_weights
 from ugclu_jax.bounded import bounded_coefficients, held_levels, task_targets
@@ -431,4 +432,5 @@ def ug_clu(
     learn, unlearn = (_update(apply_fn, num_classes, kind, each, preconditioner) for kind, each in settings.items())
     hypers: dict[RequestKind, UGCLUHyper] = {"learn": LEARNING_HYPER, "unlearn": UNLEARNING_HYPER}
     steps_on_buffer = tuple(kind for kind, each in settings.items() if kind == "unlearn" and each.inner_steps > 0)
-    return Method("ug_clu", learn, unlearn, hypers, cost, apply_fn=apply_fn, rehearses=steps_on_buffer)
+    method = Method("ug_clu", learn, unlearn, hypers, cost, apply_fn=apply_fn, rehearses=steps_on_buffer)
+    return method._replace(check=midpoints.check) if unlearn_settings.levels == "midpoint" else method
