@@ -7,8 +7,9 @@ A trial draws the ranges that the catalogue has for a method from a scrambled So
 logarithmic scale, and serves the stream up to its first unlearn request; the first trial is the settings file's own.
 Its score is the temperature-matched energy distance of the seeds' models from the oracles, averaged over test inputs
 of what is retained and unlearned inputs; of one seed, which is no distribution, KL(oracle ‖ model) on both. Test inputs
-are held out of the training split: the test split is never read. With `--extras`, weight decay and the weight of
-distillation on remaining data are drawn too, for every method that has them.
+are held out of the training split: the test split is never read. With `--extras` every method takes its steps on
+the buffer as UG-CLU's default does, by Adam and under a budget of decay, and the share that is kept and the weight of
+distillation on remaining data are drawn too.
 
 One setting for everything is chosen from several such searches, of other scenarios, regimes or networks:
 
@@ -38,7 +39,7 @@ from ugclu_jax import metrics
 from ugclu_jax.evidence import energy_distance, matched_energy_distance
 from ugclu_jax.files import DamagedFileError, write
 from ugclu_jax.harness.budget import given_for
-from ugclu_jax.harness.catalogue import METHODS, PLAIN, entry_of, ranges_of, searched, split_name
+from ugclu_jax.harness.catalogue import METHODS, PLAIN, entry_of, equal_terms, ranges_of, searched, split_name
 from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.config import ExperimentConfig, merge
@@ -207,9 +208,9 @@ def search(run: Run, options: SearchOptions, stop: Stop) -> dict[str, Any]:
             highlight=False,
             soft_wrap=True,
         )
-        chosen: dict[str, Any] = {"hyper": best["point"]}
+        chosen: dict[str, Any] = merge(equal_terms(part) if extras else {}, {"hyper": best["point"]})
         if "distillation_weight" in ranges_of(part, extras):
-            chosen["settings"] = {"distillation": True}
+            chosen = merge(chosen, {"settings": {"distillation": True}})
         if part == PLAIN:  # whose two kinds of request have settings of their own
             chosen = {kind: chosen}
         found = merge(found, {kind: chosen} if part == "ug_clu" else {"references": {part: chosen}})
@@ -233,16 +234,13 @@ def for_search(config: ExperimentConfig, extras: bool) -> ExperimentConfig:
     """The configuration on held-out data; with distillation switched on where it is searched."""
     references = dict(config.references)
     for name in config.methods if extras else ():
-        part, kind = part_of(name)
-        if "distillation_weight" not in ranges_of(part, extras):
-            continue
-        if part == "ug_clu":
+        part, _ = part_of(name)
+        distils = {"settings": {"distillation": True}} if "distillation_weight" in ranges_of(part, extras) else {}
+        if part == "ug_clu" and distils:
             unlearn = dataclasses.replace(config.unlearn.settings, distillation=True)
             config = dataclasses.replace(config, unlearn=dataclasses.replace(config.unlearn, settings=unlearn))
-        else:
-            taught: dict[str, Any] = {"settings": {"distillation": True}}
-            taught = {"references": {part: {kind: taught} if part == PLAIN else taught}}
-            references = entered({"references": references}, taught)["references"]
+        elif part != "ug_clu":
+            references[part] = merge(references.get(part, {}), merge(equal_terms(part), distils))
     return dataclasses.replace(config, evaluate_on="validation", references=references)
 
 

@@ -267,7 +267,7 @@ def run_method(case: dict) -> list[dict]:
 
 
 LEARNERS = ("finetune", "er", "der", "der_pp", "ewc", "lwf", "agem", "joint", "ug_clu_inner_buffer",
-            "ug_clu_no_fast_step", "uniclun", "clpu_der_pp", "retrain")  # fmt: skip
+            "ug_clu_fast_step", "uniclun", "clpu_der_pp", "retrain")  # fmt: skip
 UNLEARNERS = ("ug_clu", "ug_clu_bounded", "ug_clu_target", "ug_clu_masked", "ug_clu_no_decay", "ug_clu_sgd",
               "ug_clu_plain", "ug_clu_plain_no_mask", "ug_clu_plain_no_adaptive", "ug_clu_plain_no_decay",
               "ug_clu_plain_euclidean", "ug_clu_plain_bounded", "ug_clu_plain_target", "gradient_ascent",

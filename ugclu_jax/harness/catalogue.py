@@ -133,7 +133,7 @@ VARIANTS: Mapping[str, dict[str, Any]] = {
 """UG-CLU and its variants, as changes to the configuration's unlearn settings."""
 LEARN_VARIANTS: Mapping[str, dict[str, Any]] = {
     "ug_clu_inner_buffer": {"settings": {"inner_data": "buffer"}},
-    "ug_clu_no_fast_step": {"settings": {"fast_step": "none"}},
+    "ug_clu_fast_step": {"settings": {"fast_step": "budget"}},
 }
 """The same for learning."""
 PLAIN = "ug_clu_plain"
@@ -163,13 +163,16 @@ PLAIN_RANGES: Mapping[str, Range] = {
 VARIANT_RANGES: Mapping[str, Mapping[str, Range]] = {
     "ug_clu_no_decay": {name: UG_CLU_RANGES[name] for name in ("output_budget", "remain_learning_rate")},
     "ug_clu_sgd": {**UG_CLU_RANGES, "remain_learning_rate": _REMAIN},
-    "ug_clu_no_fast_step": _INNER,
+    "ug_clu_fast_step": _INNER,
     "ug_clu_plain_euclidean": {"remain_learning_rate": _REMAIN, "clip_norm": (0.3, 10.0)},  # has no fast step
     "ug_clu_plain_bounded": {**PLAIN_RANGES, "fast_learning_rate": (0.01, 1.0)},
     "ug_clu_plain_target": {"fast_learning_rate": (0.01, 1.0), "remain_learning_rate": _REMAIN},  # clips nothing
 }
 """Where a variant's differ."""
 DECAY_RANGE: Range = (3e-4, 0.03)
+ADAM_RATE: Range = (1e-3, 3e-2)
+KEPT_RANGE: Range = (0.5, 1.0)
+"""Of steps by Adam and of a decay that is a budget, the same for UG-CLU and for every method that is given them."""
 DISTILLATION_RANGE: Range = (0.1, 0.9)
 """Both are searched for every method that has them, or for none: the two blocks of a comparison. UG-CLU's decay is
 `kept_share`, which is always searched."""
@@ -314,6 +317,18 @@ def searched(name: str) -> tuple[str, RequestKind] | None:
     return None if found[0] in (*WITHOUT_STEPS, *REFERENCE_POINTS) else found
 
 
+def equal_terms(part: str) -> dict[str, Any]:
+    """Settings under which a method takes its steps on the buffer as UG-CLU's default does; none where it takes none.
+
+    >>> equal_terms("er"), equal_terms("gradient_ascent"), equal_terms("ug_clu")
+    ({'settings': {'optimizer': 'adamw'}, 'hyper': {'momentum': 0.9, 'second_momentum': 0.99}}, {}, {})
+    """
+    entry = entry_of(part)
+    if entry is None or not entry.decays:
+        return {}
+    return {"settings": {"optimizer": "adamw"}, "hyper": {"momentum": 0.9, "second_momentum": 0.99}}
+
+
 def ranges_of(part: str, extras: bool) -> dict[str, Range]:
     """What is searched for a learner or unlearner, by the name of the hyperparameter.
 
@@ -323,18 +338,22 @@ def ranges_of(part: str, extras: bool) -> dict[str, Range]:
     ['clip_norm', 'distillation_weight', 'remain_learning_rate', 'remain_weight_decay']
     >>> ranges_of("finetune", extras=True)
     {'learning_rate': (0.003, 0.3)}
+    >>> sorted(ranges_of("er", extras=True).items())
+    [('distillation_weight', (0.1, 0.9)), ('kept_share', (0.5, 1.0)), ('learning_rate', (0.001, 0.03))]
     """
     entry = entry_of(part)
     if entry is None:
-        plain, decay = part in PLAIN_VARIANTS, "remain_weight_decay"
+        plain = part in PLAIN_VARIANTS
         ranges = dict(VARIANT_RANGES.get(part, PLAIN_RANGES if plain else UG_CLU_RANGES))
         decays, distils = plain, part not in LEARN_VARIANTS
     else:
-        ranges, decay, decays = dict(entry.ranges), "weight_decay", entry.decays
+        ranges, decays = dict(entry.ranges), entry.decays
         hypers = of_defaults(part).hyper.values()
         distils = any(isinstance(hyper, DescentHyper) for hyper in hypers)
-    if extras and decays:
-        ranges[decay] = DECAY_RANGE
+    if extras and decays and entry is not None:  # on equal terms: the steps of UG-CLU's default
+        ranges |= {name: ADAM_RATE for name in ("learning_rate",) if name in ranges} | {"kept_share": KEPT_RANGE}
+    elif extras and decays:
+        ranges["remain_weight_decay"] = DECAY_RANGE
     if extras and distils:
         ranges["distillation_weight"] = DISTILLATION_RANGE
     return ranges
