@@ -106,7 +106,7 @@ OPTIONS = words(
 --references.salun.hyper.learning_rate 1            | Unrecognized options: --references.salun.hyper.learning_rate
 --unlearn-class 1                                   | did you mean --unlearn-classes
 --fraction 0.1                                      | --fraction; it is an option of experiments.random_sample
---regime joint                                      | --regime; it is an option of experiments.random_sample
+--regime joint                                      | --regime; it is an option of experiments.class_wise or experiments.random_sample
 --sample-seed 3                                     | --sample-seed; it is an option of experiments.random_sample
 --scenario class_wise                               | Unrecognized options: --scenario
 --trials 3                                          | Unrecognized options: --trials

@@ -149,6 +149,7 @@ def test_killed_at_any_moment_and_resumed_it_ends_the_same(finished, tmp_path):
     ("name", "extra"),
     [
         ("class_wise", ["--tasks", "2", "--unlearn-classes", "1", "6"]),
+        ("class_wise", ["--regime", "joint"]),
         ("random_sample", ["--tasks", "2"]),
         ("random_sample", ["--tasks", "2", "--regime", "wrong_labels"]),
     ],
@@ -158,6 +159,9 @@ def test_the_other_experiments(name, extra, cache, tmp_path):
     assert main(name, "", arguments) == 0
     last = lines(tmp_path / "run")[-1]
     assert last["kind"] == "unlearn" and last["model"]["UA"] is not None and last["oracle"]["UA"] is not None
+    first = lines(tmp_path / "run")[0]
+    from_scratch = first["cost"]["gradient_evaluations"] == first["cost"]["oracle_gradient_evaluations"]
+    assert from_scratch == ("--regime" in extra), "a jointly trained model is trained as an oracle is"
     if "wrong_labels" in extra:
         assert last["oracle"]["UA"] < 0.5, "an oracle without the wrong labels does not reproduce them"
 
