@@ -395,9 +395,9 @@ SIZES = words(
 --learn.settings.outer-steps 3000000000             | --learn.settings.outer-steps must be at most 2147483647
 --unlearn.settings.inner-steps 3000000000           | --unlearn.settings.inner-steps must be at most 2147483647
 --unlearn.settings.inner-steps 2000000000 --unlearn.settings.outer-steps 2000000 | --unlearn.settings.inner-steps is 2000000000: 2 requests would take more than
---learn.settings.task-batch-size 2000000000         | --learn.settings.task-batch-size is 2000000000: a batch would need 512 GB
+--unlearn.settings.task-batch-size 2000000000       | --unlearn.settings.task-batch-size is 2000000000: a batch would need 512 GB
 --unlearn.settings.remain-batch-size 2000000000     | --unlearn.settings.remain-batch-size is 2000000000: a batch would need 512 GB
---unlearn.settings.saliency-batches 4000000000      | --unlearn.settings.saliency-batches must be at most 2147483647
+--unlearn.settings.saliency-batches 4000000000 --unlearn.settings.mask hard | --unlearn.settings.saliency-batches must be at most 2147483647
 --oracle.epochs 2000000000                          | --oracle.epochs is 2000000000: with 300 examples in batches of 64 that is 10000000000 steps
 --oracle.epochs 9999999999                          | --oracle.epochs must be at most 2147483647
 --oracle.batch-size 2000000000                      | --oracle.batch-size is 2000000000: a batch of an oracle would need
