@@ -372,7 +372,9 @@ def test_hypergradients_are_the_central_differences(x64, mlp, kind, mode, base):
             for shift in (step, -step)
         ]
         numeric = (ends[0] - ends[1]) / (2 * step)
-        assert abs(numeric) > 1e-4, field.name
+        # Where all gradients are clipped, Adam takes their common scale away again, but for its ε.
+        least = 1e-8 if base is BUDGETED and field.name == "remain_clip_norm" else 1e-4
+        assert abs(numeric) > least, field.name
         assert float(getattr(slopes, field.name)) == pytest.approx(numeric, rel=1e-6, abs=1e-9), field.name
 
 

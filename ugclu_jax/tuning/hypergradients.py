@@ -55,7 +55,7 @@ def hypergradient(
     >>> from ugclu_jax.learner import CLUState
     >>> from ugclu_jax.tuning import expected_accuracy
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
-    >>> settings = UGCLUSettings(outer_steps=4, mask="soft", rematerialise=True)
+    >>> settings = UGCLUSettings(outer_steps=4, fast_step="rate", mask="soft", rematerialise=True)
     >>> method = ug_clu(linear, settings, settings, num_classes=2)
     >>> task = Examples(jnp.eye(2), jnp.array([0, 1]), jnp.array([0, -1]), jnp.array(1))
     >>> state = CLUState(method.init(jnp.zeros((2, 2)), {}), buffer.init(2, (2,), jnp.float32, jax.random.key(0)))

@@ -76,7 +76,7 @@ def tune(
     >>> from ugclu_jax.learner import CLUState
     >>> from ugclu_jax.tuning import expected_accuracy
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
-    >>> method = ug_clu(linear, UGCLUSettings(), UGCLUSettings(outer_steps=4), num_classes=2)
+    >>> method = ug_clu(linear, UGCLUSettings(), UGCLUSettings(outer_steps=4, fast_step="rate"), num_classes=2)
     >>> task = Examples(jnp.eye(2), jnp.array([0, 1]), jnp.array([0, -1]), jnp.array(1))
     >>> state = CLUState(method.init(jnp.zeros((2, 2)), {}), buffer.init(2, (2,), jnp.float32, jax.random.key(0)))
     >>> problem = Problem(state, jax.random.split(jax.random.key(1), 1), (task,), (jnp.eye(2)[:1], jnp.array([0])))
