@@ -79,8 +79,8 @@ def test_the_folder_is_complete(finished):
 def test_doing_nothing_differs_from_unlearning(finished):
     found = {line["method"]: line for line in lines(finished) if line["request"] == 2}
     assert found["do_nothing"]["cost"]["gradient_evaluations"] == 0
-    budget = {found[m]["cost"]["gradient_evaluations"] for m in ("ug_clu", "finetune_remain")}
-    assert len(budget) == 1, "equal budget"
+    budget, own = (found[m]["cost"]["gradient_evaluations"] for m in ("ug_clu", "finetune_remain"))
+    assert budget - 1 < own <= budget, "equal budget, but for a step that it does not pay whole"
     assert found["ug_clu"]["model"]["KL"] != found["do_nothing"]["model"]["KL"]
 
 
