@@ -36,7 +36,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ugclu_jax import metrics
-from ugclu_jax.evidence import energy_distance, matched_energy_distance
 from ugclu_jax.files import DamagedFileError, write
 from ugclu_jax.harness.budget import given_for
 from ugclu_jax.harness.catalogue import METHODS, PLAIN, entry_of, equal_terms, ranges_of, searched, split_name
@@ -110,6 +109,11 @@ class Search:
 
     def score(self, method: str, kinds: tuple[RequestKind, ...], point: Mapping[str, float]) -> Score:
         """What the models of all seeds are at a point; infinite where one diverged."""
+        from ugclu_jax.evidence import (
+            energy_distance,
+            matched_energy_distance,
+        )  # scipy, which `--help` need not wait for
+
         hyper: dict[RequestKind, PyTree] = dict(self.plan.entries[method].hyper)
         hyper |= {kind: dataclasses.replace(hyper[kind], **point) for kind in kinds}
         models = []

@@ -114,8 +114,8 @@ def read(path: Path, experiment: str, smoke: bool) -> SettingsFile:
 
     for name in sorted(EXPERIMENTS, key=lambda name: name != experiment):  # the run's own first
         kind = SCENARIOS[name].config
-        # What stands for all may be of the experiment at hand alone.
-        of_all = values if name == experiment else {k: v for k, v in values.items() if k in hints_of(kind)}
+        # What stands for all may be of the experiment at hand alone, or have other choices there.
+        of_all = values if name == experiment else {k: v for k, v in values.items() if k in hints_of(ExperimentConfig)}
         for size in (smoke, not smoke):
             _check(found(name, size, of_all), kind, experiment)
     return found(experiment, smoke, values)
