@@ -1,9 +1,9 @@
 """Why did the paper's form of UG-CLU diverge, and learn badly where it did not?
 
 Embedded digits, a small CNN, two curves. Left: a learn request whose fast step has a rate β_Q. Inner steps on the
-buffer damp what the buffer is curved in; the curvature of what is new, λ_max of its loss, is not there, and a step of more
-than 2 / λ_max overshoots. Shown are rectifiers that answer nothing any more, to no image at all: no gradient brings
-them back. Right: inner steps of gradient descent when unlearning, whose rate meets the buffer's own λ_max.
+buffer damp what the buffer is curved in; the curvature of what is new, λ_max of its loss, is not there, and a step of
+more than 2 / λ_max overshoots. Shown are rectifiers that answer nothing any more, to no image at all: no gradient
+brings them back. Right: inner steps of gradient descent when unlearning, whose rate meets the buffer's own λ_max.
 """
 
 import dataclasses
