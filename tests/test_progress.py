@@ -6,6 +6,7 @@ import numpy as np
 from rich.console import Console
 
 from ugclu_jax.descent import Report
+from ugclu_jax.fast_slow import FastSlowStep
 from ugclu_jax.harness.progress import Progress
 from ugclu_jax.ugclu import StepInfo
 
@@ -16,6 +17,10 @@ def drive(console: Console) -> str:
     with progress:
         with progress.request("ug_clu seed 0  1/3 [/learn]"):  # a name that looks like markup
             progress.on_step(np.array(7), 20, StepInfo(np.array(1.25), None))
+            progress._bars.refresh()
+        with progress.request("without a fast step"):
+            update = FastSlowStep((), (), np.array([0.5, 1.0]), *[np.array(0.0)] * 3)
+            progress.on_step(np.array(1), 4, StepInfo(None, update))
             progress._bars.refresh()
         with progress.request("finetune"):
             progress.on_step(np.array(3), 5, (Report(remain_loss=np.array(0.5)), np.array(9.0)))
@@ -38,6 +43,8 @@ def test_a_terminal_shows_how_far_the_request_is_and_its_loss():
         "7/20",
         "loss 1.250",
         "20/20",
+        "1/4",
+        "loss 0.750",
         "3/5",
         "loss 0.500",
         "5/5",

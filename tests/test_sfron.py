@@ -57,9 +57,10 @@ def buffer_of(ids):
 
 
 def of_loop(hyper):
-    """The settings of `reference.sfron`; the others belong to the mask and to the teacher."""
+    """The settings of `reference.sfron`; the others belong to the mask, to the teacher, or to every method."""
     values = dataclasses.asdict(hyper)
-    return {name: values[name] for name in values if name not in ("saliency_threshold", "distillation_weight")}
+    others = {"saliency_threshold", "distillation_weight", "second_momentum", "step_clip_norm", "kept_share"}
+    return {name: values[name] for name in values if name not in others}
 
 
 def assert_close(tree, expected, rtol=1e-10):

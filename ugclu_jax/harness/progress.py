@@ -47,8 +47,9 @@ class Progress:
         """Called by the running program."""
         if self._current is not None:
             report = per_step if isinstance(per_step, StepInfo) else per_step[0]
-            remain = report.update.remain_losses if isinstance(report, StepInfo) else report.remain_loss
-            loss = remain if report.task_loss is None else report.task_loss
+            loss = report.task_loss
+            if loss is None:
+                loss = report.update.remain_losses if isinstance(report, StepInfo) else report.remain_loss
             shown = "" if loss is None or not np.size(loss) else f"loss {float(np.mean(loss)):.3f}"
             self._bars.update(self._current, completed=int(done), total=outer_steps, loss=shown)
 
