@@ -11,11 +11,12 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_stream import CLASSES, assert_close, buffer_of, examples, repeated
+from small_stream import CLASSES, LABELS, assert_close, buffer_of, examples, repeated
 
+from ugclu_jax.at import At
 from ugclu_jax.fast_slow import inner_steps, preconditioned
-from ugclu_jax.types import MethodState
-from ugclu_jax.ugclu import ug_clu
+from ugclu_jax.types import Batch, MethodState
+from ugclu_jax.ugclu import Known, TaskAndRemain, start, step, ug_clu
 from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
 
 SIZE, RATE = 4, 0.2
@@ -127,7 +128,9 @@ def by_hand(twin, params, kind, hyper, own, task, remain, adam=True):
         scale = reference.norm(params) / reference.norm(g)
         moved = {n: p - s * scale * g[n] for n, p in params.items()}
         d = divergence(twin, params, moved, task)
-        r = np.sqrt(hyper.output_budget * e / max(d, 1e-12))
+        p_y = np.mean([reference.softmax(twin.logits(params, x))[y] for x, y in zip(task[0], task[1], strict=True)])
+        left = 1 - p_y if kind == "learn" else p_y
+        r = np.sqrt(hyper.output_budget * e * left / max(d, 1e-12))
         params = {n: p - s * min(r, 4.0, 0.3 / s) * scale * g[n] for n, p in params.items()}
         s = s * float(np.clip(r, 0.1, min(4.0, 0.3 / s)))
         for j in range(own.inner_steps):
@@ -153,6 +156,21 @@ def test_a_request_is_that_of_a_loop(x64, mlp, kind, preconditioner):
     expected = by_hand(mlp.twin, mlp.params, kind, HYPER, own, repeated(4), repeated(9), adam)
     assert_close(state.params, expected, rtol=1e-7, atol=1e-9)
     assert info.task_losses.shape == (3,) and info.remain_losses.shape == (3, 2)
+
+
+@pytest.mark.parametrize("loss", ["ascent", "bounded", "target"])
+def test_nothing_left_is_nothing_moved(x64, mlp, loss):
+    """The direction has no size of its own: of an example that is gone already it must not be followed."""
+    other = np.eye(CLASSES)[(LABELS[4] + 1) % CLASSES]
+    sure = {**mlp.params, "bias2": mlp.params["bias2"] + 60.0 * other}
+    at = At(mlp.apply_fn, sure, {}, known=Known(levels=jnp.zeros(CLASSES)))
+    task = Batch(*map(jnp.asarray, repeated(4)), targets=jnp.tile(other, (4, 1)) if loss == "target" else None)
+    remain = jax.tree.map(lambda x: x[None][:0], Batch(*map(jnp.asarray, repeated(9))))
+    own = dataclasses.replace(SMALL, unlearn_loss=loss)
+    begun = start(sure, own)._replace(memory=jnp.asarray(0.1))
+    carry, _, _ = step(at, begun, TaskAndRemain(task, remain), HYPER, "unlearn", own)
+    for name, leaf in carry.params.items():
+        np.testing.assert_allclose(leaf, sure[name], atol=1e-6)
 
 
 def test_any_of_optax_is_a_choice(x64, mlp):

@@ -56,7 +56,16 @@ def mean_divergence(before: Array, after: Array, weights: Array, *, axis_name: s
     0.1438
     """
     log_p, log_q = jax.nn.log_softmax(before), jax.nn.log_softmax(after)
-    each = jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+    return mean_over(jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1), weights, axis_name=axis_name)
+
+
+def mean_over(each: Array, weights: Array, *, axis_name: str | None = None) -> Array:
+    """`Σ_i v_i x_i / Σ_i v_i` of a batch, over all devices that share it; 0 for padding.
+
+    >>> import jax.numpy as jnp
+    >>> float(mean_over(jnp.array([1.0, 3.0, 9.0]), jnp.array([1.0, 1.0, 0.0])))
+    2.0
+    """
     total, count = jnp.sum(weights * each), jnp.sum(weights)
     if axis_name:
         total, count = lax.psum((total, count), axis_name)

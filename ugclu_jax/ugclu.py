@@ -21,7 +21,7 @@ from ugclu_jax.fast_slow import FastSlowStep, InnerSteps, RemainGradientFn, fast
 from ugclu_jax.loop import Moment, request_loop
 from ugclu_jax.midpoints import midpoint_targets
 from ugclu_jax.optimizer import TINY
-from ugclu_jax.output_budget import FIRST_RELATIVE_STEP, kl_budget_step, mean_divergence
+from ugclu_jax.output_budget import FIRST_RELATIVE_STEP, kl_budget_step, mean_divergence, mean_over
 from ugclu_jax.prediction import predict
 from ugclu_jax.saliency import STATISTICS, density, make_mask
 from ugclu_jax.stepping import Carry
@@ -93,12 +93,16 @@ def start(params: Params, settings: UGCLUSettings, preconditioner: optax.Gradien
     return Carry(params, chosen.init(params), jnp.asarray(FIRST_RELATIVE_STEP, jnp.result_type(float)))
 
 
-def _task_component(
-    at: At, task: Batch, hyper: UGCLUHyper, kind: RequestKind, settings: UGCLUSettings, known: Known
-) -> Component:
+class _Task(NamedTuple):
+    component: Component
+    left: Array  # [] mean probability that the request still has to move, in [0, 1]
+
+
+def _task(at: At, task: Batch, hyper: UGCLUHyper, kind: RequestKind, settings: UGCLUSettings, known: Known) -> _Task:
     decay = at.moment.remaining_share if settings.coefficient_decay else 1.0
     component = learning_gradient if kind == "learn" else unlearning_gradient
     coefficient_fn: CoefficientFn = adaptive(kind, hyper.loss_exponent, decay, axis_name=at.axis_name)
+    levels: Array | float = 0.0
     if kind == "unlearn" and settings.unlearn_loss == "bounded":
         if settings.levels == "midpoint":
             if task.targets is None:
@@ -112,7 +116,7 @@ def _task_component(
         coefficient_fn = bounded_coefficients(levels, decay)
     if kind == "unlearn" and settings.unlearn_loss == "target":
         component, coefficient_fn = learning_gradient, adaptive(kind, 0.0, decay, axis_name=at.axis_name)
-    return component(
+    found = component(
         at.apply_fn,
         at.params,
         at.model_state,
@@ -121,6 +125,12 @@ def _task_component(
         rng_key=at.rng_key,
         axis_name=at.axis_name,
     )
+    p = jax.nn.softmax(found.logits)
+    p_y = jnp.take_along_axis(p, task.labels[:, None], axis=1)[:, 0]
+    left = 1.0 - p_y if kind == "learn" else jnp.maximum(p_y - levels, 0.0)
+    if kind == "unlearn" and settings.unlearn_loss == "target" and task.targets is not None:
+        left = 0.5 * jnp.sum(jnp.abs(p - task.targets), axis=1)
+    return _Task(found, mean_over(left, task.weights, axis_name=at.axis_name))
 
 
 def _rate_factors(settings: UGCLUSettings, share: Array | float, number: int) -> tuple[Array | float, float]:
@@ -177,9 +187,9 @@ def step(
     known: Known = Known() if at.known is None else at.known
     at = at._replace(params=carry.params)
     for_fast, for_inner = at.split(2)
-    task = None
+    task, left = None, jnp.zeros(())
     if batches.task is not None:
-        task = _task_component(for_fast, batches.task, hyper, kind, settings, known)
+        task, left = _task(for_fast, batches.task, hyper, kind, settings, known)
 
     def remain_gradient(
         params: Params, model_state: ModelState, x: tuple[Batch, Array]
@@ -201,7 +211,7 @@ def step(
         rate_factors=factors,
         decay_factors=decay_budget(hyper.kept_share, factors / max(total, 1.0)),
     )
-    fast_params, norm, held, relative_step = _fast(for_fast, carry, batches.task, task, hyper, settings)
+    fast_params, norm, held, relative_step = _fast(for_fast, carry, batches.task, task, left, hyper, settings)
     inner_gradient: RemainGradientFn = remain_gradient
     if settings.manifold == "euclidean":
         assert task is not None and known.shares is not None
@@ -227,7 +237,13 @@ class _Fast(NamedTuple):
 
 
 def _fast(
-    at: At, carry: Carry, batch: Batch | None, task: Component | None, hyper: UGCLUHyper, settings: UGCLUSettings
+    at: At,
+    carry: Carry,
+    batch: Batch | None,
+    task: Component | None,
+    left: Array,
+    hyper: UGCLUHyper,
+    settings: UGCLUSettings,
 ) -> _Fast:
     """The fast step of the settings; none where they have none, or a Euclidean step takes its place."""
     zero = jnp.zeros((), jnp.result_type(float))
@@ -256,7 +272,8 @@ def _fast(
         carry.params,
         task.gradient,
         divergence,
-        output_budget=hyper.output_budget * share,
+        # What has no size of its own needs an end: a direction of length 1 is followed as far when nothing is left.
+        output_budget=hyper.output_budget * share * left,
         relative_step=carry.memory,
         mask=at.mask,
     )

@@ -28,8 +28,9 @@ class UGCLUHyper:
     A range stands beside a field where it is not [0, ∞); under a trace every field holds an array.
     """
 
-    output_budget: Scalar = 0.1
-    """δ ≥ 0, nats by which the fast step moves the outputs on the task; read where `fast_step` is "budget"."""
+    output_budget: Scalar = 0.3
+    """δ ≥ 0, nats by which the fast step moves the outputs on the task, times the mean probability that is left to move
+    there, that of labels to unlearn or that which labels to learn still lack; read where `fast_step` is "budget"."""
     fast_learning_rate: Scalar = 0.03
     """β_Q ≥ 0, step size of the fast step; read where it is "rate". In code also a tree, one a layer, `trees.Rates`."""
     remain_learning_rate: Scalar = 0.01
