@@ -368,7 +368,7 @@ def test_hypergradients_are_the_central_differences(x64, mlp, kind, mode, base):
             continue
         at = getattr(hyper, field.name)
         # Divergences of 10⁻⁶ nats are rounded to 10⁻¹⁰ of themselves: what acts through them alone needs a longer step.
-        step = {"output_budget": 1e-8, "saliency_threshold": 1e-4}.get(field.name, 1e-5)
+        step = {"output_budget": 1e-8, "saliency_threshold": 3e-4, "mask_temperature": 3e-4}.get(field.name, 1e-5)
         ends = [
             float(slopes_and_value(dataclasses.replace(hyper, **{field.name: at + shift}))[1][0])
             for shift in (step, -step)
