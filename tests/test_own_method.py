@@ -78,7 +78,7 @@ def test_what_it_does_follows_from_the_method(folder):
     assert serves(name) == ("unlearn",) and split_name(name) == ("ug_clu", name)
     assert split_name(f"er+{name}") == ("er", name)
     assert type(of_defaults(name).hyper["unlearn"]).__name__ == "MineHyper"
-    assert set(ranges_of(name, extras=True)) == {"weight_decay", "distillation_weight"}
+    assert set(ranges_of(name, extras=True)) == {"kept_share", "distillation_weight"}
     assert entry_of(name).factory.__name__ == "mine" and callable(make)
 
 
