@@ -22,6 +22,7 @@ from ugclu_jax.components import preserving_gradient
 from ugclu_jax.learner import CLUState, apply_request
 from ugclu_jax.models.adapters import linen_apply_fn
 from ugclu_jax.models.cnn import CNN
+from ugclu_jax.trees import global_norm
 from ugclu_jax.types import ApplyFn, Array, Batch, Examples, ModelState, Params
 from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER
 from ugclu_jax.ugclu_settings import LEARNING_HYPER, UNLEARNING
@@ -37,7 +38,7 @@ def largest_curvature(apply_fn: ApplyFn, params: Params, model_state: ModelState
         return preserving_gradient(apply_fn, params, model_state, batch).gradient
 
     def normalised(tree: Params) -> tuple[Params, Array]:
-        size = jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(tree)))
+        size = global_norm(tree)
         return jax.tree.map(lambda x: x / size, tree), size
 
     leaves, structure = jax.tree.flatten(params)

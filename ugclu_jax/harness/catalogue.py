@@ -151,7 +151,10 @@ PLAIN_VARIANTS: Mapping[str, dict[str, Any]] = {
     },
 }
 """It and its ablations, as changes to its own settings, not to the configuration's `learn` and `unlearn`."""
-_INNER: Mapping[str, Range] = {"remain_learning_rate": (1e-3, 3e-2), "kept_share": (0.5, 1.0)}
+ADAM_RATE: Range = (1e-3, 3e-2)
+KEPT_RANGE: Range = (0.5, 1.0)
+"""Of steps by Adam and of a decay that is a budget, the same for UG-CLU and for every method that is given them."""
+_INNER: Mapping[str, Range] = {"remain_learning_rate": ADAM_RATE, "kept_share": KEPT_RANGE}
 UG_CLU_RANGES: Mapping[str, Range] = {"output_budget": (0.03, 1.0), **_INNER}
 _REMAIN: Range = (0.01, 0.3)
 PLAIN_RANGES: Mapping[str, Range] = {
@@ -170,9 +173,6 @@ VARIANT_RANGES: Mapping[str, Mapping[str, Range]] = {
 }
 """Where a variant's differ."""
 DECAY_RANGE: Range = (3e-4, 0.03)
-ADAM_RATE: Range = (1e-3, 3e-2)
-KEPT_RANGE: Range = (0.5, 1.0)
-"""Of steps by Adam and of a decay that is a budget, the same for UG-CLU and for every method that is given them."""
 DISTILLATION_RANGE: Range = (0.1, 0.9)
 """Both are searched for every method that has them, or for none: the two blocks of a comparison. UG-CLU's decay is
 `kept_share`, which is always searched."""
@@ -351,7 +351,9 @@ def ranges_of(part: str, extras: bool) -> dict[str, Range]:
         hypers = of_defaults(part).hyper.values()
         distils = any(isinstance(hyper, DescentHyper) for hyper in hypers)
     if extras and decays and entry is not None:  # on equal terms: the steps of UG-CLU's default
-        ranges |= {name: ADAM_RATE for name in ("learning_rate",) if name in ranges} | {"kept_share": KEPT_RANGE}
+        ranges["kept_share"] = KEPT_RANGE
+        if "learning_rate" in ranges:
+            ranges["learning_rate"] = ADAM_RATE
     elif extras and decays:
         ranges["remain_weight_decay"] = DECAY_RANGE
     if extras and distils:
