@@ -38,7 +38,7 @@ import numpy as np
 from ugclu_jax import metrics
 from ugclu_jax.files import DamagedFileError, write
 from ugclu_jax.harness.budget import given_for
-from ugclu_jax.harness.catalogue import METHODS, PLAIN, entry_of, equal_terms, ranges_of, searched, split_name
+from ugclu_jax.harness.catalogue import METHODS, PLAIN, VARIANTS, entry_of, equal_terms, ranges_of, searched, split_name
 from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.clock import Clock
 from ugclu_jax.harness.config import ExperimentConfig, merge
@@ -101,8 +101,10 @@ class Search:
         if (method, seed) in self.learned:
             return self.learned[method, seed]
         state = self.run.server.fresh_state(method, seed)
-        for step in self.learning:
-            state = self.run.server.apply(method, seed, step, state, hyper).state
+        server = self.run.server
+        for step in self.learning:  # once for all methods of one learner, where nothing of it is searched
+            served = server.serve(method, seed, step, state) if keep else server.apply(method, seed, step, state, hyper)
+            state = served.state
         if keep:
             self.learned[method, seed] = state
         return state
@@ -182,8 +184,15 @@ def read_trials(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
         raise DamagedFileError(f"{path} is damaged ({error}); delete it to search anew") from error
 
 
-def search(run: Run, options: SearchOptions, stop: Stop) -> dict[str, Any]:
-    """Score every trial that trials.jsonl does not hold yet, and return the best as a settings file has it."""
+def search(run: Run, options: SearchOptions, own: ExperimentConfig, stop: Stop) -> dict[str, Any]:
+    """Score every trial that trials.jsonl does not hold yet, and return the best as a settings file has it.
+
+    Args:
+        run: the plan's parts.
+        options: what is searched.
+        own: the configuration before `for_search`, whose settings are the first trial.
+        stop: asked before every trial.
+    """
     plan, searching, path = run.plan, Search(run), run.plan.folder.path / "trials.jsonl"
     trials, extras = options.trials, options.extras
     known = read_trials(plan.folder.path)
@@ -194,8 +203,11 @@ def search(run: Run, options: SearchOptions, stop: Stop) -> dict[str, Any]:
         alike = entry_of(part) is not None and split_name(method) == (part, part)
         kinds: tuple[RequestKind, ...] = ("learn", "unlearn") if alike else (kind,)
         drawn = sobol(ranges_of(part, extras), trials - 1, SOBOL_SEED)
+        distils = "distillation_weight" in ranges_of(part, extras)
+        # Of weight 0 it is switched off: what is searched is one program.
+        first = {"distillation_weight": 0.0} if distils and not distilling(own, part, kind) else {}
         scored = []
-        for trial, point in enumerate([{}, *drawn]):
+        for trial, point in enumerate([first, *drawn]):
             if (method, trial) not in known:
                 stop.check()
                 score = searching.score(method, kinds, point)
@@ -205,20 +217,40 @@ def search(run: Run, options: SearchOptions, stop: Stop) -> dict[str, Any]:
             scored.append(known[method, trial])
         searching.learned.clear()
         best = min(scored, key=lambda entry: entry["distance"])
-        own = scored[0]["distance"]
+        as_given = scored[0]["distance"]
         plan.console.print(
-            f"{method:20} {own:8.3f} as given, {best['distance']:8.3f} best of {trials}: "
+            f"{method:20} {as_given:8.3f} as given, {best['distance']:8.3f} best of {trials}: "
             + (", ".join(f"{name} {value:.4g}" for name, value in best["point"].items()) or "as given"),
             highlight=False,
             soft_wrap=True,
         )
-        chosen: dict[str, Any] = merge(equal_terms(part) if extras else {}, {"hyper": best["point"]})
-        if "distillation_weight" in ranges_of(part, extras):
-            chosen = merge(chosen, {"settings": {"distillation": True}})
-        if part == PLAIN:  # whose two kinds of request have settings of their own
-            chosen = {kind: chosen}
-        found = merge(found, {kind: chosen} if part == "ug_clu" else {"references": {part: chosen}})
+        found = merge(found, as_settings(part, kind, best["point"], extras))
     return found
+
+
+def as_settings(part: str, kind: RequestKind, point: Mapping[str, float], extras: bool) -> dict[str, Any]:
+    """A point of a method's ranges as a settings file has it; distillation of weight 0 is none.
+
+    >>> as_settings("ug_clu", "unlearn", {"kept_share": 0.9, "distillation_weight": 0.0}, extras=True)
+    {'unlearn': {'hyper': {'kept_share': 0.9}}}
+    >>> as_settings("er", "learn", {"distillation_weight": 0.5}, extras=True)["references"]["er"]["settings"]
+    {'optimizer': 'adamw', 'distillation': True}
+    """
+    hyper = {name: value for name, value in point.items() if (name, value) != ("distillation_weight", 0.0)}
+    chosen: dict[str, Any] = merge(equal_terms(part) if extras else {}, {"hyper": hyper})
+    if "distillation_weight" in hyper:
+        chosen = merge(chosen, {"settings": {"distillation": True}})
+    if part == PLAIN:  # whose two kinds of request have settings of their own
+        chosen = {kind: chosen}
+    return {kind: chosen} if part == "ug_clu" else {"references": {part: chosen}}
+
+
+def distilling(config: ExperimentConfig, part: str, kind: RequestKind) -> bool:
+    """Whether a configuration's own settings of a method distil."""
+    if part in VARIANTS:
+        return bool(getattr(config, kind).settings.distillation)
+    given = given_for(config.references, part, kind).get("settings", {})
+    return bool(given.get("distillation", False))
 
 
 def entered(settings: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
@@ -260,7 +292,7 @@ def job(options: SearchOptions, config: ExperimentConfig) -> Job:
 
     def work(plan: Plan, stop: Stop) -> None:
         with plan.progress, Clock() as clock:
-            found = search(start(plan, clock), options, stop)
+            found = search(start(plan, clock), options, config, stop)
         write(plan.folder.path / "best.json", json.dumps(found, indent=2) + "\n")
         for path, settings in written.items():
             write(path, json.dumps(entered(settings, found), indent=2) + "\n")
