@@ -187,3 +187,16 @@ def test_derivatives_are_those_of_finite_differences(x64, argument):
     expected = (moved(at + eps) - moved(at - eps)) / (2 * eps)
     assert float(jax.grad(moved)(at)) == pytest.approx(float(expected), rel=1e-6)
     assert float(jax.jvp(moved, (at,), (1.0,))[1]) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("length", [3e-4, 3e-3, 3e-2, 0.3, 3.0, 30.0])
+def test_a_divergence_of_single_precision_keeps_four_digits_however_short_the_step(length):
+    rng = np.random.default_rng(5)
+    before = (4.0 * rng.normal(size=(64, 10))).astype(np.float32)
+    after = before + (length * rng.normal(size=before.shape)).astype(np.float32)
+    p, q = (np.exp(z.astype(np.float64)) for z in (before, after))
+    p, q = p / p.sum(-1, keepdims=True), q / q.sum(-1, keepdims=True)
+    wanted = np.mean(np.sum(p * np.log(p / q), axis=-1))
+    found = mean_divergence(jnp.asarray(before), jnp.asarray(after), jnp.ones(64, jnp.float32))
+    assert found.dtype == jnp.float32
+    assert float(found) == pytest.approx(wanted, rel=1e-4)
