@@ -179,7 +179,7 @@ def read_trials(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
         return {}
     try:
         entries = [json.loads(line) for line in path.read_text().splitlines()]
-        return {(entry["method"], entry["trial"]): entry for entry in entries}
+        return {(entry["method"], entry["trial"]): {**entry, "settings": dict(entry["settings"])} for entry in entries}
     except (ValueError, TypeError, KeyError) as error:
         raise DamagedFileError(f"{path} is damaged ({error}); delete it to search anew") from error
 
@@ -211,7 +211,8 @@ def search(run: Run, options: SearchOptions, own: ExperimentConfig, stop: Stop) 
             if (method, trial) not in known:
                 stop.check()
                 score = searching.score(method, kinds, point)
-                entry = {"method": method, "trial": trial, "point": point, **score._asdict()}
+                settings = as_settings(part, kind, point, extras)
+                entry = {"method": method, "trial": trial, "point": point, **score._asdict(), "settings": settings}
                 known[method, trial] = entry
                 write(path, "".join(json.dumps(one) + "\n" for one in known.values()))
             scored.append(known[method, trial])
@@ -224,7 +225,7 @@ def search(run: Run, options: SearchOptions, own: ExperimentConfig, stop: Stop) 
             highlight=False,
             soft_wrap=True,
         )
-        found = merge(found, as_settings(part, kind, best["point"], extras))
+        found = merge(found, best["settings"])
     return found
 
 

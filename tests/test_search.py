@@ -145,7 +145,7 @@ def test_wrong_use_is_refused(arguments, said, tmp_path, capsys):
 
 def test_damaged_trials_are_named(tmp_path):
     assert command.read_trials(tmp_path) == {}
-    entry = {"method": "er", "trial": 0, "point": {}, "distance": 1.0}
+    entry = {"method": "er", "trial": 0, "point": {}, "distance": 1.0, "settings": {}}
     (tmp_path / "trials.jsonl").write_text(json.dumps(entry) + "\n")
     assert command.read_trials(tmp_path) == {("er", 0): entry}
     for damage in ("{", "3", '{"method": "er"}', "\x00"):
