@@ -2,7 +2,8 @@
 
     python -m experiments.one_default --method ug_clu_target --searches runs/search-a runs/search-b runs/search-c
 
-The points of a search depend on the method alone, so trial 7 is the same setting in all of them. The setting with the
+With `--write FILE …` it also enters these settings files, beside what they hold; the searches' own method and kind of
+request say where. The points of a search depend on the method alone, so trial 7 is the same setting in all of them. The setting with the
 smallest geometric mean of its distances is the one default; below 0.005 a distance counts as that much, for energy
 distances are estimates and may be negative. The quotient to the best of each search tells what one setting costs there.
 Chosen and judged on the seeds of the searches: for other seeds compare it with the tuned ones by `experiments.compare`.
@@ -21,8 +22,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from experiments.search import entered
+from ugclu_jax.files import write
 from ugclu_jax.harness.command_line import parse
 from ugclu_jax.harness.config import shown
+from ugclu_jax.harness.settings_file import load_json
 from ugclu_jax.harness.terminal import consoles, ended, say
 from ugclu_jax.report.visible import visible
 
@@ -35,6 +39,8 @@ class OneDefaultOptions:
     """A method that all searches had."""
     searches: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
     """Run folders of `experiments.search`."""
+    write: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE ...")] = ()
+    """Settings files that the setting is written into, beside what they hold."""
 
 
 LEAST = 0.005
@@ -44,8 +50,8 @@ LEAST = 0.005
 def mean_distance(distances: Sequence[float]) -> float:
     """Geometric mean of distances that are at least `LEAST`; infinite where one is.
 
-    >>> mean_distance([0.02, 0.08]), mean_distance([-0.001]), mean_distance([0.1, math.inf])
-    (0.04, 0.005, inf)
+    >>> [round(mean_distance(found), 6) for found in ([0.02, 0.08], [-0.001], [0.1, math.inf])]
+    [0.04, 0.005, inf]
     """
     return math.exp(math.fsum(math.log(max(each, LEAST)) for each in distances) / len(distances))
 
@@ -57,6 +63,7 @@ class Common(NamedTuple):
     point: dict[str, float]
     distances: list[float]  # of it, one a search
     best: list[float]  # distance of the best trial of each search
+    settings: dict[str, Any]  # as a settings file has it
 
     @property
     def quotients(self) -> list[float]:
@@ -81,6 +88,7 @@ def read_trials(folder: Path, method: str) -> list[dict[str, Any]]:
             # What is compared and divided: anything else in the place of a number ends here.
             point = {str(name): float(value) for name, value in dict(entry["point"]).items()}
             numbers = {"trial": int(entry["trial"]), "distance": float(entry["distance"]), "point": point}
+            numbers["settings"] = dict(entry["settings"])
             entries.append({**entry, **numbers, "method": str(entry["method"])})
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"{path} line {number} is {shown(line)}, which is no trial; delete the line") from error
@@ -97,7 +105,9 @@ def common_default(searches: list[list[dict[str, Any]]]) -> Common:
     Raises:
         ValueError: the searches drew other points, or every trial diverged somewhere.
 
-    >>> trials = lambda *found: [{"trial": i, "point": {"x": i}, "distance": d} for i, d in enumerate(found)]
+    >>> trials = lambda *found: [
+    ...     {"trial": i, "point": {"x": i}, "distance": d, "settings": {}} for i, d in enumerate(found)
+    ... ]
     >>> found = common_default([trials(1.0, 1.2, 4.0), trials(9.0, 3.6, 3.0)])
     >>> found.trial, [round(quotient, 3) for quotient in found.quotients]
     (1, [1.2, 1.2])
@@ -114,7 +124,7 @@ def common_default(searches: list[list[dict[str, Any]]]) -> Common:
     if not math.isfinite(means[chosen]):
         raise ValueError("every trial diverged in one of the searches: no setting serves them all")
     trial, point = points[0][chosen]
-    return Common(trial, point, table[chosen], best)
+    return Common(trial, point, table[chosen], best, searches[0][chosen]["settings"])
 
 
 def run(arguments: list[str]) -> int:
@@ -127,6 +137,9 @@ def _run(arguments: list[str]) -> int:
     try:
         (config,) = parse([OneDefaultOptions], arguments, "one_default", __doc__ or "").configurations
         found = common_default([read_trials(folder, config.method) for folder in config.searches])
+        written = {path: entered(load_json(path), found.settings) for path in config.write}
+        for path, settings in written.items():
+            write(path, json.dumps(settings, indent=2) + "\n")
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:

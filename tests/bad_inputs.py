@@ -508,9 +508,16 @@ nowhere                                             | 'nowhere' belongs to no op
             (trials({"method": "er", "trial": 0, "point": {"a": "b"}, "distance": 1}), "which is no trial"),
             (trials({"method": "er", "trial": None, "point": {}, "distance": 1}), "which is no trial"),
             (trials({"method": "er", "trial": 0, "point": {}, "distance": None}), "which is no trial"),
-            (trials({"method": "salun", "trial": 0, "point": {}, "distance": 1}), "has no trial of er; it has salun"),
-            (b'{"method": "er", "trial": 0, "point": {}, "distance": Infinity}\n', "every trial diverged"),
-            (b'{"method": "er", "trial": 0, "point": {}, "distance": NaN}\n', "every trial diverged"),
+            (trials({"method": "er", "trial": 0, "point": {}, "distance": 1, "settings": 3}), "which is no trial"),
+            (
+                trials({"method": "salun", "trial": 0, "point": {}, "distance": 1, "settings": {}}),
+                "has no trial of er; it has salun",
+            ),
+            (
+                b'{"method": "er", "trial": 0, "point": {}, "distance": Infinity, "settings": {}}\n',
+                "every trial diverged",
+            ),
+            (b'{"method": "er", "trial": 0, "point": {}, "distance": NaN, "settings": {}}\n', "every trial diverged"),
         )
     ]
     + words(

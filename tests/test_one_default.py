@@ -10,7 +10,15 @@ from experiments import one_default
 def write(folder, **distances):
     folder.mkdir()
     lines = [
-        json.dumps({"method": method, "trial": trial, "point": {"rate": 0.1 * trial}, "distance": distance})
+        json.dumps(
+            {
+                "method": method,
+                "trial": trial,
+                "point": {"rate": 0.1 * trial},
+                "distance": distance,
+                "settings": {"references": {method: {"hyper": {"rate": 0.1 * trial}}}},
+            }
+        )
         for method, found in distances.items()
         for trial, distance in enumerate(found)
     ]
@@ -58,3 +66,21 @@ def test_what_chance_leaves_below_nothing_counts_as_the_least(tmp_path):
     found = one_default.common_default([one_default.read_trials(folder, "er") for folder in (a, b)])
     assert found.trial == 1 and found.quotients == [4.0, 1.0]
     assert one_default.mean_distance([-0.004, 0.5]) == pytest.approx((0.005 * 0.5) ** 0.5)
+
+
+def test_the_choice_enters_settings_files_beside_what_they_hold(tmp_path, capsys):
+    a, b = write(tmp_path / "a", er=[0.4, 0.2]), write(tmp_path / "b", er=[0.5, 0.1])
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    files[0].write_text('{"capacity": 7, "references": {"er": {"hyper": {"rate": 9.0, "other": 2.0}}}}')
+    files[1].write_text("{}")
+    arguments = ["--method", "er", "--searches", str(a), str(b), "--write", *map(str, files)]
+    assert one_default.run(arguments) == 0
+    assert json.loads(files[0].read_text()) == {
+        "capacity": 7,
+        "references": {"er": {"hyper": {"rate": 0.1, "other": 2.0}}},
+    }
+    assert json.loads(files[1].read_text()) == {"references": {"er": {"hyper": {"rate": 0.1}}}}
+    before = [path.read_bytes() for path in files]
+    assert one_default.run([*arguments[:-1], str(tmp_path / "nowhere.json")]) == 2
+    assert "nowhere.json" in capsys.readouterr().err
+    assert [path.read_bytes() for path in files] == before, "nothing is written where one file cannot be read"
