@@ -2,17 +2,16 @@
 
     python -m experiments.one_default --method ug_clu_target --searches runs/search-a runs/search-b runs/search-c
 
-With `--write FILE …` it also enters these settings files, beside what they hold; the searches' own method and kind of
-request say where. The points of a search depend on the method alone, so trial 7 is the same setting in all of them. The setting with the
-smallest geometric mean of its distances is the one default; below 0.005 a distance counts as that much, for energy
-distances are estimates and may be negative. The quotient to the best of each search tells what one setting costs there.
-Chosen and judged on the seeds of the searches: for other seeds compare it with the tuned ones by `experiments.compare`.
+With `--write FILE …` it also enters these settings files, beside what they hold. The points of a search depend on the
+method alone, so trial 7 is the same setting in all of them. The setting with the smallest geometric mean of its
+distances is the one default; below 0.005 a distance counts as that much, for energy distances are estimates and may be
+negative. The quotient to the best of each search tells what one setting costs there. Chosen and judged on the seeds of
+the searches: for other seeds compare it with the tuned ones by `experiments.compare`.
 """
 
 import json
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -28,6 +27,7 @@ from ugclu_jax.harness.command_line import parse
 from ugclu_jax.harness.config import shown
 from ugclu_jax.harness.settings_file import load_json
 from ugclu_jax.harness.terminal import consoles, ended, say
+from ugclu_jax.report.side_by_side import LEAST, geometric_mean
 from ugclu_jax.report.visible import visible
 
 
@@ -41,19 +41,6 @@ class OneDefaultOptions:
     """Run folders of `experiments.search`."""
     write: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE ...")] = ()
     """Settings files that the setting is written into, beside what they hold."""
-
-
-LEAST = 0.005
-"""Distances below it are one: a tenth of it is chance, and its logarithm would decide alone."""
-
-
-def mean_distance(distances: Sequence[float]) -> float:
-    """Geometric mean of distances that are at least `LEAST`; infinite where one is.
-
-    >>> [round(mean_distance(found), 6) for found in ([0.02, 0.08], [-0.001], [0.1, math.inf])]
-    [0.04, 0.005, inf]
-    """
-    return math.exp(math.fsum(math.log(max(each, LEAST)) for each in distances) / len(distances))
 
 
 class Common(NamedTuple):
@@ -119,7 +106,7 @@ def common_default(searches: list[list[dict[str, Any]]]) -> Common:
         raise ValueError("the searches drew different points; run them with the same --trials and --extras")
     best = [min(entry["distance"] for entry in trials) for trials in searches]
     table = [[trials[i]["distance"] for trials in searches] for i in range(len(points[0]))]
-    means = [mean_distance(row) for row in table]
+    means = [geometric_mean(row) for row in table]
     chosen = min(range(len(means)), key=means.__getitem__)
     if not math.isfinite(means[chosen]):
         raise ValueError("every trial diverged in one of the searches: no setting serves them all")
@@ -154,7 +141,7 @@ def _run(arguments: list[str]) -> int:
         table.add_row(Text(visible(folder.name)), f"{own:.3f}", f"{best:.3f}", f"{quotient:.2f}")
     console.print(table)
     values = ", ".join(f"{name} {value:.4g}" for name, value in found.point.items()) or "as given"
-    say(console, "", f"Trial {found.trial}, geometric mean {mean_distance(found.distances):.4f}: {values}")
+    say(console, "", f"Trial {found.trial}, geometric mean {geometric_mean(found.distances):.4f}: {values}")
     return 0
 
 

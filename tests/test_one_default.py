@@ -65,7 +65,7 @@ def test_what_chance_leaves_below_nothing_counts_as_the_least(tmp_path):
     a, b = write(tmp_path / "a", er=[-0.004, 0.02]), write(tmp_path / "b", er=[0.5, 0.1])
     found = one_default.common_default([one_default.read_trials(folder, "er") for folder in (a, b)])
     assert found.trial == 1 and found.quotients == [4.0, 1.0]
-    assert one_default.mean_distance([-0.004, 0.5]) == pytest.approx((0.005 * 0.5) ** 0.5)
+    assert one_default.geometric_mean([-0.004, 0.5]) == pytest.approx((0.005 * 0.5) ** 0.5)
 
 
 def test_the_choice_enters_settings_files_beside_what_they_hold(tmp_path, capsys):

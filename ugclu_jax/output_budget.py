@@ -50,8 +50,8 @@ class BudgetedStep(NamedTuple):
 def mean_divergence(before: Array, after: Array, weights: Array, *, axis_name: str | None = None) -> Array:
     """`Σ_i v_i KL(softmax z_i ‖ softmax z'_i) / Σ_i v_i`, in nats; 0 for a batch of padding.
 
-    Taken as `Σ_c p (e^u − 1 − u)` with `u = log q − log p`, which is the same since `Σ_c p (e^u − 1) = 0`, by its series
-    where u is small: terms of the first order, which cancel in the sum and are all rounding in a short step, are not in it.
+    Taken as `Σ_c p (e^u − 1 − u)` with `u = log q − log p`, which is the same since `Σ_c p (e^u − 1) = 0`, by its
+    series where u is small: what is of the first order cancels in the sum, and in a short step leaves its rounding there.
 
     Args:
         before, after: logits `z, z' [B, C]`.
