@@ -51,7 +51,7 @@ def mean_divergence(before: Array, after: Array, weights: Array, *, axis_name: s
     """`Σ_i v_i KL(softmax z_i ‖ softmax z'_i) / Σ_i v_i`, in nats; 0 for a batch of padding.
 
     Taken as `Σ_c p (e^u − 1 − u)` with `u = log q − log p`, which is the same since `Σ_c p (e^u − 1) = 0`, by its
-    series where u is small: what is of the first order cancels in the sum, and in a short step leaves its rounding there.
+    series where u is small: terms of first order cancel in the sum, and in a short step leave their rounding there.
 
     Args:
         before, after: logits `z, z' [B, C]`.
