@@ -11,6 +11,7 @@ NAMES = (
     "buffer_sizes",
     "growth",
     "mechanism",
+    "forms",
     "analytic_head",
     "whole_runs",
 )
