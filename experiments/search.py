@@ -110,7 +110,7 @@ class Search:
         return state
 
     def score(self, method: str, kinds: tuple[RequestKind, ...], point: Mapping[str, float]) -> Score:
-        """What the models of all seeds are at a point; infinite where one diverged."""
+        """What the models of all seeds are at a point; infinite where one diverged, or answers the same to everything."""
         from ugclu_jax.evidence import (
             energy_distance,
             matched_energy_distance,
@@ -136,7 +136,10 @@ class Search:
         test, test_oracles = own[0], oracles[0]
         pairs = list(zip(own, oracles, strict=True))
         energy = [energy_distance(mine, theirs).value for mine, theirs in pairs]
-        matched = [matched_energy_distance(mine, theirs, test, test_oracles).value for mine, theirs in pairs]
+        try:
+            matched = [matched_energy_distance(mine, theirs, test, test_oracles).value for mine, theirs in pairs]
+        except ValueError:  # a model that answers the same to everything is as sure as the oracles at no temperature
+            return Score(math.inf, divergence, float(np.mean(energy)), math.inf)
         return Score(float(np.mean(matched)), divergence, float(np.mean(energy)), float(np.mean(matched)))
 
     def outputs(self, state: CLUState) -> list[np.ndarray]:

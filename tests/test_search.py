@@ -154,6 +154,22 @@ def test_damaged_trials_are_named(tmp_path):
             command.read_trials(tmp_path)
 
 
+def test_a_trial_whose_models_answer_the_same_to_everything_is_infinite_and_ends_nothing(tmp_path):
+    plain = command.Search.outputs
+
+    def constant(self, state):
+        return [np.zeros_like(each) for each in plain(self, state)]
+
+    folder = tmp_path / "run"
+    arguments = [*SMALL, "--trials", "2", "--cache-dir", str(tmp_path / "cache"), "--run-dir", str(folder)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command.Search, "outputs", constant)
+        assert command.run([*arguments, "--methods", "ug_clu", "--seeds", "7", "8", "--oracle-seeds", "2"]) == 0
+    trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    assert [trial["distance"] for trial in trials] == [np.inf, np.inf]
+    assert all(np.isfinite(trial["KL"]) and np.isfinite(trial["E"]) for trial in trials)
+
+
 def test_of_several_seeds_the_matched_energy_distance_decides(tmp_path):
     """Recomputed from the outputs that the search itself scored."""
     folder, kept = tmp_path / "run", []
