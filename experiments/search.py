@@ -110,7 +110,7 @@ class Search:
         return state
 
     def score(self, method: str, kinds: tuple[RequestKind, ...], point: Mapping[str, float]) -> Score:
-        """What the models of all seeds are at a point; infinite where one diverged, or answers the same to everything."""
+        """What the models of all seeds are at a point; infinite where one diverged, or answers all inputs alike."""
         from ugclu_jax.evidence import (
             energy_distance,
             matched_energy_distance,
