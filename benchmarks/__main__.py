@@ -12,6 +12,7 @@ NAMES = (
     "growth",
     "mechanism",
     "forms",
+    "form_cost",
     "analytic_head",
     "whole_runs",
 )

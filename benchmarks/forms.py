@@ -33,8 +33,8 @@ from ugclu_jax.output_budget import FIRST_RELATIVE_STEP, kl_budget_step, mean_di
 from ugclu_jax.prediction import predict
 from ugclu_jax.trees import descend, global_norm
 from ugclu_jax.types import Array, Batch, Examples, MethodState, ModelState, Params
-from ugclu_jax.ugclu import PRECONDITIONERS
 from ugclu_jax.ugclu_settings import UNLEARNING, UNLEARNING_HYPER, UGCLUHyper
+from ugclu_jax.ugclu_step import PRECONDITIONERS
 
 CAPACITY, SHARE, CLASSES = 400, 0.1, (2, 7)
 STEPS, INNER, BATCH = UNLEARNING.outer_steps, UNLEARNING.inner_steps, 64

@@ -32,7 +32,7 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
     {"batches", "optimizer", "saliency", "fast_slow", "output_budget", "membership", "at"},
     {"distillation", "retained", "stepping", "oracle", "euclidean", "evaluation", "evidence"},
     {"bounded", "descent", "bank", "ugclu_settings"},
-    {"midpoints"},
+    {"midpoints", "ugclu_step"},
     {"ugclu", "methods"},
     {"learner", "ugclu_plain"},
     {"devices", "checkpoints", "api", "ensemble"},

@@ -16,8 +16,9 @@ from small_stream import CLASSES, LABELS, assert_close, buffer_of, examples, rep
 from ugclu_jax.at import At
 from ugclu_jax.fast_slow import inner_steps, preconditioned
 from ugclu_jax.types import Batch, MethodState
-from ugclu_jax.ugclu import Known, TaskAndRemain, start, step, ug_clu
+from ugclu_jax.ugclu import ug_clu
 from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
+from ugclu_jax.ugclu_step import Known, TaskAndRemain, start, step
 
 SIZE, RATE = 4, 0.2
 HYPER = UGCLUHyper(output_budget=0.05, remain_learning_rate=0.02, kept_share=0.7, slow_step_size=0.8)

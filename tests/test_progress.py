@@ -8,7 +8,7 @@ from rich.console import Console
 from ugclu_jax.descent import Report
 from ugclu_jax.fast_slow import FastSlowStep
 from ugclu_jax.harness.progress import Progress
-from ugclu_jax.ugclu import StepInfo
+from ugclu_jax.ugclu_step import StepInfo
 
 
 def drive(console: Console) -> str:

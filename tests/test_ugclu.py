@@ -17,9 +17,10 @@ from ugclu_jax.harness.refusals import unread
 from ugclu_jax.loop import Moment
 from ugclu_jax.ranges import check_hyper
 from ugclu_jax.types import Batch, Examples, Execution, MethodState
-from ugclu_jax.ugclu import TaskAndRemain, start, step, ug_clu
+from ugclu_jax.ugclu import ug_clu
 from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER
 from ugclu_jax.ugclu_settings import UNLEARNING, UGCLUHyper, UGCLUSettings
+from ugclu_jax.ugclu_step import TaskAndRemain, start, step
 
 NUM_EXAMPLES, CLASSES = 12, 3
 RNG = np.random.default_rng(0)

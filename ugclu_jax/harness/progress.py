@@ -14,7 +14,7 @@ from rich.progress import Progress as RichProgress
 from ugclu_jax.report.metrics import from_json
 from ugclu_jax.report.tables import request_line
 from ugclu_jax.types import Trace
-from ugclu_jax.ugclu import StepInfo
+from ugclu_jax.ugclu_step import StepInfo
 
 
 class Progress:
