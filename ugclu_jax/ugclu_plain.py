@@ -35,6 +35,7 @@ PLAIN_HYPER = UGCLUHyper(
     kept_share=1.0,
     loss_exponent=0.5,
     clip_norm=1.0,
+    distillation_weight=0.5,
 )
 """Its continuous settings."""
 
