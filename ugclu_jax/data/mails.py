@@ -247,7 +247,7 @@ def _text(archive: Path, path: str, content: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         text = None
     if not isinstance(text, str):
-        raise ValueError(f"{path} in {archive} is no mail: it must be JSON with a string 'text'") from None
+        raise ValueError(f"{path} in {archive} is no mail: it must be JSON with a string 'text'")
     return text
 
 
