@@ -49,6 +49,7 @@ contents CC0 1.0, as the package says; the mails are SpamAssassin's public corpu
   knows the corpus knows the mails again; names that stand in no header are still there.
 - `salt` makes `sender` and `id` what they are: who has it and the package can tell whose mails they are. Never publish
   or commit it. Delete it if you will not make this set again, which takes `--salt FILE`.
+- A run's report shows the beginnings of at most 12 unlearned texts: give every run `--no-show-unlearned`.
 - `.gitignore` keeps the folder out of a repository. Prepared data sets in the cache hold the texts as tokens.
 """
 
@@ -227,6 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(
         f"{options.target} holds words of real people, and the salt that tells whose: read its README.md, publish none"
     )
+    print("give every run --no-show-unlearned: its report would show the beginnings of texts")
 
 
 def read_salt(path: Path) -> bytes:
