@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-torch bench docs lint clean data-openclipart data-r8
+.PHONY: demo test test-all test-torch bench docs lint clean data-openclipart data-emoji data-r8 data-mails
 
 demo: $(VENV)/installed-run
 	$(BIN)/python -m experiments.task_aware
@@ -32,15 +32,23 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Colour pictures for image_folder, and texts for text; neither is in the repository.
+# Colour pictures for image_folder, and texts for text; none of them is in the repository.
 data-openclipart: data/openclipart
+data-emoji: data/emoji
 data-r8: data/r8
+data-mails: data/mails
 
 data/openclipart: | $(VENV)/installed-run
 	$(BIN)/python -m ugclu_jax.data.openclipart $@
 
+data/emoji: | $(VENV)/installed-run
+	$(BIN)/python -m ugclu_jax.data.emoji $@
+
 data/r8: | $(VENV)/installed-text
 	$(BIN)/python -m ugclu_jax.data.reuters $@
+
+data/mails: | $(VENV)/installed-text
+	$(BIN)/python -m ugclu_jax.data.mails $@
 
 # One environment that grows: what the demo needs, then the tests', then PyTorch; and the site's.
 $(VENV)/installed-run: setup.cfg pyproject.toml constraints.txt
