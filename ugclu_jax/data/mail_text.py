@@ -63,7 +63,7 @@ _NAMES = re.compile(r"\[name\](?:,? ?\[name\])+")
 
 
 def parsed(raw: str) -> Message:
-    """A mail with its headers, as it was sent; the line `From ` of a mailbox may stand before it."""
+    """A mail with its headers, as it was sent; the line by which a mailbox begins a mail may stand before it."""
     return email.message_from_string(raw)
 
 
