@@ -53,7 +53,7 @@ def test_commands_are_there(page):
 
 
 def test_its_results_are_those_of_the_tables():
-    """Each row is one of the page's first table, cell for cell, in its order; UG-CLU and what unlearns nothing among them."""
+    """Each row is one of the page's first table, cell for cell, in its order; what unlearns nothing is among them."""
     table = rows(TEXT[TEXT.index("| method | geometric mean") :])
     table = [row for row in table if len(row) == len(table[0])]
     page = rows(ONE_DEFAULT[ONE_DEFAULT.index("| method | geometric mean") :])
