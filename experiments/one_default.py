@@ -21,7 +21,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.search import entered
 from ugclu_jax.files import write
 from ugclu_jax.harness.command_line import parse
 from ugclu_jax.harness.config import shown
@@ -30,16 +29,18 @@ from ugclu_jax.harness.terminal import consoles, ended, say
 from ugclu_jax.report.side_by_side import LEAST, geometric_mean
 from ugclu_jax.report.visible import visible
 
+from .search import entered
+
 
 @dataclass(frozen=True)
 class OneDefaultOptions:
     """Find the setting whose distances have the smallest geometric mean."""
 
-    method: str
+    method: Annotated[str, tyro.conf.arg(metavar="METHOD")]
     """A method that all searches had."""
-    searches: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
+    searches: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN_DIR ...")]
     """Run folders of `experiments.search`."""
-    write: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE ...")] = ()
+    write: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="SETTINGS_FILE [SETTINGS_FILE ...]")] = ()
     """Settings files that the setting is written into, beside what they hold."""
 
 

@@ -326,7 +326,7 @@ HYPER = words(
 --unlearn.hyper.remain-weight-decay -1              | --unlearn.hyper.remain-weight-decay must be in [0, ∞), got -1
 --unlearn.hyper.mask-temperature 0                  | --unlearn.hyper.mask-temperature must be in (0, ∞), got 0
 --unlearn.hyper.mask-temperature 2                  | --unlearn.hyper.mask-temperature needs --unlearn.settings.mask soft or straight_through
---unlearn.hyper.distillation-weight 0.4             | --unlearn.hyper.distillation-weight needs --unlearn.settings.distillation
+--unlearn.settings.no-distillation --unlearn.hyper.distillation-weight 0.4 | --unlearn.hyper.distillation-weight needs --unlearn.settings.distillation
 --unlearn.hyper.distillation-weight 1.4             | --unlearn.hyper.distillation-weight must be in [0, 1], got 1.4
 --unlearn.hyper.saliency-threshold 2                | --unlearn.hyper.saliency-threshold needs --unlearn.settings.mask hard, soft or straight_through
 --unlearn.settings.saliency fisher                  | --unlearn.settings.saliency needs --unlearn.settings.mask hard, soft or straight_through

@@ -94,7 +94,7 @@ def test_the_same_command_finds_its_work_done(finished, cache):
 def test_another_configuration_is_refused(finished, cache, capsys):
     assert run([*arguments_of(finished, cache), "--capacity", "61", "--unlearn.hyper.kept-share", "0.5"]) == 2
     message = capsys.readouterr().err
-    assert "capacity (60 there, 61 here)" in message and "unlearn.hyper.kept_share (0.9 there, 0.5 here)" in message
+    assert "capacity (60 there, 61 here)" in message and "unlearn.hyper.kept_share (0.61 there, 0.5 here)" in message
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(finished, cache, tmp_path, capsys):
