@@ -115,7 +115,7 @@ def run(
     Raises:
         ValueError: a stream that cannot be served (see `requests.validate`), or a method made for no model.
 
-    >>> from ugclu_jax import init, ug_clu
+    >>> from ugclu_jax import UGCLUHyper, init, ug_clu
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
     >>> rng = np.random.default_rng(0)
     >>> labels = np.arange(40) % 2
@@ -123,10 +123,11 @@ def run(
     >>> method = ug_clu(linear, num_classes=2)
     >>> state = init(jax.random.key(0), method, jnp.zeros((2, 2)), data, capacity=20)
     >>> stream = [Request("learn", "both", np.arange(40)), Request("unlearn", "ones", np.flatnonzero(labels == 1))]
-    >>> for step in run(jax.random.key(1), method, state, data, stream, test=data):
-    ...     print(step.request.name, step.metrics.RA > 0.9, step.metrics.UA is None or step.metrics.UA < 0.5)
-    both True True
-    ones True True
+    >>> longer = UGCLUHyper(output_budget=0.3, remain_learning_rate=0.01, kept_share=0.9, distillation_weight=0.0)
+    >>> for step in run(jax.random.key(1), method, state, data, stream, test=data, hyper={"unlearn": longer}):
+    ...     print(step.request.name, step.metrics.RA > 0.9, step.metrics.UA)
+    both True None
+    ones True 0.0
     """
     if method.apply_fn is None:
         raise ValueError(f"{method.name} was made for no model: combine it with a method that was")
