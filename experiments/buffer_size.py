@@ -1,0 +1,126 @@
+"""How large must the memory buffer be, and what does it cost?
+
+    python -m experiments.buffer_size                    # Fashion-MNIST, 500 pictures a class
+    python -m experiments.buffer_size --smoke            # digits, seconds a cell
+
+Reference: the paper, its claim of a cost in memory that is linear in the buffer, and its choice of 5,000 examples. Two
+classes leave after a stream, and 10 % of all samples; everything but the capacity is the default's. Buffers of 5,000
+and more hold every example of the stream here.
+"""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ugclu_jax import buffer
+from ugclu_jax.harness.cells import Cell
+from ugclu_jax.harness.config import from_dict
+from ugclu_jax.harness.options import Group
+from ugclu_jax.harness.plan import load_dataset
+from ugclu_jax.harness.scenarios import SCENARIOS
+from ugclu_jax.harness.study import Findings, Study, StudyOptions, Table, main
+from ugclu_jax.report import measured
+from ugclu_jax.report.auditable import read_config
+
+REGIMES = {"classes": "class_wise", "random": "random_sample"}
+METHODS = ("ug_clu", "finetune_remain", "do_nothing")
+
+
+@dataclass(frozen=True)
+class BufferSizeOptions(Group):
+    """Which buffers are compared."""
+
+    capacities: tuple[int, ...] = (200, 1000, 5000, 10000)
+    """Examples that the buffer holds."""
+
+    def __post_init__(self) -> None:
+        if not self.capacities or min(self.capacities) < 1 or len(set(self.capacities)) != len(self.capacities):
+            raise ValueError(f"capacities must be different numbers of 1 or more, got {self.capacities}")
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class BufferSizeConfig(StudyOptions, BufferSizeOptions):
+    """The study's configuration."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Those of this run, in their order: two small ones at smoke size."""
+        return (10, 40) if self.smoke else tuple(sorted(self.capacities))
+
+
+def cells(options: BufferSizeConfig) -> list[Cell]:
+    """One a capacity and kind of request."""
+    return [
+        Cell(
+            f"{regime}-{size}",
+            "compare",
+            options.settings(regime, capacity=size),
+            ("--scenario", scenario, "--methods", *METHODS),
+        )
+        for regime, scenario in REGIMES.items()
+        for size in options.sizes
+    ]
+
+
+def conclude(options: BufferSizeConfig, _folder: Path, folders: Mapping[str, Path]) -> Findings:
+    """Distances by capacity, and the bytes of a buffer by its examples."""
+    rows, distances = [], {}
+    for regime in REGIMES:
+        for size in options.sizes:
+            found = measured.rows_of(folders[f"{regime}-{size}"])
+            rows += [[f"{regime} {size}", name, *measured.texts(found[name])] for name in METHODS if name in found]
+            distances[regime, size] = measured.matched(found.get("ug_clu"))
+    raw, bytes_of = sizes_in_bytes(folders[f"classes-{options.sizes[0]}"], options.sizes)
+    slope, start = np.polyfit(options.sizes, bytes_of, 1)
+    largest = max(abs(start + slope * size - own) / own for size, own in zip(options.sizes, bytes_of, strict=True))
+    memory = [[str(size), f"{own:,}", f"{own / size:.1f}"] for size, own in zip(options.sizes, bytes_of, strict=True)]
+    small, large = options.sizes[0], options.sizes[-1]
+    changes = "; ".join(
+        f"{regime}: matched E of ug_clu {measured.text_of(distances[regime, small])} with {small}, "
+        f"{measured.text_of(distances[regime, large])} with {large}"
+        for regime in REGIMES
+    )
+    answer = (
+        f"{changes}. Memory is linear in the capacity: {slope:.1f} bytes an example, {raw} of which are its input and "
+        f"label, and no point is off the line by more than {100 * largest:.1f} %."
+    )
+    tables = (
+        Table("Distance and cost by capacity", ("request, capacity", "method", *measured.HEAD), rows),
+        Table("Memory", ("capacity", "bytes of the buffer", "bytes an example"), memory, "All arrays of the buffer."),
+    )
+    return Findings(answer, tables)
+
+
+def sizes_in_bytes(run_dir: Path, sizes: Sequence[int]) -> tuple[int, list[int]]:
+    """Bytes of an example's input and label, and of buffers of some capacities for the data of a run.
+
+    Raises:
+        ValueError, OSError: see `read_config` and `load_dataset`.
+    """
+    config = read_config(run_dir)
+    dataset = load_dataset(from_dict(SCENARIOS["class_wise"].config, {k: config[k] for k in ("dataset", "data")}))
+    shape, dtype = dataset.train_inputs.shape[1:], dataset.train_inputs.dtype
+
+    def own(size: int) -> int:
+        shapes = jax.eval_shape(lambda key: buffer.init(size, shape, dtype, key), jax.random.key(0))
+        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+    return math.prod(shape) * dtype.itemsize + np.dtype(np.int32).itemsize, [own(size) for size in sizes]
+
+
+STUDY = Study("buffer_size", __doc__ or "", BufferSizeConfig, cells, conclude)
+
+
+def run(arguments: list[str]) -> int:
+    """Command line; returns the exit code."""
+    return main(STUDY, __package__ or "experiments", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))
