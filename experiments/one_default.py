@@ -22,14 +22,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ugclu_jax.files import write
+from ugclu_jax.harness import trials
 from ugclu_jax.harness.command_line import parse
-from ugclu_jax.harness.config import shown
 from ugclu_jax.harness.settings_file import load_json
 from ugclu_jax.harness.terminal import consoles, ended, say
 from ugclu_jax.report.side_by_side import LEAST, geometric_mean
 from ugclu_jax.report.visible import visible
-
-from .search import entered
 
 
 @dataclass(frozen=True)
@@ -60,29 +58,19 @@ class Common(NamedTuple):
         return [max(own, LEAST) / max(best, LEAST) for own, best in pairs]
 
 
-def read_trials(folder: Path, method: str) -> list[dict[str, Any]]:
+def trials_of(folder: Path, method: str) -> list[dict[str, Any]]:
     """The trials of a method in the order of their numbers.
 
     Raises:
-        ValueError: the search has none, or the folder has no trials.jsonl, or what is in it is no trial.
-        OSError: it cannot be read.
+        ValueError: the search has none, or the folder no trials.
+        OSError: they cannot be read, or are damaged.
     """
-    path, entries = folder / "trials.jsonl", []
-    if not path.is_file():
-        raise ValueError(f"search {folder} has no trials.jsonl; give the run folder of a search")
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        try:
-            entry = json.loads(line)
-            # What is compared and divided: anything else in the place of a number ends here.
-            point = {str(name): float(value) for name, value in dict(entry["point"]).items()}
-            numbers = {"trial": int(entry["trial"]), "distance": float(entry["distance"]), "point": point}
-            numbers["settings"] = dict(entry["settings"])
-            entries.append({**entry, **numbers, "method": str(entry["method"])})
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ValueError(f"{path} line {number} is {shown(line)}, which is no trial; delete the line") from error
-    own = sorted((entry for entry in entries if entry["method"] == method), key=lambda entry: entry["trial"])
+    if not trials.path_in(folder).is_file():
+        raise ValueError(f"search {folder} has no {trials.FILE}; give the run folder of a search")
+    found = trials.read(folder)
+    own = [trial for (name, _), trial in sorted(found.items()) if name == method]
     if not own:
-        there = ", ".join(dict.fromkeys(entry["method"] for entry in entries)) or "none at all"
+        there = ", ".join(dict.fromkeys(name for name, _ in found)) or "none at all"
         raise ValueError(f"search {folder} has no trial of {method}; it has {there}")
     return own
 
@@ -93,20 +81,20 @@ def common_default(searches: list[list[dict[str, Any]]]) -> Common:
     Raises:
         ValueError: the searches drew other points, or every trial diverged somewhere.
 
-    >>> trials = lambda *found: [
+    >>> search = lambda *found: [
     ...     {"trial": i, "point": {"x": i}, "distance": d, "settings": {}} for i, d in enumerate(found)
     ... ]
-    >>> found = common_default([trials(1.0, 1.2, 4.0), trials(9.0, 3.6, 3.0)])
+    >>> found = common_default([search(1.0, 1.2, 4.0), search(9.0, 3.6, 3.0)])
     >>> found.trial, [round(quotient, 3) for quotient in found.quotients]
     (1, [1.2, 1.2])
     """
     if not searches:
         raise ValueError("searches must be one or more folders of searches, got none")
-    points = [[(entry["trial"], entry["point"]) for entry in trials] for trials in searches]
+    points = [[(entry["trial"], entry["point"]) for entry in search] for search in searches]
     if any(other != points[0] for other in points):
         raise ValueError("the searches drew different points; run them with the same --trials and --extras")
-    best = [min(entry["distance"] for entry in trials) for trials in searches]
-    table = [[trials[i]["distance"] for trials in searches] for i in range(len(points[0]))]
+    best = [min(entry["distance"] for entry in search) for search in searches]
+    table = [[search[i]["distance"] for search in searches] for i in range(len(points[0]))]
     means = [geometric_mean(row) for row in table]
     chosen = min(range(len(means)), key=means.__getitem__)
     if not math.isfinite(means[chosen]):
@@ -124,8 +112,8 @@ def _run(arguments: list[str]) -> int:
     console, errors = consoles()
     try:
         (config,) = parse([OneDefaultOptions], arguments, "one_default", __doc__ or "").configurations
-        found = common_default([read_trials(folder, config.method) for folder in config.searches])
-        written = {path: entered(load_json(path), found.settings) for path in config.write}
+        found = common_default([trials_of(folder, config.method) for folder in config.searches])
+        written = {path: trials.entered(load_json(path), found.settings) for path in config.write}
         for path, settings in written.items():
             write(path, json.dumps(settings, indent=2) + "\n")
     except BrokenPipeError:

@@ -36,7 +36,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ugclu_jax import metrics
-from ugclu_jax.files import DamagedFileError, write
+from ugclu_jax.files import write
+from ugclu_jax.harness import trials
 from ugclu_jax.harness.budget import given_for
 from ugclu_jax.harness.catalogue import METHODS, PLAIN, VARIANTS, entry_of, equal_terms, ranges_of, searched, split_name
 from ugclu_jax.harness.cli import Job, main
@@ -49,7 +50,7 @@ from ugclu_jax.harness.settings_file import load_json
 from ugclu_jax.harness.signals import Stop
 from ugclu_jax.learner import CLUState
 from ugclu_jax.tuning import sobol
-from ugclu_jax.types import REQUEST_KINDS, PyTree, RequestKind
+from ugclu_jax.types import PyTree, RequestKind
 
 MOST_TRIALS = 2**20
 SOBOL_SEED = 0
@@ -171,22 +172,6 @@ def part_of(method: str) -> tuple[str, RequestKind]:
     return found
 
 
-def read_trials(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """The trials that a search has scored so far, by method and number.
-
-    Raises:
-        DamagedFileError: their file is not what was written.
-    """
-    path = folder / "trials.jsonl"
-    if not path.exists():
-        return {}
-    try:
-        entries = [json.loads(line) for line in path.read_text().splitlines()]
-        return {(entry["method"], entry["trial"]): {**entry, "settings": dict(entry["settings"])} for entry in entries}
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedFileError(f"{path} is damaged ({error}); delete it to search anew") from error
-
-
 def search(run: Run, options: SearchOptions, own: ExperimentConfig, stop: Stop) -> dict[str, Any]:
     """Score every trial that trials.jsonl does not hold yet, and return the best as a settings file has it.
 
@@ -196,16 +181,16 @@ def search(run: Run, options: SearchOptions, own: ExperimentConfig, stop: Stop) 
         own: the configuration before `for_search`, whose settings are the first trial.
         stop: asked before every trial.
     """
-    plan, searching, path = run.plan, Search(run), run.plan.folder.path / "trials.jsonl"
-    trials, extras = options.trials, options.extras
-    known = read_trials(plan.folder.path)
+    plan, searching, folder = run.plan, Search(run), run.plan.folder.path
+    count, extras = options.trials, options.extras
+    known = trials.read(folder)
     found: dict[str, Any] = {}
     for method in plan.config.methods:
         part, kind = part_of(method)
         # What both learns and unlearns by one set of hyperparameters is searched as one.
         alike = entry_of(part) is not None and split_name(method) == (part, part)
         kinds: tuple[RequestKind, ...] = ("learn", "unlearn") if alike else (kind,)
-        drawn = sobol(ranges_of(part, extras), trials - 1, SOBOL_SEED)
+        drawn = sobol(ranges_of(part, extras), count - 1, SOBOL_SEED)
         distils = "distillation_weight" in ranges_of(part, extras)
         # Of weight 0 it is switched off: what is searched is one program.
         first = {"distillation_weight": 0.0} if distils and not distilling(own, part, kind) else {}
@@ -217,13 +202,13 @@ def search(run: Run, options: SearchOptions, own: ExperimentConfig, stop: Stop) 
                 settings = as_settings(part, kind, point, extras)
                 entry = {"method": method, "trial": trial, "point": point, **score._asdict(), "settings": settings}
                 known[method, trial] = entry
-                write(path, "".join(json.dumps(one) + "\n" for one in known.values()))
+                trials.write(folder, known.values())
             scored.append(known[method, trial])
         searching.learned.clear()
         best = min(scored, key=lambda entry: entry["distance"])
         as_given = scored[0]["distance"]
         plan.console.print(
-            f"{method:20} {as_given:8.3f} as given, {best['distance']:8.3f} best of {trials}: "
+            f"{method:20} {as_given:8.3f} as given, {best['distance']:8.3f} best of {count}: "
             + (", ".join(f"{name} {value:.4g}" for name, value in best["point"].items()) or "as given"),
             highlight=False,
             soft_wrap=True,
@@ -257,19 +242,6 @@ def distilling(config: ExperimentConfig, part: str, kind: RequestKind) -> bool:
     return bool(given.get("distillation", False))
 
 
-def entered(settings: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a file with what was found in them.
-
-    >>> both, one = {"references": {"ug_clu_plain": {"hyper": {"clip_norm": 1.0}}}}, {"unlearn": {"hyper": {}}}
-    >>> entered(both, {"references": {"ug_clu_plain": one}})["references"]["ug_clu_plain"]
-    {'learn': {'hyper': {'clip_norm': 1.0}}, 'unlearn': {'hyper': {'clip_norm': 1.0}}}
-    """
-    if PLAIN in found.get("references", {}) and PLAIN in settings.get("references", {}):
-        apart = {kind: given_for(settings["references"], PLAIN, kind) for kind in REQUEST_KINDS}
-        settings = settings | {"references": settings["references"] | {PLAIN: apart}}
-    return merge(settings, found)
-
-
 def for_search(config: ExperimentConfig, extras: bool) -> ExperimentConfig:
     """The configuration on held-out data; with distillation switched on where it is searched."""
     references = dict(config.references)
@@ -299,7 +271,7 @@ def job(options: SearchOptions, config: ExperimentConfig) -> Job:
             found = search(start(plan, clock), options, config, stop)
         write(plan.folder.path / "best.json", json.dumps(found, indent=2) + "\n")
         for path, settings in written.items():
-            write(path, json.dumps(entered(settings, found), indent=2) + "\n")
+            write(path, json.dumps(trials.entered(settings, found), indent=2) + "\n")
         plan.console.print(f"Best: {plan.folder.path / 'best.json'}", highlight=False, soft_wrap=True)
 
     return Job(f"search-{options.scenario}", for_search(config, options.extras), work, study=True)

@@ -42,7 +42,7 @@ def test_the_geometric_mean_decides_not_the_sum(tmp_path, capsys):
 def test_a_trial_that_diverged_anywhere_is_not_chosen(tmp_path):
     a = write(tmp_path / "a", sfron=[1.0, 5.0])
     b = write(tmp_path / "b", sfron=[float("inf"), 1.0])
-    found = one_default.common_default([one_default.read_trials(folder, "sfron") for folder in (a, b)])
+    found = one_default.common_default([one_default.trials_of(folder, "sfron") for folder in (a, b)])
     assert found.trial == 1 and found.quotients == [5.0, 1.0]
 
 
@@ -63,7 +63,7 @@ def test_searches_that_cannot_be_compared_are_refused(tmp_path, capsys, second, 
 
 def test_what_chance_leaves_below_nothing_counts_as_the_least(tmp_path):
     a, b = write(tmp_path / "a", er=[-0.004, 0.02]), write(tmp_path / "b", er=[0.5, 0.1])
-    found = one_default.common_default([one_default.read_trials(folder, "er") for folder in (a, b)])
+    found = one_default.common_default([one_default.trials_of(folder, "er") for folder in (a, b)])
     assert found.trial == 1 and found.quotients == [4.0, 1.0]
     assert one_default.geometric_mean([-0.004, 0.5]) == pytest.approx((0.005 * 0.5) ** 0.5)
 

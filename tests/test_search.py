@@ -14,6 +14,7 @@ from ugclu_jax.harness.budget import check_references
 from ugclu_jax.harness.catalogue import METHODS, REFERENCE_POINTS, WITHOUT_STEPS, ranges_of, searched
 from ugclu_jax.harness.config import from_dict
 from ugclu_jax.harness.scenarios import TaskAwareConfig, shortened
+from ugclu_jax.harness.trials import read as read_trials
 from ugclu_jax.requests import Request
 from ugclu_jax.tuning import sobol
 
@@ -145,14 +146,14 @@ def test_wrong_use_is_refused(arguments, said, tmp_path, capsys):
 
 
 def test_damaged_trials_are_named(tmp_path):
-    assert command.read_trials(tmp_path) == {}
+    assert read_trials(tmp_path) == {}
     entry = {"method": "er", "trial": 0, "point": {}, "distance": 1.0, "settings": {}}
     (tmp_path / "trials.jsonl").write_text(json.dumps(entry) + "\n")
-    assert command.read_trials(tmp_path) == {("er", 0): entry}
+    assert read_trials(tmp_path) == {("er", 0): entry}
     for damage in ("{", "3", '{"method": "er"}', "\x00"):
         (tmp_path / "trials.jsonl").write_text(json.dumps(entry) + "\n" + damage + "\n")
-        with pytest.raises(OSError, match=r"trials.jsonl is damaged .*; delete it to search anew"):
-            command.read_trials(tmp_path)
+        with pytest.raises(OSError, match=r"trials.jsonl line 2 is .*, which is no trial; delete the line"):
+            read_trials(tmp_path)
 
 
 def test_a_trial_whose_models_answer_the_same_to_everything_is_infinite_and_ends_nothing(tmp_path):
