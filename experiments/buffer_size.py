@@ -75,15 +75,15 @@ def conclude(options: BufferSizeConfig, _folder: Path, folders: Mapping[str, Pat
         for size in options.sizes:
             found = measured.rows_of(folders[f"{regime}-{size}"])
             rows += [[f"{regime} {size}", name, *measured.texts(found[name])] for name in METHODS if name in found]
-            distances[regime, size] = measured.matched(found.get("ug_clu"))
+            distances[regime, size] = found.get("ug_clu")
     raw, bytes_of = sizes_in_bytes(folders[f"classes-{options.sizes[0]}"], options.sizes)
     slope, start = np.polyfit(options.sizes, bytes_of, 1)
     largest = max(abs(start + slope * size - own) / own for size, own in zip(options.sizes, bytes_of, strict=True))
     memory = [[str(size), f"{own:,}", f"{own / size:.1f}"] for size, own in zip(options.sizes, bytes_of, strict=True)]
     small, large = options.sizes[0], options.sizes[-1]
     changes = "; ".join(
-        f"{regime}: matched E of ug_clu {measured.text_of(distances[regime, small])} with {small}, "
-        f"{measured.text_of(distances[regime, large])} with {large}"
+        f"{regime}: matched E of ug_clu {measured.matched_text(distances[regime, small])} with {small}, "
+        f"{measured.matched_text(distances[regime, large])} with {large}"
         for regime in REGIMES
     )
     answer = (
@@ -91,7 +91,7 @@ def conclude(options: BufferSizeConfig, _folder: Path, folders: Mapping[str, Pat
         f"label, and no point is off the line by more than {100 * largest:.1f} %."
     )
     tables = (
-        Table("Distance and cost by capacity", ("request, capacity", "method", *measured.HEAD), rows),
+        Table("Distance and cost by capacity", ("request, capacity", "method", *measured.HEAD), rows, words=2),
         Table("Memory", ("capacity", "bytes of the buffer", "bytes an example"), memory, "All arrays of the buffer."),
     )
     return Findings(answer, tables)

@@ -84,17 +84,20 @@ class Table(NamedTuple):
         head: of its columns; the first names the rows.
         rows: texts.
         caption: how to read it.
+        words: columns at the left that are words, not numbers.
     """
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
+    words: int = 1
 
     def markdown(self) -> str:
         """A section of a page."""
-        return f"## {self.title}\n\n{markdown_table(list(self.head), [list(row) for row in self.rows], words=1)}" + (
-            f"\n\n{self.caption}" if self.caption else ""
+        return (
+            f"## {self.title}\n\n{markdown_table(list(self.head), [list(row) for row in self.rows], words=self.words)}"
+            + (f"\n\n{self.caption}" if self.caption else "")
         )
 
     def grid(self) -> grid.Grid:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ugclu_jax.report import evidence
 from ugclu_jax.report.columns import GRADIENT_EVALUATIONS, LA, RTE, UA
-from ugclu_jax.report.format import number, statistic_text
+from ugclu_jax.report.format import statistic_text
 from ugclu_jax.report.metrics import read_metrics
 from ugclu_jax.report.ranking import Row, energy_text, rank
 
@@ -38,6 +38,8 @@ def matched(row: Row | None) -> float | None:
     return None if row is None or row.matched is None or row.unfinished else row.matched.value
 
 
-def text_of(value: float | None) -> str:
-    """A number of a table, a dash where there is none."""
-    return number(value)
+def matched_text(row: Row | None) -> str:
+    """The matched energy distance of a method and its standard error, with a warning of seeds that were lost."""
+    if row is None:
+        return "not measured"
+    return energy_text(row.matched) + (f" ({row.unfinished} of {row.seeds} seeds lost)" if row.unfinished else "")
