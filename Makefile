@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-torch bench docs lint clean data-openclipart data-emoji data-r8 data-mails
+.PHONY: demo test test-all test-torch bench docs lint clean data-openclipart data-emoji data-r8 data-mails weights-lite0 weights-minilm
 
 demo: $(VENV)/installed-run
 	$(BIN)/python -m experiments.task_aware
@@ -49,6 +49,16 @@ data/r8: | $(VENV)/installed-text
 
 data/mails: | $(VENV)/installed-text
 	$(BIN)/python -m ugclu_jax.data.mails $@
+
+# Pretrained weights of others, Apache License 2.0; none of them is in the repository.
+weights-lite0: weights/lite0.safetensors
+weights-minilm: weights/minilm
+
+weights/lite0.safetensors: | $(VENV)/installed-run
+	$(BIN)/python -m ugclu_jax.models.lite0_weights $@
+
+weights/minilm: | $(VENV)/installed-text
+	$(BIN)/python -m ugclu_jax.models.minilm_weights $@
 
 # One environment that grows: what the demo needs, then the tests', then PyTorch; and the site's.
 $(VENV)/installed-run: setup.cfg pyproject.toml constraints.txt

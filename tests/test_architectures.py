@@ -14,6 +14,8 @@ from ugclu_jax.models import (
     CNN,
     MLP,
     MODELS,
+    EfficientNetLite,
+    MiniLM,
     ModelOptions,
     ResNet,
     SwinTransformer,
@@ -22,6 +24,7 @@ from ugclu_jax.models import (
     create,
 )
 from ugclu_jax.models.adapters import linen_apply_fn, linen_init
+from ugclu_jax.models.efficientnet_lite import Stage
 
 IMAGES = np.random.default_rng(0).normal(size=(4, 8, 8, 2)).astype(np.float32)
 TOKENS = np.random.default_rng(1).integers(0, 9, (4, 6), dtype=np.int32)
@@ -43,6 +46,12 @@ TINY = {
     "vit": Tiny(functools.partial(VisionTransformer, 3, 8, 2, 4, head_size=4), IMAGES, True),
     "text pre mean": Tiny(functools.partial(TextEncoder, 3, 9, 6, 8, 2, head_size=4), TOKENS, True),
     "text post cls": Tiny(functools.partial(TextEncoder, 3, 9, 6, 8, 1, "post", "cls", head_size=4), TOKENS, True),
+    "lite": Tiny(
+        functools.partial(EfficientNetLite, 3, (Stage(1, 3, 1, 1, 4), Stage(2, 5, 2, 2, 4)), 4, 8, least_side=0),
+        IMAGES[..., :1],
+        True,
+    ),
+    "minilm": Tiny(functools.partial(MiniLM, 3, 9, 6, 8, 2, head_size=4), TOKENS, True),
 }
 EVERY = pytest.mark.parametrize("name", TINY)
 COUNTS = [  # name, classes, input_shape, vocabulary size, parameters
@@ -57,6 +66,8 @@ COUNTS = [  # name, classes, input_shape, vocabulary size, parameters
     ("vit_base", 1000, (224, 224, 3), None, 86_567_656),
     # 100 · 256 + 16 · 256 of embeddings, 4 · (12 · 256² + 13 · 256) of layers, 2 · 256 of the norm, 257 · 4 of the head
     ("text_encoder", 4, (16,), 100, 25_600 + 4_096 + 4 * 789_760 + 512 + 1_028),
+    ("efficientnet_lite0", 1000, (64, 64, 3), None, 4_652_008),
+    ("minilm", 2, (16,), 30_522, 22_713_216 - 385 * 384 + 385 * 2),  # of BERT without its pooler
 ]
 
 
@@ -101,7 +112,7 @@ def test_parameter_counts(name, classes, shape, vocabulary, count):
     inputs = jnp.zeros((1, *shape), jnp.int32 if vocabulary else jnp.float32)
     variables = jax.eval_shape(lambda: module.init(jax.random.key(0), inputs, train=False))
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == count
-    assert ("batch_stats" in variables) == (name in ("cnn_bn", "resnet18"))
+    assert ("batch_stats" in variables) == (name in ("cnn_bn", "resnet18", "efficientnet_lite0"))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 

@@ -9,7 +9,9 @@ import tyro
 from ugclu_jax.models import MODELS, ModelOptions, create
 
 INPUTS = {  # what each model surely takes
-    name: {"input_shape": (5,), "vocabulary_size": 9} if name == "text_encoder" else {"input_shape": (32, 32, 3)}
+    name: {"input_shape": (32, 32, 3)}
+    if MODELS[name].inputs != "tokens"
+    else {"input_shape": (5,), "vocabulary_size": 9}
     for name in MODELS
 }
 VALUES = {  # every option at another value than its default
@@ -24,13 +26,18 @@ VALUES = {  # every option at another value than its default
     "stochastic_depth": 0.1,
     "pretrained": Path("weights.safetensors"),
     "new_head": True,
+    "train": "head",
+    "lora_rank": 4,
+    "lora_alpha": 2.0,
 }
-PAIRS = [(name, option) for name in MODELS for option in VALUES if option not in ("pretrained", "new_head")]
+OF_FILES = ("pretrained", "new_head", "train", "lora_rank", "lora_alpha")
+PAIRS = [(name, option) for name in MODELS for option in VALUES if option not in OF_FILES]
 
 
 def test_the_names_and_the_options():
     assert list(MODELS) == [
         "mlp", "cnn", "cnn_bn", "resnet18", "swin_t", "vit_tiny", "vit_small", "vit_base", "text_encoder",
+        "efficientnet_lite0", "minilm",
     ]  # fmt: skip
     assert list(VALUES) == [field.name for field in dataclasses.fields(ModelOptions)]
     assert all(value != getattr(ModelOptions(), option) for option, value in VALUES.items())
@@ -57,14 +64,15 @@ def test_which_models_have_which_options():
     large = ["resnet18", "swin_t", "vit_tiny", "vit_small", "vit_base"]
     assert owners == {
         "dtype": list(MODELS),
-        **{option: [*large, "text_encoder"] for option in ("remat", "width", "depth")},
+        "remat": [*large, "text_encoder", "efficientnet_lite0", "minilm"],
+        **{option: [*large, "text_encoder", "minilm"] for option in ("width", "depth")},
         "stem": ["resnet18"],
-        "lowering": ["cnn", "cnn_bn", "resnet18"],
+        "lowering": ["cnn", "cnn_bn", "resnet18", "efficientnet_lite0"],
         "norm": ["text_encoder"],
         "pooling": ["text_encoder"],
         "stochastic_depth": ["swin_t"],
-        "pretrained": large,
-        "new_head": large,
+        "new_head": [*large, "efficientnet_lite0"],
+        **{option: [*large, "efficientnet_lite0", "minilm"] for option in OF_FILES if option != "new_head"},
     }
 
 
@@ -81,6 +89,17 @@ def test_which_models_have_which_options():
         ({"stochastic_depth": 1.0}, r"stochastic_depth is 1.0: it must be in \[0, 1\)"),
         ({"stochastic_depth": float("nan")}, "stochastic_depth is nan"),
         ({"new_head": True}, "new_head is True without pretrained"),
+        ({"train": "adapters"}, "train is 'adapters': it must be one of whole, head, lora"),
+        ({"train": "head"}, "train is 'head' without pretrained: what is not trained would stay random; name a file"),
+        (
+            {"train": "lora", "pretrained": Path("a"), "stochastic_depth": 0.1},
+            "stochastic_depth is 0.1 with train 'lora': blocks that are not trained are not dropped; leave it at 0",
+        ),
+        ({"lora_rank": 0}, "lora_rank is 0: it must be at least 1"),
+        ({"lora_alpha": 0.0}, "lora_alpha is 0.0: it must be positive and finite"),
+        ({"lora_alpha": float("nan")}, "lora_alpha is nan: it must be positive"),
+        ({"lora_rank": 4}, "lora_rank is 4 with train 'whole': only train 'lora' has such updates; leave it at 8"),
+        ({"lora_alpha": 4.0, "train": "head", "pretrained": Path("a")}, "lora_alpha is 4.0 with train 'head': only"),
     ],
 )
 def test_options_refuse(values, message):
@@ -107,6 +126,8 @@ def test_options_refuse(values, message):
             r"input_shape is \(5,\) and vocabulary_size None: text_encoder takes t",
         ),
         ("text_encoder", {"input_shape": (5,), "vocabulary_size": 1}, "vocabulary_size is 1: it must be at least 2"),
+        ("minilm", {"input_shape": (513,), "vocabulary_size": 9}, r"\(513,\): minilm has 512 positions; cut the texts"),
+        ("efficientnet_lite0", {"input_shape": (32, 32, 2)}, "efficientnet_lite0 takes images of 3 channels, or gray"),
     ],
 )
 def test_inputs_that_a_model_cannot_take_are_refused(name, inputs, message):
@@ -146,6 +167,22 @@ def test_pretrained_is_refused_where_it_is_not_there_or_not_known(tmp_path):
         create("resnet18", 3, input_shape=(32, 32, 3), options=options)
     with pytest.raises(ValueError, match="cnn has no such option"):
         create("cnn", 3, input_shape=(32, 32, 3), options=options)
+
+
+def test_pretrained_combinations_that_cannot_be_are_refused(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.touch()
+    lora = ModelOptions(pretrained=path, train="lora")
+    with pytest.raises(
+        ValueError, match=r"train is 'lora': resnet18 has no layers for low-rank updates \(swin_t, .*head"
+    ):
+        create("resnet18", 3, input_shape=(32, 32, 3), options=lora)
+    with pytest.raises(
+        ValueError, match=r"vocabulary_size is 9: pretrained minilm has .* --data\.tokenizer .*tokenizer.j"
+    ):
+        create("minilm", 3, input_shape=(5,), vocabulary_size=9, options=lora)
+    with pytest.raises(ValueError, match=r"pretrained is .*: text_encoder has no such option"):
+        create("text_encoder", 3, input_shape=(5,), vocabulary_size=9, options=lora)
 
 
 def test_options_come_from_a_command_line():

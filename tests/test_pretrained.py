@@ -7,8 +7,18 @@ import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
-from ugclu_jax.models import ModelOptions, ResNet, SwinTransformer, VisionTransformer, initialise, load_pretrained
+from ugclu_jax.models import (
+    EfficientNetLite,
+    MiniLM,
+    ModelOptions,
+    ResNet,
+    SwinTransformer,
+    VisionTransformer,
+    initialise,
+    load_pretrained,
+)
 from ugclu_jax.models.adapters import linen_init
+from ugclu_jax.models.efficientnet_lite import Stage
 
 CLASSES = 5
 BLOCK = {  # the transformers' blocks: torchvision's swin, timm's swin and vit, torchvision's vit, ours
@@ -76,6 +86,35 @@ VIT_TIMM = transformer(
     {"patch_embedding": "patch_embed.proj", "norm": "norm", "head": "head"},
     1,
 )
+LITE_LAYERS = {
+    "stem_conv": "_conv_stem",
+    "stem_norm": "_bn0",
+    "block0/depthwise_conv": "_blocks.0._depthwise_conv",
+    "block0/depthwise_norm": "_blocks.0._bn1",
+    "block0/project_conv": "_blocks.0._project_conv",
+    "block0/project_norm": "_blocks.0._bn2",
+    "block1/expand_conv": "_blocks.1._expand_conv",
+    "block1/expand_norm": "_blocks.1._bn0",
+    "block1/depthwise_conv": "_blocks.1._depthwise_conv",
+    "block1/depthwise_norm": "_blocks.1._bn1",
+    "block1/project_conv": "_blocks.1._project_conv",
+    "block1/project_norm": "_blocks.1._bn2",
+    "last_conv": "_conv_head",
+    "last_norm": "_bn1",
+    "head": "_fc",
+}
+MINILM_LAYERS = {
+    "norm": "embeddings.LayerNorm",
+    "layer0/attention/query": "encoder.layer.0.attention.self.query",
+    "layer0/attention/key": "encoder.layer.0.attention.self.key",
+    "layer0/attention/value": "encoder.layer.0.attention.self.value",
+    "layer0/attention/out": "encoder.layer.0.attention.output.dense",
+    "layer0/attention_norm": "encoder.layer.0.attention.output.LayerNorm",
+    "layer0/mlp/hidden": "encoder.layer.0.intermediate.dense",
+    "layer0/mlp/out": "encoder.layer.0.output.dense",
+    "layer0/mlp_norm": "encoder.layer.0.output.LayerNorm",
+    "head": "head",  # which the package's file has not
+}
 TABLES = {
     f"{block}/attention/relative_position_bias": block for block in ("stage0_block0", "stage0_block1", "stage1_block0")
 }
@@ -121,14 +160,36 @@ CASES = {  # name, module, our layers → theirs, single parameters of ours → 
         {"class_token": "cls_token", "position_embedding": "pos_embed"},
         [],
     ),
+    "efficientnet_lite0": (
+        "efficientnet_lite0",
+        EfficientNetLite(CLASSES, (Stage(1, 3, 1, 1, 4), Stage(1, 5, 2, 2, 6)), 3, 7, least_side=0),
+        LITE_LAYERS,
+        {},
+        ["_bn0.num_batches_tracked", "_blocks.1._bn2.num_batches_tracked"],
+    ),
+    "minilm": (
+        "minilm",
+        MiniLM(CLASSES, 11, 9, width=4, depth=1, head_size=2),
+        MINILM_LAYERS,
+        {
+            "token_embedding/embedding": "embeddings.word_embeddings.weight",
+            "position_embedding": "embeddings.position_embeddings.weight",
+            "segment_embedding": "embeddings.token_type_embeddings.weight",
+        },
+        ["embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias"],
+    ),
 }
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 EVERY = pytest.mark.parametrize("case", CASES)
 
 
+def inputs_of(case):
+    return jnp.zeros((1, 6), int) if case == "minilm" else jnp.zeros((1, 8, 8, 3))
+
+
 def trees(case):
     """Zeros in the shapes of the module's trees."""
-    shapes = jax.eval_shape(lambda: linen_init(CASES[case][1], lambda x: x, jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
+    shapes = jax.eval_shape(lambda: linen_init(CASES[case][1], lambda x: x, jax.random.key(0), inputs_of(case)))
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
@@ -166,7 +227,7 @@ def test_each_missing_tensor_is_named(case):
     fresh = trees(case)
     for name in set(tensors) - set(CASES[case][4]):
         fewer = {key: tensor for key, tensor in tensors.items() if key != name}
-        with pytest.raises(ValueError, match=rf"lacks {name}: by .*torchvision|lacks {name}: by timm"):
+        with pytest.raises(ValueError, match=rf"lacks {name}: by \w+"):
             load_pretrained(CASES[case][0], fewer, *fresh)
     without = {key: tensor for key, tensor in tensors.items() if key not in CASES[case][4]}
     load_pretrained(CASES[case][0], without, *fresh)

@@ -57,7 +57,7 @@ DATASETS: dict[str, Source] = {
     },
     "image_folder": Source("image_folder", ("directory", "cache_dir", "image_size", "follow_links")),
     "npz": Source("npz", ("directory",)),
-    "text": Source("text", ("directory", "cache_dir", "text_length", "vocabulary_size", "encoding")),
+    "text": Source("text", ("directory", "cache_dir", "text_length", "vocabulary_size", "encoding", "tokenizer")),
 }
 
 

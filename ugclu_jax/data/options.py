@@ -31,6 +31,9 @@ class DataOptions:
     """text: tokens an example is cut or padded to, the leading CLS token included."""
     vocabulary_size: int = 8192
     """text: most tokens that the tokenizer may have, 258 or more."""
+    tokenizer: Path | None = None
+    """text: a tokenizer.json that cuts the texts, such as that of pretrained weights. Default: one that is trained on
+    the training texts."""
 
     def __post_init__(self) -> None:
         for name, least in {"image_size": 1, "text_length": 2, "vocabulary_size": 258}.items():

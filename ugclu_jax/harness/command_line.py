@@ -26,6 +26,7 @@ from ugclu_jax.harness.scenarios import SCENARIOS
 from ugclu_jax.harness.settings_file import SettingsFile
 
 C = TypeVar("C", bound=ExperimentConfig)
+PRESETS = SETTINGS / "presets"
 SHORT, WHOLE = "-h", "--help"
 
 
@@ -79,6 +80,7 @@ class FirstWords:
 
     dataset: str = RunOptions.dataset
     settings: Path | None = None
+    preset: str | None = None
     smoke: bool = False
     scenario: str | None = None
 
@@ -90,7 +92,7 @@ def first_words(arguments: Sequence[str]) -> FirstWords:
         ValueError: an option without its value, or with one that it cannot have.
 
     >>> first_words(["--capacity", "5", "--smoke", "--dataset=text"])
-    FirstWords(dataset='text', settings=None, smoke=True, scenario=None)
+    FirstWords(dataset='text', settings=None, preset=None, smoke=True, scenario=None)
     """
     options = words.options_of([FirstWords])
     own: list[str] = []
@@ -103,10 +105,19 @@ def first_words(arguments: Sequence[str]) -> FirstWords:
     return from_dict(FirstWords, dict(found))
 
 
+def presets() -> list[str]:
+    """The names that `--preset` takes.
+
+    >>> presets()
+    ['cifar10-resnet18', 'tiny-imagenet-swin-t']
+    """
+    return sorted(path.stem for path in PRESETS.glob("*.json"))
+
+
 def defaults(
     kind: type[C], experiment: str, first: FirstWords, over: Mapping[str, Any] = MappingProxyType({})
 ) -> tuple[C, SettingsFile]:
-    """The configuration of the settings file that the first words name, or the dataset's own; and that file.
+    """The configuration of the settings file or preset that the first words name, or the dataset's own; and that file.
 
     Args:
         kind: of the experiment.
@@ -115,11 +126,18 @@ def defaults(
         over: settings of the program in place of the file's.
 
     Raises:
-        ValueError: an unknown dataset, or a bad settings file.
+        ValueError: an unknown dataset or preset, both a preset and a settings file, or a bad settings file.
         OSError: a settings file that cannot be read.
     """
-    path = first.settings or SETTINGS / f"{first.dataset}.json"
-    if first.settings is None and first.dataset not in DATASETS:
+    if first.preset is not None:
+        names = presets()
+        if first.preset not in names:
+            raise ValueError(f"unknown preset {first.preset!r}; {nearest(first.preset, names)}")
+        if first.settings is not None:
+            raise ValueError(f"--preset {first.preset} and --settings {first.settings} are given; leave one out")
+    own = SETTINGS / f"{first.dataset}.json" if first.preset is None else PRESETS / f"{first.preset}.json"
+    path = first.settings or own
+    if first.settings is None and first.preset is None and first.dataset not in DATASETS:
         raise ValueError(f"unknown dataset {first.dataset!r}; {nearest(first.dataset, DATASETS)}")
     file = settings_file.read(path, experiment, first.smoke)
     return from_dict(kind, merge(file.values, dict(over))), file

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -52,12 +53,17 @@ def make_network(config: ExperimentConfig, dataset: Dataset) -> Network:
     )
     tokens = dataset.vocabulary_size is not None
     # Numbers are normalised; token ids go to the embedding as they are.
-    preprocess = jnp.asarray if tokens else normalise(dataset.mean, dataset.std, dataset.scale)
+    preprocess = jnp.asarray if tokens else normalise(*_pixels(config, dataset), dataset.scale)
     example = jax.device_put(dataset.train_inputs[:1])  # `asarray` would compile a program of its own
     augmented = augment.create(config.augment, shape)
     if named.is_name(config.model):
         return own_network(config, dataset.num_classes, model, preprocess, example, augmented)
     assert isinstance(model, nn.Module)  # as every bundled one is
+    if options.pretrained is not None and tokens:
+        check_tokenizer(options.pretrained, dataset.tokenizer)
+    if options.train != "whole":
+        part = models.part_functions(config.model, model, preprocess, example, options, augmented)
+        return Network(part.apply_fn, part.apply_fn, part.init_fn, describe(config))
 
     def init_fn(rng_key: Array) -> tuple[Params, ModelState]:
         return models.initialise(config.model, model, preprocess, rng_key, example, options)
@@ -68,6 +74,36 @@ def make_network(config: ExperimentConfig, dataset: Dataset) -> Network:
         init_fn=init_fn,
         description=describe(config),
     )
+
+
+def _pixels(config: ExperimentConfig, dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel: those by which a model's weights were trained, or the data's own."""
+    own = None if named.is_name(config.model) else models.MODELS[config.model].pixels
+    if own is None:
+        return dataset.mean, dataset.std
+    channels = dataset.train_inputs.shape[-1]
+    return (own[0],) * channels, (own[1],) * channels
+
+
+def check_tokenizer(weights: Path, tokenizer: Path | None) -> None:
+    """Refuse texts that were cut into other tokens than those that a file of weights has vectors for.
+
+    Args:
+        weights: of which the tokenizer, if it is known, lies beside.
+        tokenizer: of the data set.
+
+    Raises:
+        ValueError: their vocabularies differ.
+    """
+    theirs = weights.with_name("tokenizer.json")
+    if not theirs.is_file() or tokenizer is None:
+        return
+    own, other = (json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"] for path in (tokenizer, theirs))
+    if own != other:
+        raise ValueError(
+            f"data.tokenizer made other tokens than {weights} has vectors for: their numbers mean other words; give "
+            f"--data.tokenizer {theirs}"
+        )
 
 
 def own_network(

@@ -79,9 +79,9 @@ class RunOptions(Group):
     """Dataset: digits (embedded), fashion_mnist, mnist, cifar10, cifar100, svhn_cropped, tiny_imagenet, image_folder,
     npz or text."""
     model: str = "mlp"
-    """Network: mlp, cnn, cnn_bn, resnet18, swin_t, vit_tiny, vit_small, vit_base, text_encoder for texts, or your own
-    as package.module:attribute, looked for from the current folder on: a Flax Linen or NNX class, or a function
-    (num_classes, input_shape) -> (apply_fn, init_fn)."""
+    """Network: mlp, cnn, cnn_bn, resnet18, swin_t, vit_tiny, vit_small, vit_base, efficientnet_lite0; text_encoder and
+    minilm for texts; or your own as package.module:attribute, looked for from the current folder on: a Flax Linen or
+    NNX class, or a function (num_classes, input_shape) -> (apply_fn, init_fn)."""
     methods: tuple[str, ...] = ("ug_clu",)
     """Methods, each LEARNER+UNLEARNER or one name: an unlearner (salun) learns by ug_clu, a learner (er) unlearns by
     ug_clu; or a method of your own, package.module:factory. `python -m experiments.compare --list` shows all names."""
@@ -91,6 +91,9 @@ class RunOptions(Group):
     """Smallest size that still takes every step of the experiment, in seconds."""
     settings: Path | None = None
     """JSON file of defaults for all the settings here. Default: the dataset's own, ugclu_jax/harness/settings."""
+    preset: str | None = None
+    """Defaults by name instead of a file: cifar10-resnet18 and tiny-imagenet-swin-t, a paper's data set, network and
+    buffer of 5,000."""
     run_dir: Path | None = None
     """Folder of the run; the same command resumes there. Default: runs/<experiment>-<dataset>-<hash>."""
     dry_run: bool = False

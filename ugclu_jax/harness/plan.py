@@ -40,7 +40,7 @@ VALIDATION_SEED = 20_250_515
 """Of the split of the training data under `--evaluate-on validation`."""
 
 PLACES = (
-    "run_dir", "dry_run", "cache_dir", "settings", "device_budget_mb", "keep", "devices", "parallel", "over",
+    "run_dir", "dry_run", "cache_dir", "settings", "preset", "device_budget_mb", "keep", "devices", "parallel", "over",
     "seeds_at_once", "coordinator", "num_processes", "process_id", "show_unlearned",
 )  # fmt: skip
 """Where things lie and what is shown: it changes no result but by rounding, and is no part of a configuration."""

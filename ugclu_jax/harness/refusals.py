@@ -115,6 +115,8 @@ def check_needs(config: ExperimentConfig, typed: Mapping[str, str]) -> None:
             of = DATASETS[config.dataset].options
             uses = f"it uses {', '.join(of)}" if of else "it uses none"
             need = Need(settled(name in of), f"is of no use to {config.dataset} ({uses})")
+            if key == "data.vocabulary_size" and config.data.tokenizer is not None:
+                need = Need(settled(False), "is not read beside --data.tokenizer, which has its own: leave one out")
         elif part == "model_options" and config.model in MODELS:
             has = MODELS[config.model].options
             need = Need(

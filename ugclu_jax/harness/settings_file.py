@@ -121,7 +121,7 @@ def read(path: Path, experiment: str, smoke: bool) -> SettingsFile:
     return found(experiment, smoke, values)
 
 
-_OF_THE_COMMAND_LINE = {"settings"}
+_OF_THE_COMMAND_LINE = {"settings", "preset"}
 
 
 def _check(file: SettingsFile, kind: type[ExperimentConfig], experiment: str) -> None:

@@ -2,8 +2,11 @@
 
 from ugclu_jax.models.cnn import CNN
 from ugclu_jax.models.create import MODELS, create, initialise, over_devices
+from ugclu_jax.models.efficientnet_lite import EfficientNetLite
+from ugclu_jax.models.minilm import MiniLM
 from ugclu_jax.models.mlp import MLP
 from ugclu_jax.models.options import ModelOptions
+from ugclu_jax.models.part import part_functions
 from ugclu_jax.models.pretrained import load_pretrained
 from ugclu_jax.models.resnet import ResNet
 from ugclu_jax.models.swin import SwinTransformer
@@ -14,6 +17,8 @@ __all__ = [
     "CNN",
     "MLP",
     "MODELS",
+    "EfficientNetLite",
+    "MiniLM",
     "ModelOptions",
     "ResNet",
     "SwinTransformer",
@@ -23,4 +28,5 @@ __all__ = [
     "initialise",
     "load_pretrained",
     "over_devices",
+    "part_functions",
 ]

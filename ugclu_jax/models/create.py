@@ -9,12 +9,15 @@ from typing import Literal, NamedTuple
 import flax.linen as nn
 
 from ugclu_jax import named
-from ugclu_jax.models import swin, vit
+from ugclu_jax.models import efficientnet_lite, minilm, swin, vit
 from ugclu_jax.models.adapters import Preprocess, linen_init
 from ugclu_jax.models.cnn import CNN
+from ugclu_jax.models.efficientnet_lite import EfficientNetLite
+from ugclu_jax.models.minilm import MiniLM
 from ugclu_jax.models.mlp import MLP
 from ugclu_jax.models.options import ModelOptions
 from ugclu_jax.models.own import Model, load_model
+from ugclu_jax.models.part import TARGETS
 from ugclu_jax.models.pretrained import load_pretrained
 from ugclu_jax.models.resnet import ResNet
 from ugclu_jax.models.swin import SwinTransformer
@@ -33,12 +36,15 @@ class Architecture(NamedTuple):
         options: those of `ModelOptions` that it has.
         inputs: what it takes; "numbers" of any shape.
         sides: of the square images for which it has settings; None = every image.
+        pixels: mean and standard deviation of every channel by which its inputs are normalised, of values from 0 to 1;
+            None = the data set's own.
     """
 
     build: Build
     options: frozenset[str]
     inputs: Literal["numbers", "images", "tokens"] = "images"
     sides: tuple[int, ...] | None = None
+    pixels: tuple[float, float] | None = None
 
 
 def _mlp(num_classes: int, _shape: tuple[int, ...], _vocabulary: int | None, options: ModelOptions) -> nn.Module:
@@ -107,8 +113,25 @@ def _text_encoder(num_classes: int, shape: tuple[int, ...], vocabulary: int | No
     )
 
 
+def _lite0(num_classes: int, _shape: tuple[int, ...], _vocabulary: int | None, options: ModelOptions) -> nn.Module:
+    return EfficientNetLite(num_classes, lowering=options.lowering, dtype=options.dtype, remat=options.remat)
+
+
+def _minilm(num_classes: int, _shape: tuple[int, ...], vocabulary: int | None, options: ModelOptions) -> nn.Module:
+    assert vocabulary is not None
+    return MiniLM(
+        num_classes,
+        vocabulary,
+        width=options.width or MiniLM.width,
+        depth=options.depth or MiniLM.depth,
+        dtype=options.dtype,
+        remat=options.remat,
+    )
+
+
 _SIZES = frozenset({"dtype", "remat", "width", "depth"})
-_FILES = frozenset({"pretrained", "new_head"})
+_PART = frozenset({"pretrained", "train", "lora_rank", "lora_alpha"})
+_FILES = _PART | {"new_head"}
 MODELS: Mapping[str, Architecture] = {
     "mlp": Architecture(_mlp, frozenset({"dtype"}), "numbers"),
     "cnn": Architecture(_cnn(batch_norm=False), frozenset({"dtype", "lowering"})),
@@ -120,6 +143,10 @@ MODELS: Mapping[str, Architecture] = {
         for name, width in vit.WIDTHS.items()
     },
     "text_encoder": Architecture(_text_encoder, _SIZES | {"norm", "pooling"}, "tokens"),
+    "efficientnet_lite0": Architecture(
+        _lite0, _FILES | {"dtype", "remat", "lowering"}, pixels=(efficientnet_lite.MEAN, efficientnet_lite.STD)
+    ),
+    "minilm": Architecture(_minilm, _SIZES | _PART, "tokens"),
 }
 
 
@@ -138,7 +165,8 @@ def create(
         num_classes: C.
         input_shape: of one example: (height, width, channels) of images, (L,) of token ids, any for mlp.
         vocabulary_size: ids are below it; None = the inputs are not tokens.
-        options: None = the defaults. `pretrained` is read by `initialise`.
+        options: None = the defaults. `pretrained` is read by `initialise`, or `part.part_functions` where a part of it
+            is trained.
 
     Returns:
         A module that `linen_apply_fn`, `linen_init` and `initialise` take; what `own.functions` takes, for a model of
@@ -158,7 +186,7 @@ def create(
         Traceback (most recent call last):
         ...
         ValueError: unknown model 'cnn-bn': it must be one of mlp, cnn, cnn_bn, resnet18, swin_t, vit_tiny, vit_small, \
-vit_base, text_encoder, or package.module:attribute of your own; did you mean cnn_bn or cnn?
+vit_base, text_encoder, efficientnet_lite0, minilm, or package.module:attribute of your own; did you mean cnn_bn or cnn?
     """
     if name not in MODELS and not named.is_name(name):
         nearest = difflib.get_close_matches(str(name), MODELS)
@@ -173,7 +201,7 @@ vit_base, text_encoder, or package.module:attribute of your own; did you mean cn
         return load_model(name, num_classes, tuple(input_shape), vocabulary_size)
     _check_inputs(name, tuple(input_shape), vocabulary_size)
     if options.pretrained is not None:
-        _check_pretrained(name, options.pretrained, tuple(input_shape))
+        _check_pretrained(name, options.pretrained, tuple(input_shape), vocabulary_size)
     return MODELS[name].build(num_classes, tuple(input_shape), vocabulary_size, options)
 
 
@@ -220,7 +248,7 @@ def initialise(
     fresh = linen_init(module, preprocess, rng_key, inputs)
     if options.pretrained is None:
         return fresh
-    return load_pretrained(name, options.pretrained, *fresh, new_head=options.new_head)
+    return load_pretrained(name, options.pretrained, *fresh, new_head=options.fresh_head(name))
 
 
 def _check_options(name: str, options: ModelOptions) -> None:
@@ -233,6 +261,11 @@ def _check_options(name: str, options: ModelOptions) -> None:
                 f"{field.name} is {value!r}: {name} has no such option (it is one of {', '.join(owners)}); leave it at "
                 f"{field.default!r}"
             )
+    if options.train == "lora" and name not in TARGETS:
+        raise ValueError(
+            f"train is 'lora': {name} has no layers for low-rank updates ({', '.join(TARGETS)} have); give head or "
+            "whole"
+        )
 
 
 def _check_inputs(name: str, shape: tuple[int, ...], vocabulary_size: int | None) -> None:
@@ -256,12 +289,23 @@ def _check_inputs(name: str, shape: tuple[int, ...], vocabulary_size: int | None
             )
         if vocabulary_size < 2:
             raise ValueError(f"vocabulary_size is {vocabulary_size}: it must be at least 2, padding and a token")
+        if name == "minilm" and shape[0] > MiniLM.positions:
+            raise ValueError(
+                f"input_shape is {shape}: minilm has {MiniLM.positions} positions; cut the texts, --data.text-length"
+            )
+    if name == "efficientnet_lite0" and shape[-1] not in (1, 3):
+        raise ValueError(f"input_shape is {shape}: {name} takes images of 3 channels, or gray ones; use another model")
 
 
-def _check_pretrained(name: str, path: Path, shape: tuple[int, ...]) -> None:
+def _check_pretrained(name: str, path: Path, shape: tuple[int, ...], vocabulary_size: int | None) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"pretrained is {path}: there is no such file; give one in safetensors format")
     if name in vit.WIDTHS and shape[0] != 224:
         raise ValueError(
             f"input_shape is {shape}: pretrained {name} has positions for 224 pixels only; resize the images"
+        )
+    if name == "minilm" and vocabulary_size != minilm.VOCABULARY_SIZE:
+        raise ValueError(
+            f"vocabulary_size is {vocabulary_size}: pretrained minilm has vectors for the {minilm.VOCABULARY_SIZE} "
+            f"tokens of its own vocabulary; cut the texts by it, --data.tokenizer {path.with_name('tokenizer.json')}"
         )

@@ -1,4 +1,4 @@
-"""Weights that torchvision or timm trained, as our trees."""
+"""Weights that others trained, as our trees: torchvision's or timm's, EfficientNet-Lite0's and MiniLM's."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -106,6 +106,37 @@ _VIT_TIMM = Names(
     ),
     _NOTHING,
 )
+_LITE = Names(
+    (
+        (r"^stem_conv\.", "_conv_stem."),
+        (r"^stem_norm\.", "_bn0."),
+        (r"^last_conv\.", "_conv_head."),
+        (r"^last_norm\.", "_bn1."),
+        (r"^head\.", "_fc."),
+        (r"^block(\d+)\.", r"_blocks.\1."),
+        (r"\.(expand|depthwise|project)_conv\.", r"._\1_conv."),
+        (r"\.expand_norm\.", "._bn0."),
+        (r"\.depthwise_norm\.", "._bn1."),
+        (r"\.project_norm\.", "._bn2."),
+    ),
+    r"\.num_batches_tracked$",
+)
+_MINILM = Names(
+    (
+        (r"^token_embedding\.embedding$", "embeddings.word_embeddings.weight"),
+        (r"^position_embedding$", "embeddings.position_embeddings.weight"),
+        (r"^segment_embedding$", "embeddings.token_type_embeddings.weight"),
+        (r"^norm\.", "embeddings.LayerNorm."),
+        (r"^layer(\d+)\.", r"encoder.layer.\1."),
+        (r"\.attention\.(query|key|value)\.", r".attention.self.\1."),
+        (r"\.attention\.out\.", ".attention.output.dense."),
+        (r"\.attention_norm\.", ".attention.output.LayerNorm."),
+        (r"\.mlp\.hidden\.", ".intermediate.dense."),
+        (r"\.mlp\.out\.", ".output.dense."),
+        (r"\.mlp_norm\.", ".output.LayerNorm."),
+    ),
+    r"^pooler\.|^embeddings\.position_ids$",  # the pooler is of no use to the mean
+)
 _VIT = {"torchvision": _VIT_TORCHVISION, "timm": _VIT_TIMM}
 NAMES: dict[str, dict[str, Names]] = {
     "resnet18": {"torchvision or timm": _RESNET},
@@ -113,6 +144,8 @@ NAMES: dict[str, dict[str, Names]] = {
     "vit_tiny": _VIT,
     "vit_small": _VIT,
     "vit_base": _VIT,
+    "efficientnet_lite0": {"its package": _LITE},
+    "minilm": {"Hugging Face": _MINILM},
 }
 """By model, then by the library whose names the file may have."""
 
@@ -127,15 +160,17 @@ def load_pretrained(
     *,
     new_head: bool = False,
 ) -> tuple[Params, ModelState]:
-    """Replace freshly initialised weights by those of a torchvision or timm state dict.
+    """Replace freshly initialised weights by those of a state dict, in the names of torchvision, timm or a package.
 
-    Every tensor is used exactly once, except BatchNorm's `num_batches_tracked` and Swin's `relative_position_index`,
-    which hold nothing learned. Kernels go from torch's (out, in, height, width) to ours (height, width, in, out).
+    Every tensor is used exactly once, except BatchNorm's `num_batches_tracked`, Swin's `relative_position_index` and
+    BERT's `position_ids`, which hold nothing learned, and BERT's pooler, which the mean does not use. Kernels go from
+    torch's (out, in, height, width) to ours (height, width, in, out).
 
     Args:
-        name: a key of `NAMES`: resnet18, swin_t, vit_tiny, vit_small, vit_base.
+        name: a key of `NAMES`: resnet18, swin_t, vit_tiny, vit_small, vit_base, efficientnet_lite0, minilm.
         tensors_or_path: the state dict as arrays by name, or a `.safetensors` file of it.
-        params: of the model by that name; the new ones have the same structure, shapes and types.
+        params: of the model by that name; the new ones have the same structure, shapes and types. A
+            `ShapeDtypeStruct` will do for what the file has.
         model_state: likewise.
         new_head: leave out the file's classifier and keep the one in `params`, for another number of classes.
 
@@ -239,7 +274,7 @@ def _convert(name: str, tensor: np.ndarray, leaf: jax.Array) -> jax.Array:
         raise ValueError(f"tensor {name} is of type {array.dtype}: weights must be floating-point; save it as float32")
     if array.ndim == 4:
         array = array.transpose(2, 3, 1, 0)
-    elif array.ndim == 2 and not name.endswith("_table"):
+    elif array.ndim == 2 and not name.endswith(("_table", "_embeddings.weight")):
         array = array.T
     if array.shape != leaf.shape:
         raise ValueError(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ugclu_jax.models.lowering.depthwise import depthwise
 from ugclu_jax.models.lowering.fast_conv import fast_conv
 from ugclu_jax.models.lowering.patches import image_size, kernel_size, output_size, patches_matmul
 from ugclu_jax.types import Array
@@ -62,7 +63,7 @@ def conv_general_dilated(
         lhs_dilation: as in `lax`; only "native" dilates.
         rhs_dilation: as in `lax`; only "native" dilates.
         dimension_numbers: None or what `lax` takes for the layout NHWC, HWIO, NHWC.
-        feature_group_count: as in `lax`; only "native" splits into groups.
+        feature_group_count: as in `lax`; but for "native" there is one group, or one a channel (`depthwise`).
         precision: of the products, as in `lax`.
         lowering: "fast" = what runs fastest in a loop on CPU, `fast_conv`; "matmul" = patches and one matrix product;
             "native" = `lax.conv_general_dilated`; "auto" = fast on CPU, native on every other backend. All of them
@@ -72,7 +73,7 @@ def conv_general_dilated(
         [B, H', W', O].
 
     Raises:
-        ValueError: for another layout or lowering, and for dilation or groups where native is not used.
+        ValueError: for another layout or lowering, and for dilation or other groups where native is not used.
 
     Example:
         >>> import jax.numpy as jnp
@@ -106,11 +107,13 @@ def conv_general_dilated(
     for key, value in (("lhs_dilation", lhs_dilation), ("rhs_dilation", rhs_dilation)):
         if value is not None and any(factor != 1 for factor in value):
             raise ValueError(f"{key} is {value}: the {lowering} lowering does not dilate; use lowering='native'")
-    if feature_group_count != 1:
+    alone = feature_group_count == lhs.shape[3] == rhs.shape[3] > 1 == rhs.shape[2]
+    if feature_group_count != 1 and not alone:
         raise ValueError(
-            f"feature_group_count is {feature_group_count}: {lowering} has one group; use lowering='native'"
+            f"feature_group_count is {feature_group_count}: {lowering} has one group, or one for each of "
+            f"{lhs.shape[3]} channels; use lowering='native'"
         )
-    if lhs.shape[3] != rhs.shape[2]:
+    if not alone and lhs.shape[3] != rhs.shape[2]:
         raise ValueError(f"lhs has {lhs.shape[3]} channels and rhs takes {rhs.shape[2]}: both must be the same number")
     (down, across), size = window_strides, kernel_size(rhs)
     strides = down, across
@@ -118,6 +121,8 @@ def conv_general_dilated(
         padding = lax.padtype_to_pads(image_size(lhs), size, strides, padding)
     (top, bottom), (left, right) = padding
     pads = (top, bottom), (left, right)
+    if alone:
+        return depthwise(lhs, rhs, strides, pads)
     # Patches that do not overlap are a permutation of the image; then, the product and its derivatives are fastest.
     overlap, empty = strides != size, len(lhs) == 0 or 0 in output_size(image_size(lhs), size, strides, pads)
     if lowering == "fast" and overlap and not empty:
