@@ -1,9 +1,10 @@
 """Does the displacement of a fast-slow step point where the theory says, along the exact `H_R^{-1} g`?
 
-    python -m experiments.alignment --epochs 1 4 --seeds 0 1                                     # embedded digits
+    python -m experiments.alignment --epochs 1 4 --seeds 0 1    # embedded digits
     python -m experiments.alignment --settings ugclu_jax/harness/settings/regimes/memorised.json
 
-Reference: the paper's Proposition 3, `θ_k − θ^R ≈ β² H_R^{-1} g`. A program of its own that the study `inner_steps` runs.
+Reference: the paper's Proposition 3, `θ_k − θ^R ≈ β² H_R^{-1} g`. The study `inner_steps`
+runs this program.
 
 Networks are trained from scratch for some numbers of epochs. On some of what is retained, which stands for R in the
 curvature as in the inner steps, an outer step is taken twice on the same batches, with the task gradient g of what is
