@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compare, hypergradients, many_models, one_default, search
+from experiments import alignment, compare, hypergradients, many_models, one_default, search, trajectory
 from ugclu_jax.harness.scenarios import SCENARIOS
 
 HEAVY = {"sklearn", "scipy", "matplotlib", "orbax", "tensorflow_datasets", "torch"}
 CONFIGURATIONS = {
     **{name: (scenario.config,) for name, scenario in SCENARIOS.items()},
+    "alignment": (alignment.AlignmentOptions, SCENARIOS["random_sample"].config),
     "compare": (compare.CompareOptions, SCENARIOS["task_aware"].config),
     "many_models": (many_models.ManyOptions, SCENARIOS["random_sample"].config),
+    "trajectory": (trajectory.TrajectoryOptions, SCENARIOS["random_sample"].config),
     "search": (search.SearchOptions, SCENARIOS["task_aware"].config),
     "hypergradients": (hypergradients.HypergradientOptions, SCENARIOS["class_wise"].config),
     "one_default": (one_default.OneDefaultOptions,),

@@ -208,6 +208,7 @@ def descend_request(
         settings.steps,
         rematerialise=settings.rematerialise,
         on_step=where.on_step,
+        until=where.until,
     )
     told = {"task_losses": report.task_loss, "fast_norms": report.task_norm, "clipped": report.clipped}
     if report.remain_loss is not None:

@@ -49,6 +49,7 @@ def request_loop(
     keys: int = 2,
     rematerialise: bool = False,
     on_step: OnStep | None = None,
+    until: Array | int | None = None,
 ) -> tuple[Params, ModelState, PyTree]:
     """The whole request as one `lax.scan` over K outer steps, or over chunks of them.
 
@@ -63,6 +64,8 @@ def request_loop(
         rematerialise: whether derivatives in reverse mode compute steps again instead of keeping what they computed.
         on_step: host function called with `(steps done, K, per_step)` about `REPORTS` times, for a progress bar.
             It makes the program leave the device; without it nothing does.
+        until: steps after which nothing moves any more, traced or not: the network on its way through a request of K,
+            whose schedules are those of K; what later steps report is of a network that stands still. None = K.
 
     Returns:
         `(params, model_state, per_step)` with every leaf of `per_step` stacked along a leading axis K.
@@ -88,6 +91,10 @@ def request_loop(
     def step(carry: _Carry, x: PyTree, batches: PyTree) -> tuple[_Carry, PyTree]:
         key, moment = x
         new_params, new_state, per_step = outer_step(jax.random.split(key, keys)[-1], *carry, batches, moment)
+        if until is not None:
+            goes_on = moment.k < until
+            moved = jax.tree.map(lambda new, old: jnp.where(goes_on, new, old), (new_params, new_state), carry)
+            new_params, new_state = moved
         if on_step is not None:
             done = moment.k + 1
             report = functools.partial(jax.debug.callback, on_step, done, outer_steps, per_step)

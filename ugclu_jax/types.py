@@ -139,10 +139,12 @@ class Info(NamedTuple):
 
 
 class Execution(NamedTuple):
-    """How a request runs, which changes none of its numbers but by rounding: no affair of a method's settings."""
+    """How a request runs, which changes none of its numbers but by rounding: no affair of a method's settings. A
+    request that is looked at before its end, `until`, has the numbers that the whole one has there."""
 
     axis_name: str | None = None  # mapped axis of devices that share every batch
     on_step: OnStep | None = None  # progress function; it makes the program leave the device, without it nothing does
+    until: Array | int | None = None  # outer steps after which the network stands still, to look at it on its way
 
 
 HERE = Execution()

@@ -151,6 +151,7 @@ def _update(
             keys=3,
             rematerialise=settings.rematerialise,
             on_step=where.on_step,
+            until=where.until,
         )
         spent = gradient_evaluations(settings, buffer.ids.shape[0], task.ids.shape[0])
         info = Info(
