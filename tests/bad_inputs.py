@@ -657,6 +657,7 @@ null                                                | the file must be a JSON ob
 {"data": {"image_size": 8}}                         | data.image_size (settings file s.json) is '8': digits does not use it
 {"stream": "nowhere.json"}                          | nowhere.json
 {"sequence": "L1 U2"}                               | U2
+{"parts": 0}                                        | parts must be at least 1, got 0
 {"sequence": null}                                  | setting 'sequence' must be str, got None
 {"coordinator": "host"}                             | coordinator (settings file s.json) must be HOST:PORT or auto, got 'host'
 {"references": 3}                                   | setting 'references' must be dict, got 3

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import alignment, compare, hypergradients, many_models, one_default, search, trajectory
+from experiments import alignment, compare, hypergradients, long_stream, many_models, one_default, search, trajectory
 from ugclu_jax.harness.scenarios import SCENARIOS
 
 HEAVY = {"sklearn", "scipy", "matplotlib", "orbax", "tensorflow_datasets", "torch"}
@@ -23,6 +23,7 @@ CONFIGURATIONS = {
     "search": (search.SearchOptions, SCENARIOS["task_aware"].config),
     "hypergradients": (hypergradients.HypergradientOptions, SCENARIOS["class_wise"].config),
     "one_default": (one_default.OneDefaultOptions,),
+    "long_stream": (long_stream.LongStreamConfig,),
 }
 NOT_OPTIONS = {"--references"}  # of the settings file alone
 

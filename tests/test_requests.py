@@ -257,6 +257,8 @@ def test_malformed_json_names_the_place(case):
         (lambda: requests.task_aware(LABELS, TASKS, ""), ["0 requests"]),
         (lambda: requests.task_aware(LABELS, [[0, 1], [1, 2]]), ["[1]", "more than once"]),
         (lambda: requests.task_aware(LABELS, [[0], [7]], "L1"), ["task 2", "[7]", "[0, 1, 2, 3, 4, 5]"]),
+        (lambda: requests.task_aware(LABELS, TASKS, "L1", 0), ["parts is 0", "from 1 to 10"]),
+        (lambda: requests.task_aware(LABELS, TASKS, "L1", 11), ["parts is 11", "10 examples"]),
         (lambda: requests.class_wise(LABELS, TASKS[:2], [0, 5]), ["[5]", "belong to no task", "[0, 1, 2, 3]"]),
         (lambda: requests.class_wise(LABELS, TASKS, []), ["request 4", "0 ids"]),
         (lambda: requests.random_sample(LABELS, TASKS, 0.0), ["fraction 0.0", "above 0"]),

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STUDIES = ("buffer_size", "convergence", "inner_steps")
+STUDIES = (
+    "buffer_size",
+    "convergence",
+    "inner_steps",
+    "long_stream",
+)
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -10,12 +10,15 @@ from ugclu_jax.evidence.operating import ROC, TruePositives, roc, true_positives
 from ugclu_jax.evidence.relative import RelativeTest, relative_test
 from ugclu_jax.evidence.rmia import rmia
 from ugclu_jax.evidence.stream import erosion, plasticity, reversal
+from ugclu_jax.evidence.trend import Estimate, PairDistances, pair_distances, slope_weights, weighted_energy
 
 __all__ = [
     "ROC",
     "Attack",
     "EnergyDistance",
+    "Estimate",
     "ForgettingQuality",
+    "PairDistances",
     "Rates",
     "RelativeTest",
     "TruePositives",
@@ -32,13 +35,16 @@ __all__ = [
     "mask_logits",
     "matched_energy_distance",
     "mean_of_oracles",
+    "pair_distances",
     "plasticity",
     "relative_test",
     "reversal",
     "rmia",
     "roc",
+    "slope_weights",
     "tow",
     "tow_mia",
     "true_positives_at",
     "u_lira",
+    "weighted_energy",
 ]

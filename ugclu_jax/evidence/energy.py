@@ -67,10 +67,10 @@ def energy_distance(models: ArrayLike, oracles: ArrayLike, *, same_seeds: bool =
     check_same_inputs(models=first, oracles=second)
     if same_seeds and len(first) != len(second):
         raise ValueError(f"same_seeds with {len(first)} models and {len(second)} oracles: there must be as many")
-    mean = _mean_of_different if same_seeds else _mean
+    mean = mean_of_different if same_seeds else _mean
     across, within, among = (hellinger_distances(a, b) for a, b in ((first, second), (first, first), (second, second)))
-    per_example = 2 * mean(across) - _mean_of_different(within) - _mean_of_different(among)
-    error = _standard_error_of_seeds if same_seeds else _standard_error
+    per_example = 2 * mean(across) - mean_of_different(within) - mean_of_different(among)
+    error = _standard_error_of_seeds if same_seeds else jackknife_error
     pairs = [distances.mean(0) for distances in (across, within, among)]
     return EnergyDistance(float(per_example.mean()), error(*pairs), per_example)
 
@@ -173,14 +173,14 @@ def _mean(distances: Numbers) -> Numbers:
     return distances.mean((-2, -1))
 
 
-def _mean_of_different(distances: Numbers) -> Numbers:
+def mean_of_different(distances: Numbers) -> Numbers:
     """Mean over ordered pairs of different numbers, over the last two axes."""
     number = distances.shape[-1]
     diagonal = np.trace(distances, axis1=-2, axis2=-1)
     return (distances.sum((-2, -1)) - diagonal) / (number * (number - 1))
 
 
-def _standard_error(across: Numbers, within: Numbers, among: Numbers) -> float:
+def jackknife_error(across: Numbers, within: Numbers, among: Numbers) -> float:
     """Jackknife over models and over oracles, from mean distances of pairs; NaN where one of two leaves no pair."""
     variance = 0.0
     for axis, own in ((0, within), (1, among)):
@@ -190,7 +190,7 @@ def _standard_error(across: Numbers, within: Numbers, among: Numbers) -> float:
         left_out = []
         for one in range(number):
             kept = np.delete(np.arange(number), one)
-            rest = 2 * np.delete(across, one, axis).mean() - _mean_of_different(own[np.ix_(kept, kept)])
+            rest = 2 * np.delete(across, one, axis).mean() - mean_of_different(own[np.ix_(kept, kept)])
             left_out.append(float(rest))
         variance += (number - 1) / number * float(np.sum((np.array(left_out) - np.mean(left_out)) ** 2))
     return variance**0.5
@@ -204,6 +204,6 @@ def _standard_error_of_seeds(across: Numbers, within: Numbers, among: Numbers) -
     left_out = []
     for one in range(number):
         kept = np.ix_(*[np.delete(np.arange(number), one)] * 2)
-        rest = [float(_mean_of_different(distances[kept])) for distances in (across, within, among)]
+        rest = [float(mean_of_different(distances[kept])) for distances in (across, within, among)]
         left_out.append(2 * rest[0] - rest[1] - rest[2])
     return ((number - 1) / number * float(np.sum((np.array(left_out) - np.mean(left_out)) ** 2))) ** 0.5

@@ -86,7 +86,8 @@ _NEEDS: Mapping[str, Need] = {
     ),
     **dict.fromkeys(("sequence", "fraction", "sample_seed"), Need(lambda config: not _asks(config), _BESIDE)),
     **dict.fromkeys(
-        ("tasks", "regime"), Need(lambda config: config.stream is None, "is not read beside --stream: leave one out")
+        ("tasks", "parts", "regime"),
+        Need(lambda config: config.stream is None, "is not read beside --stream: leave one out"),
     ),
 }
 

@@ -86,6 +86,12 @@ class TaskOptions(Group):
 
     sequence: str = "L1 L2 L3 U2 L4 L5 U4"
     """Requests in order: L3 learns task 3, U3 unlearns it; a task may be learned again."""
+    parts: int = 1
+    """Tasks that each of --tasks is cut into, each of all its classes: with 3, L1 to L3 are of the first one."""
+
+    def __post_init__(self) -> None:
+        self.at_least(parts=1)
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,8 @@ def task_aware(config: TaskAwareConfig, dataset: Dataset, known: Stream = ()) ->
     stream = stream_of(
         config,
         dataset,
-        lambda: requests.learn_tasks(labels, tasks),
-        lambda: requests.task_aware(labels, tasks, config.sequence),
+        lambda: requests.learn_tasks(labels, tasks, config.parts),
+        lambda: requests.task_aware(labels, tasks, config.sequence, config.parts),
         known,
     )
     return Scenario(dataset, stream, Groups({f"task {i + 1}": classes for i, classes in enumerate(tasks)}))

@@ -35,21 +35,30 @@ def split_classes(num_classes: int, num_tasks: int) -> tuple[tuple[int, ...], ..
     return tuple(tuple(range(start, start + size)) for start in range(0, num_classes, size))
 
 
-def task_aware(labels: np.ndarray, tasks: Sequence[Sequence[int]], sequence: str = "L1 L2 L3 U2 L4 L5 U4") -> Stream:
+def task_aware(
+    labels: np.ndarray,
+    tasks: Sequence[Sequence[int]],
+    sequence: str = "L1 L2 L3 U2 L4 L5 U4",
+    parts: int = 1,
+) -> Stream:
     """Learn and unlearn whole tasks, in any order: "L3" learns task 3 (counted from 1), "U2" unlearns task 2.
 
     Args:
         labels: [N] integers, the labels of the training split.
         tasks: the classes of each task.
         sequence: requests, separated by spaces; an unlearned task may be learned again.
+        parts: tasks that each of `tasks` is cut into, of every `parts`-th example; those of the first count first.
 
     Raises:
-        ValueError: a token that is no request, a task that is not there, or a stream that `validate` refuses.
+        ValueError: a token that is no request, a task that is not there or has no example, or a stream that `validate`
+            refuses.
 
     >>> [(r.kind, r.name, r.ids.tolist()) for r in task_aware([0, 1, 1, 0], [[0], [1]], "L1 L2 U1")]
     [('learn', 'L1', [0, 3]), ('learn', 'L2', [1, 2]), ('unlearn', 'U1', [0, 3])]
+    >>> [(r.name, r.ids.tolist()) for r in task_aware([0, 1, 1, 0], [[0], [1]], "L1 L2 L4", parts=2)]
+    [('L1', [0]), ('L2', [3]), ('L4', [2])]
     """
-    task_ids = _ids_of_tasks(labels, tasks)
+    task_ids = _parts_of(_ids_of_tasks(labels, tasks), parts)
     stream = []
     for position, token in enumerate(sequence.split(), start=1):
         match = re.fullmatch(r"([LU])([0-9]+)", token)
@@ -121,16 +130,16 @@ def random_sample(labels: np.ndarray, tasks: Sequence[Sequence[int]], fraction: 
     return stream
 
 
-def learn_tasks(labels: np.ndarray, tasks: Sequence[Sequence[int]]) -> Stream:
-    """Learn all tasks in order.
+def learn_tasks(labels: np.ndarray, tasks: Sequence[Sequence[int]], parts: int = 1) -> Stream:
+    """Learn all tasks in order; with `parts`, each in so many requests, see `task_aware`.
 
     Raises:
-        ValueError: a class that stands in two tasks, or that has no example.
+        ValueError: a class that stands in two tasks or that has no example, or a part of a task without one.
 
     >>> [(request.name, request.ids.tolist()) for request in learn_tasks([0, 1, 1, 0], [[0], [1]])]
     [('L1', [0, 3]), ('L2', [1, 2])]
     """
-    found = _ids_of_tasks(labels, tasks)
+    found = _parts_of(_ids_of_tasks(labels, tasks), parts)
     return tuple(Request("learn", f"L{task}", ids) for task, ids in enumerate(found, start=1))
 
 
@@ -168,3 +177,13 @@ def _ids_of_tasks(labels: np.ndarray, tasks: Sequence[Sequence[int]]) -> list[np
             "one task: take the repetition out"
         )
     return [ids_of_classes(f"task {position}", labels, task) for position, task in enumerate(tasks, start=1)]
+
+
+def _parts_of(task_ids: list[np.ndarray], parts: int) -> list[np.ndarray]:
+    smallest = min(map(len, task_ids), default=1)
+    if not 1 <= parts <= smallest:
+        raise ValueError(
+            f"parts is {parts}, and a task of {smallest} examples cannot be cut into so many; a part must have an "
+            f"example: choose a number from 1 to {smallest}"
+        )
+    return [ids[part::parts] for ids in task_ids for part in range(parts)]
