@@ -3,7 +3,7 @@
     python -m experiments.long_stream --seeds 0:3 --oracle-seeds 3     # digits, about 15 minutes of one core
     python -m experiments.long_stream --smoke                          # a minute
 
-Reference: erosion, reversal and plasticity (`ugclu_jax.evidence`); the paper's streams have some ten requests. Each class of
+Reference: erosion, reversal, plasticity (`ugclu_jax.evidence`); the streams of the paper have ten requests. A class of
 the digits is cut into three tasks. A window of 15 of these 30 slides over them, and over them again: from request 16
 on, the oldest task is unlearned and the next one learned, those that were unlearned before too. A class thus leaves in
 three parts, and the third leaves nothing of it. Oracles are trained after each of the 43 unlearn requests, on all that
