@@ -17,7 +17,7 @@ from ugclu_jax.data import DataOptions
 from ugclu_jax.harness import settings_file
 from ugclu_jax.harness.budget import budget, build, ug_clu_settings
 from ugclu_jax.harness.catalogue import METHODS, REFERENCE_POINTS, WITHOUT_STEPS, Setup, of_defaults, split_name
-from ugclu_jax.harness.command_line import defaults, first_words, parse
+from ugclu_jax.harness.command_line import defaults, first_words, parse, presets
 from ugclu_jax.harness.config import (
     EXPERIMENTS,
     SETTINGS,
@@ -193,6 +193,33 @@ def test_the_settings_of_every_dataset_make_every_experiment(dataset, experiment
     config = parsed("--dataset", dataset, *["--smoke"] * smoke, kind=kind, experiment=experiment)
     assert isinstance(config, kind) and config.dataset == dataset and config.smoke == smoke
     assert set(build(config, SETUP)) == set(config.methods)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("preset", presets())
+def test_every_preset_makes_every_experiment(preset, experiment):
+    kind = SCENARIOS[experiment].config
+    for size in ([], ["--smoke"]):
+        config = parsed("--preset", preset, *size, kind=kind, experiment=experiment)
+        assert config.preset == preset and set(build(config, SETUP)) == set(config.methods) == {"ug_clu_plain"}
+        assert (config.dataset, config.model) == {
+            "cifar10-resnet18": ("cifar10", "resnet18"),
+            "tiny-imagenet-swin-t": ("tiny_imagenet", "swin_t"),
+        }[preset]
+        assert (config.capacity == 5000) == (not size)
+
+
+def test_presets_that_are_none_or_not_alone_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"unknown preset 'cifar'; .*Valid: cifar10-resnet18, tiny-imagenet-swin-t"):
+        parsed("--preset", "cifar")
+    path = write(tmp_path / "mine.json", capacity=3)
+    with pytest.raises(
+        ValueError, match=r"--preset cifar10-resnet18 and --settings .*mine\.json are given; leave one out"
+    ):
+        parsed("--preset", "cifar10-resnet18", "--settings", str(path))
+    path = write(tmp_path / "mine.json", preset="cifar10-resnet18")
+    with pytest.raises(ValueError, match="preset is of the command line alone; give --preset there"):
+        parsed("--settings", str(path))
 
 
 def test_every_experiment_has_a_scenario():

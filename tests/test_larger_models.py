@@ -72,6 +72,27 @@ def test_runs_at_smoke_size(dataset, experiment, folders, caches, tmp_path, monk
     assert config["augment"] == augmented[dataset] and config["model"] == SETTINGS[dataset][1]
 
 
+def test_a_preset_is_checked_where_its_data_are_and_refused_where_not(folders, caches, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path / "tfds"))
+    archives.trust(monkeypatch, "cifar10", folders["cifar10"])
+    (tmp_path / "empty").mkdir()
+    command = [
+        "--preset",
+        "cifar10-resnet18",
+        "--dry-run",
+        "--cache-dir",
+        str(tmp_path),
+        "--run-dir",
+        str(tmp_path / "r"),
+    ]
+    for folder, cache, code in ((folders["cifar10"], caches / "data", 0), (tmp_path / "empty", tmp_path / "data", 2)):
+        assert (
+            main("class_wise", "", [*command, "--data.directory", str(folder), "--data.cache-dir", str(cache)]) == code
+        )
+    said = capsys.readouterr()
+    assert "unlearn" in said.out and "Error: " in said.err and "cifar-10-binary.tar.gz" in said.err
+
+
 def test_the_description_names_all_that_decides_a_network(tmp_path):
     """A file of weights counts by its content: under another name it is the same, with other bytes it is not."""
     first, copy, other = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors"))
@@ -92,6 +113,7 @@ def test_the_description_names_all_that_decides_a_network(tmp_path):
         described(pretrained=first),
         described(pretrained=other),
         described(pretrained=other, new_head=True),
+        described(pretrained=other, train="head"),
         describe(ExperimentConfig(model="swin_t", augment="crop_flip")),
     ]
     assert len(set(different)) == len(different)

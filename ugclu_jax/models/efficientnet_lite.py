@@ -46,8 +46,8 @@ def enlarged(images: Array, least: int) -> Array:
         least: pixels of the shorter side; the proportions stay, to a pixel.
 
     Example:
-        >>> [enlarged(jnp.zeros((1, *size, 3)), 128).shape[1:3] for size in ((32, 32), (32, 64), (224, 224))]
-        [(128, 128), (128, 256), (224, 224)]
+        >>> [enlarged(jnp.zeros((1, *size, 3)), 96).shape[1:3] for size in ((32, 32), (32, 64), (224, 224))]
+        [(96, 96), (96, 192), (224, 224)]
     """
     height, width = images.shape[1:3]
     shorter = min(height, width)
@@ -174,7 +174,7 @@ class EfficientNetLite(nn.Module):
     stages: tuple[Stage, ...] = LITE0
     stem: int = 32
     features: int = 1280
-    least_side: int = 128
+    least_side: int = 96
     dtype: DTypeLike = jnp.float32
     remat: bool = False
     norm_axis: str | None = None

@@ -9,7 +9,7 @@ the file of weights instead, see `harness.network.describe`.
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -63,9 +63,10 @@ def part_functions(
     Raises:
         ValueError, FileNotFoundError: see `load_pretrained`; a rank that a kernel does not have.
     """
+    assert options.pretrained is not None  # `ModelOptions` sees to it
     shapes = jax.eval_shape(lambda: linen_init(module, preprocess, jax.random.key(0), inputs))
     with jax.ensure_compile_time_eval():  # read once, even where a program is being traced
-        params, model_state = load_pretrained(name, options.pretrained, *shapes, new_head=options.fresh_head(name))
+        params, statistics = load_pretrained(name, options.pretrained, *shapes, new_head=options.fresh_head(name))
     frozen = {key: value for key, value in params.items() if key != HEAD}
     targets = _targets(name, frozen, options.lora_rank) if options.train == LORA else {}
     scale = options.lora_alpha / options.lora_rank
@@ -88,9 +89,9 @@ def part_functions(
     ) -> tuple[Array, ModelState]:
         variables = {"params": {**frozen, HEAD: params[HEAD]}, **statistics}
         with nn.intercept_methods(_adding(flatten_dict(params.get(LORA, {})), scale)):
-            return module.apply(variables, preprocess(inputs), train=False), model_state
+            # Flax's type has the pair in it that `apply` returns where collections are mutable; here none is.
+            return cast(Array, module.apply(variables, preprocess(inputs), train=False)), model_state
 
-    statistics = model_state
     return Functions(augmented(apply_fn, augment), init_fn)
 
 
