@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from experiments import alignment, compare, hypergradients, long_stream, many_models, one_default, search, trajectory
+from experiments import (
+    alignment,
+    compare,
+    hypergradients,
+    long_stream,
+    many_models,
+    one_default,
+    saliency_threshold,
+    search,
+    trajectory,
+)
 from ugclu_jax.harness.scenarios import SCENARIOS
 
 HEAVY = {"sklearn", "scipy", "matplotlib", "orbax", "tensorflow_datasets", "torch"}
@@ -24,6 +34,7 @@ CONFIGURATIONS = {
     "hypergradients": (hypergradients.HypergradientOptions, SCENARIOS["class_wise"].config),
     "one_default": (one_default.OneDefaultOptions,),
     "long_stream": (long_stream.LongStreamConfig,),
+    "saliency_threshold": (saliency_threshold.SaliencyThresholdConfig,),
 }
 NOT_OPTIONS = {"--references"}  # of the settings file alone
 

@@ -15,6 +15,7 @@ STUDIES = (
     "convergence",
     "inner_steps",
     "long_stream",
+    "saliency_threshold",
 )
 
 
