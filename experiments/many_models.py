@@ -25,7 +25,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.table import Table
 
 from ugclu_jax import bank, devices, oracle
 from ugclu_jax.ensemble import ensemble_program
@@ -44,6 +43,8 @@ from ugclu_jax.harness.signals import Stop
 from ugclu_jax.harness.stream_run import resumable
 from ugclu_jax.harness.terminal import say
 from ugclu_jax.programs import filled_to, mapped
+from ugclu_jax.report import grid
+from ugclu_jax.report.visible import visible
 from ugclu_jax.types import PyTree
 
 MOST_IN_A_GROUP = 64
@@ -144,7 +145,7 @@ def measures(found: np.ndarray, known: np.ndarray, labels: np.ndarray) -> dict[s
 
 def work(plan: Plan, stop: Stop) -> None:
     """Serve every method, train the oracles, and say what was found and what it cost."""
-    step, table, results = plan.steps[-1], Table(box=None, pad_edge=False), dict[str, dict[str, float]]()
+    step, results = plan.steps[-1], dict[str, dict[str, float]]()
     unlearned = step.view.situation.unlearned
     assert unlearned is not None  # the stream ends with a request that unlearns
     rows = (
@@ -169,12 +170,11 @@ def work(plan: Plan, stop: Stop) -> None:
         f"oracles: {len(known)}, in {clock.spent['oracles']:.1f} seconds besides compilation, "
         f"{spent_on_oracles:,.0f} gradient evaluations each",
     )
-    table.add_column("")
-    for name in results:
-        table.add_column(name, justify="right")
-    for measure in results["oracles, halves"]:
-        table.add_row(measure, *(f"{found[measure]:.4g}" for found in results.values()))
-    plan.console.print(table)
+    heads = [measure.replace(",", "").split() for measure in results["oracles, halves"]]
+    found = [
+        grid.Row(visible(name), [grid.Cell(f"{value:.3g}") for value in row.values()]) for name, row in results.items()
+    ]
+    plan.console.print(grid.Grid("method", heads, found, right=True), soft_wrap=True)
     about = {"models": len(plan.config.seeds), "oracles": len(known), "examples": len(rows), "measures": results}
     write(plan.folder.path / "measures.json", json.dumps(about, indent=2) + "\n")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
