@@ -17,7 +17,7 @@ test-all: test
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 test-torch: $(VENV)/installed-torch
-	$(BIN)/python -m pytest tests/test_torch_parity.py tests/test_benchmarks.py -k torch
+	$(BIN)/python -m pytest tests/test_torch_parity.py tests/test_torch_encoders.py tests/test_benchmarks.py -k torch
 
 # The site, with the API from the docstrings and the notebooks run; opens from disk: docs/_build/html/index.html.
 docs: $(VENV)/installed-docs

@@ -62,6 +62,23 @@ def part_functions(
 
     Raises:
         ValueError, FileNotFoundError: see `load_pretrained`; a rank that a kernel does not have.
+
+    Example:
+        >>> import pathlib, tempfile, numpy as np
+        >>> from safetensors.numpy import save_file
+        >>> from ugclu_jax.models import VisionTransformer
+        >>> shapes = {"patch_embed.proj.weight": (8, 3, 4, 4), "patch_embed.proj.bias": 8, "cls_token": (1, 1, 8),
+        ...           "pos_embed": (1, 5, 8), "norm.weight": 8, "norm.bias": 8, "head.weight": (2, 8), "head.bias": 2}
+        >>> with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+        ...     save_file({name: np.ones(shape, np.float32) for name, shape in shapes.items()}, file.name)
+        ...     options = ModelOptions(pretrained=pathlib.Path(file.name), train="head")
+        ...     module, images = VisionTransformer(2, width=8, depth=0, patch=4), jnp.zeros((1, 8, 8, 3))
+        ...     apply_fn, init_fn = part_functions("vit_tiny", module, lambda x: x, images, options)
+        >>> jax.tree.map(jnp.shape, init_fn(jax.random.key(0)))
+        ({'head': {'bias': (2,), 'kernel': (8, 2)}}, {})
+
+    References:
+        Hu et al., LoRA, arXiv 2106.09685, section 4.1.
     """
     assert options.pretrained is not None  # `ModelOptions` sees to it
     shapes = jax.eval_shape(lambda: linen_init(module, preprocess, jax.random.key(0), inputs))
