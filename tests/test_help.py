@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments import (
+    ablation,
     alignment,
     compare,
     hypergradients,
@@ -34,6 +35,7 @@ CONFIGURATIONS = {
     "hypergradients": (hypergradients.HypergradientOptions, SCENARIOS["class_wise"].config),
     "one_default": (one_default.OneDefaultOptions,),
     "long_stream": (long_stream.LongStreamConfig,),
+    "ablation": (ablation.AblationConfig,),
     "saliency_threshold": (saliency_threshold.SaliencyThresholdConfig,),
 }
 NOT_OPTIONS = {"--references"}  # of the settings file alone

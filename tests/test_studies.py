@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 STUDIES = (
+    "ablation",
     "buffer_size",
     "convergence",
     "inner_steps",
