@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STUDIES = ("buffer_size", "convergence", "inner_steps")
+STUDIES = ("buffer_sampling", "buffer_size", "convergence", "inner_steps")
 
 
 @pytest.mark.parametrize("name", STUDIES)
