@@ -59,8 +59,10 @@ from ugclu_jax.ugclu_step import PRECONDITIONERS
 
 SMALL = 2000
 """Parameters up to which a network is taken in float64 and its matrices are made and solved exactly."""
-TOLERANCE = 1e-3
-"""Relative residual that ends a solve."""
+SOLVE_STEPS, TOLERANCE = 60, 1e-3
+"""Conjugate gradient steps at most, and the relative residual that ends them earlier."""
+LENGTH = 1e-3
+"""Of all task steps of an outer step together, as a share of the parameters' norm."""
 HIDDEN = 16
 FORMS, MATRICES = ("fast", "every"), ("H", "G")
 BY: tuple[Preconditioner, ...] = ("sgd", "adam")
@@ -82,19 +84,13 @@ class AlignmentOptions(Group):
     """λ, as shares of λ_max(G)."""
     rows: int = 512
     """Examples of what is retained, and at most as many of what is to be unlearned."""
-    solve_steps: int = 60
-    """Conjugate gradient steps at most."""
-    length: float = 1e-3
-    """Of all task steps of an outer step together, as a share of the parameters' norm."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "inner", "dampings"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values) or min(values) <= 0:
                 raise ValueError(f"{name} must be one or more different positive values, got {values}")
-        self.at_least(rows=2, solve_steps=1)
-        if self.length <= 0:
-            raise ValueError(f"length must be above 0, got {self.length:g}")
+        self.at_least(rows=2)
         super().__post_init__()
 
 
@@ -225,7 +221,7 @@ class Programs:
 
     Args:
         make: `(params, model_state, data) -> Remaining`, of whatever arrays a point has.
-        options: how far solves go.
+        options: what is asked of each point.
     """
 
     def __init__(self, make: Callable[[Params, ModelState, Any], Remaining], options: AlignmentOptions) -> None:
@@ -236,7 +232,7 @@ class Programs:
 
         def solve(name: str, at: At, vector: Params, damping: Array | float) -> curvature.Solved:
             own = functools.partial(product, name, at)
-            return curvature.conjugate_gradients(own, vector, damping, steps=options.solve_steps, tolerance=TOLERANCE)
+            return curvature.conjugate_gradients(own, vector, damping, steps=SOLVE_STEPS, tolerance=TOLERANCE)
 
         def matrix(name: str, at: At, vector: Params) -> Array:
             flat, unravel = ravel_pytree(vector)
@@ -277,7 +273,7 @@ class Programs:
         references, largest = self.references(at, gradient)
         rates = {"sgd": 1 / largest, "adam": adam_rate}
         natural = {inner: self.solved("G", at, gradient, 1 / inner, largest) for inner in options.inner}
-        along = float(optax.tree.norm(at[0]) / optax.tree.norm(gradient)) * options.length
+        along = float(optax.tree.norm(at[0]) / optax.tree.norm(gradient)) * LENGTH
         rows: list[dict[str, Any]] = []
         for form, by in self.path:
             # As long in all as the fast step is.

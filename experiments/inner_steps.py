@@ -34,13 +34,13 @@ from . import alignment
 
 SCENARIOS = {"memorised": "random_sample", "joint_classes": "class_wise"}
 NETWORKS = {"small": "network of 1,210 parameters, digits, exact", "cnn": "CNN, Fashion-MNIST, conjugate gradients"}
-DAMPING = 0.01
-"""λ over λ_max(G) of the tables and of the answer."""
+DAMPINGS, DAMPING = (0.1, 0.01), 0.01
+"""λ over λ_max(G): all that are kept, and that of the tables and of the answer."""
 ALIKE, LONGEST = 0.9, 2.0
 """The proposition holds at a point where the cosine is at least the one, and the quotient of lengths within a factor of
 the other."""
 PICTURE = "inner_steps.png"
-QUICK = ("--rows", "16", "--inner", "2", "--solve-steps", "4")
+QUICK = ("--rows", "16", "--inner", "2")
 """Words of the alignment at smoke size."""
 
 
@@ -106,7 +106,14 @@ def cells(options: InnerStepsConfig) -> list[Cell]:
             f"alignment-{name}",
             "alignment",
             options.settings("memorised", **model[name]),
-            ("--scenario", "random_sample", *epochs, *(QUICK if options.smoke else ())),
+            (
+                "--scenario",
+                "random_sample",
+                *epochs,
+                "--dampings",
+                *map(str, DAMPINGS),
+                *(QUICK if options.smoke else ()),
+            ),
         )
         for name in options.networks
     ]

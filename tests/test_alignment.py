@@ -152,7 +152,6 @@ def test_every_cell_pays_the_default_s_gradient_evaluations():
     [
         ("alignment", ("--inner", "0"), "--inner must be one or more different positive values, got (0,)"),
         ("alignment", ("--rows", "1"), "--rows must be at least 2, got 1"),
-        ("alignment", ("--length", "0"), "--length must be above 0, got 0"),
         ("inner_steps", ("--slow", "1.5"), "--slow must be at most 1, got 1.5"),
     ],
 )

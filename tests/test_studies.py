@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STUDIES = (
     "ablation",
+    "buffer_sampling",
     "buffer_size",
     "convergence",
     "inner_steps",

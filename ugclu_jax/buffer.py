@@ -13,6 +13,8 @@ sample is exactly uniform. Afterwards a later example enters with the probabilit
 relative 1/M in its favour: E[threshold] = (M + 1)/(N + 1), where the earlier N entered with M/N. A reservoir that fills
 the gap with whatever comes next would favour later examples by the size of the gap.
 
+Ranks of other distributions may be given (`buffer_sampling`); then the sample is theirs, and all else here holds.
+
 After `remove` no byte of the input, no id and no rank of a removed example is in the pytree. One number stays that
 depends on an example which need not be in the buffer: the threshold, one below an evicted rank.
 
@@ -95,12 +97,15 @@ def rank(ids: Array, hash_key: Array) -> Array:
     return bits
 
 
-def insert(buffer: Buffer, examples: Examples) -> Buffer:
+def insert(buffer: Buffer, examples: Examples, ranks: Array | None = None) -> Buffer:
     """Offer examples to the buffer; an id that is inside already changes nothing.
 
     Args:
         buffer: M rows.
         examples: P ≥ 1 ids; each id in 0 … N−1, or -1 for padding.
+        ranks: [P] uint32, of examples that are not to be drawn uniformly, see `buffer_sampling`; an id has one rank.
+            None = `rank` of the ids. Ranks may tie: where that is at the border, all of the tie are evicted, so that
+            order and batches still decide nothing.
 
     Returns:
         The buffer of the M smallest ranks, see the formula at the top of this file.
@@ -118,7 +123,12 @@ def insert(buffer: Buffer, examples: Examples) -> Buffer:
     valid = (jnp.arange(examples.ids.shape[0]) < examples.count) & (examples.ids >= 0)
     new_ids = jnp.where(valid, examples.ids, -1)
     rows = jnp.maximum(new_ids, 0)
-    newcomers = new_ids, examples.labels[rows].astype(jnp.int32), rank(new_ids, buffer.hash_key), valid
+    if ranks is None:
+        own = rank(new_ids, buffer.hash_key)
+    else:
+        # Below, the threshold is one below a rank. Offered again, an example may have another rank: the first stays.
+        own, valid = jnp.maximum(ranks, 1), valid & ~jnp.isin(new_ids, buffer.ids, method="sort")
+    newcomers = new_ids, examples.labels[rows].astype(jnp.int32), own, valid
     capacity = buffer.ids.shape[0]
     ids, labels, ranks, valid = (
         jnp.concatenate(pair)
@@ -127,15 +137,15 @@ def insert(buffer: Buffer, examples: Examples) -> Buffer:
     slots = jnp.arange(ids.shape[0])
     # "Empty" is a key of its own because the largest rank belongs to some id.
     empty = (~valid | (ranks > buffer.threshold)).astype(jnp.uint8)
-    empty, ranks, places = lax.sort((empty, ranks, slots), num_keys=2, is_stable=True)
-    repeated = jnp.concatenate([jnp.zeros(1, bool), ranks[1:] == ranks[:-1]])
+    empty, ranks, ordered, places = lax.sort((empty, ranks, ids, slots), num_keys=3, is_stable=True)
+    repeated = jnp.concatenate([jnp.zeros(1, bool), (ranks[1:] == ranks[:-1]) & (ordered[1:] == ordered[:-1])])
     keep = (empty == 0) & ~repeated
     order = jnp.argsort(~keep, stable=True)
     ranks, places = ranks[order], places[order]
     total = jnp.sum(keep)
 
     evicted = (slots >= capacity) & (slots < total)
-    # An evicted rank exceeds a kept one, so it is at least 1 and the subtraction does not wrap.
+    # An evicted rank exceeds a kept one, or is at least 1 as all that tie: the subtraction does not wrap.
     threshold = jnp.min(jnp.where(evicted, ranks - 1, buffer.threshold))
     places = places[:capacity]
     stays = places < capacity
@@ -146,7 +156,8 @@ def insert(buffer: Buffer, examples: Examples) -> Buffer:
         take(examples.inputs, rows[jnp.where(stays, 0, places - capacity)]),
     )
     kept = Buffer(inputs, labels[places], ids[places], ranks[:capacity], total, threshold, buffer.hash_key)
-    return _blank_after(kept, jnp.minimum(total, capacity))
+    below = jnp.sum(ranks[:capacity] <= threshold)  # fewer than are kept where a kept rank ties with an evicted one
+    return _blank_after(kept, jnp.minimum(jnp.minimum(total, capacity), below))
 
 
 def remove(buffer: Buffer, ids: Array) -> Buffer:

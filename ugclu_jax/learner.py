@@ -94,7 +94,9 @@ def apply_request(
     buffer = state.buffer if kind == "learn" else buffer_lib.remove(state.buffer, task.ids)
     method_state, info = update(rng_key, before, hyper, task, buffer, where=where)
     if kind == "learn":
-        buffer = buffer_lib.insert(buffer, task)
+        network = method_state.params, method_state.model_state
+        ranks = None if method.ranks is None else method.ranks(*network, task, buffer.hash_key)
+        buffer = buffer_lib.insert(buffer, task, ranks)
     return CLUState(method.store(kind, method_state, buffer, task), buffer), info
 
 
@@ -137,7 +139,7 @@ def request_program(layout: Layout = ONE_DEVICE, on_step: OnStep | None = None) 
         arguments = layout.place((rng_key, state, hyper, task))
         serve = functools.partial(apply_request, method, kind, where=where)
         start = time.perf_counter()
-        program = find((kind, update, method.memories), serve, *arguments)
+        program = find((kind, update, method.memories, method.ranks), serve, *arguments)
         ready = time.perf_counter()
         new_state, info = layout.collect(jax.block_until_ready(program(*arguments)))
         return new_state, info, RequestCost(time.perf_counter() - ready, ready - start)

@@ -206,6 +206,9 @@ class Memory(NamedTuple):
 
 CostFn = Callable[[RequestKind, int, int], float]
 """`(kind, capacity M, padded rows of the request P) -> gradient evaluations`, see `EVALUATION_EXAMPLES`."""
+RanksFn = Callable[[Params, ModelState, Examples, Array], Array]
+"""`(params, model_state, task, hash_key [2]) -> ranks [P]` uint32 by which examples enter the buffer; small ones stay.
+The network is the one that has learned them, the key the buffer's."""
 CheckFn = Callable[[Params, ModelState, Rows], None]
 """`(params, model_state, inputs [N, ...]) -> None`: raises ValueError at what a method cannot serve. Shapes and types
 suffice, so that it can be asked before work starts."""
@@ -223,6 +226,7 @@ class Method(NamedTuple):
         apply_fn: the model that it was made for; None where it asks nothing of one.
         rehearses: the kinds of request that make no sense with an empty buffer: they step on what it holds.
         check: what it demands of network and inputs, see `CheckFn`; None where it takes any.
+        ranks: which examples a full buffer keeps, see `buffer_sampling`; None = a uniform sample.
     """
 
     name: str
@@ -234,10 +238,11 @@ class Method(NamedTuple):
     apply_fn: ApplyFn | None = None
     rehearses: tuple[RequestKind, ...] = ()
     check: CheckFn | None = None
+    ranks: RanksFn | None = None
 
     def __hash__(self) -> int:
         """Of what serves: a method is a static argument and the key of a program, and `hyper`, a mapping, has none."""
-        return hash((self.name, self.learn, self.unlearn, self.memories))
+        return hash((self.name, self.learn, self.unlearn, self.memories, self.ranks))
 
     @property
     def kinds(self) -> tuple[RequestKind, ...]:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from ugclu_jax.buffer_sampling import ranks_fn
 from ugclu_jax.combination import combine
 from ugclu_jax.devices import check_batch_sizes
 from ugclu_jax.harness.catalogue import (
@@ -214,9 +215,16 @@ def build(config: ExperimentConfig, setup: Setup) -> dict[str, Entry]:
     budget pays.
 
     Raises:
-        ValueError: an unknown method or setting, a hyperparameter out of range, or a budget too small for a method.
+        ValueError: an unknown method or setting, a hyperparameter out of range, a budget too small for a method, or a
+            buffer that is to choose and holds everything.
     """
     check_references(config.references)
+    if config.buffer_sampling != "uniform" and config.capacity >= setup.num_examples:
+        raise ValueError(
+            f"buffer_sampling is {config.buffer_sampling!r} and changes nothing: a buffer of {config.capacity} holds "
+            f"all {setup.num_examples} training examples; give a smaller capacity, or leave it out"
+        )
+    ranks = ranks_fn(config.buffer_sampling, setup.apply_fn)
     parts: dict[tuple[str, RequestKind], tuple[Method, AnyHyper]] = {}
     entries = {}
     for name in config.methods:
@@ -227,7 +235,7 @@ def build(config: ExperimentConfig, setup: Setup) -> dict[str, Entry]:
                 parts[part, kind] = _make(config, setup, part, kind)
         (learn, learn_hyper), (unlearn, unlearn_hyper) = parts[learner, "learn"], parts[unlearner, "unlearn"]
         hyper: dict[RequestKind, AnyHyper] = {"learn": learn_hyper, "unlearn": unlearn_hyper}
-        entries[name] = Entry(combine(learn=learn, unlearn=unlearn), hyper, learner)
+        entries[name] = Entry(combine(learn=learn, unlearn=unlearn)._replace(ranks=ranks), hyper, learner)
     return entries
 
 

@@ -151,6 +151,8 @@ class Counterfactuals:
             "capacity": plan.config.capacity,
             "augment": plan.config.augment,
             "first_from_scratch": dataclasses.asdict(plan.config.oracle) if plan.scenario.first_from_scratch else None,
+            # Uniform ones keep the name that they had before there were others.
+            **({} if plan.config.buffer_sampling == "uniform" else {"sampling": plan.config.buffer_sampling}),
             **bank.made_by(),
         }
         digest = hashlib.sha256(json.dumps(description, sort_keys=True, default=repr).encode())

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from ugclu_jax.buffer_sampling import BufferSampling
 from ugclu_jax.data.options import DataOptions
 from ugclu_jax.models.options import ModelOptions
 from ugclu_jax.oracle import OracleSettings
@@ -148,6 +149,9 @@ class DataAndModelOptions(Group):
     """Random changes to training images, on the device: none, crop_flip or rand_augment. Evaluation has none."""
     capacity: int = 5000
     """Examples that the memory buffer holds."""
+    buffer_sampling: BufferSampling = "uniform"
+    """Which examples stay where it is full: a uniform sample; one weighted by the loss, a bound of the gradient's norm,
+    or the entropy that the model gives each as it enters; or as many of each class of a request."""
 
     def __post_init__(self) -> None:
         self.at_least(per_class=1, tasks=1, capacity=1)

@@ -179,7 +179,7 @@ class Server:
         seconds = time.perf_counter() - start
         params, model_state = jax.tree.map(jnp.asarray, (found.params, found.model_state))
         state = CLUState(state.method._replace(params=params, model_state=model_state), state.buffer)
-        keeping = do_nothing()._replace(memories=method.memories)
+        keeping = do_nothing()._replace(memories=method.memories, ranks=method.ranks)
         state, info, cost = self.run_request(keeping, "learn", key, state, (), self.data.examples(ids))
         spent = oracle.gradient_evaluations(len(ids), self.plan.config.oracle)
         cost = cost._replace(seconds=seconds)

@@ -43,6 +43,7 @@ HEADER = (
     "model",
     "tasks",
     "capacity",
+    "buffer_sampling",
     "evaluate_on",
     "evaluation_examples",
     "per_class",
