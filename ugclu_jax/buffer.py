@@ -95,12 +95,14 @@ def rank(ids: Array, hash_key: Array) -> Array:
     return bits
 
 
-def insert(buffer: Buffer, examples: Examples) -> Buffer:
+def insert(buffer: Buffer, examples: Examples, names: Array | None = None) -> Buffer:
     """Offer examples to the buffer; an id that is inside already changes nothing.
 
     Args:
         buffer: M rows.
         examples: P ≥ 1 ids; each id in 0 … N−1, or -1 for padding.
+        names: [P] int32 ids by which the buffer is to know them, where the rows of the arrays at hand are not what
+            outlives them; None = the rows are the ids.
 
     Returns:
         The buffer of the M smallest ranks, see the formula at the top of this file.
@@ -113,11 +115,14 @@ def insert(buffer: Buffer, examples: Examples) -> Buffer:
     >>> buffer = insert(empty, Examples(*data, ids=jnp.array([5, 2]), count=jnp.int32(2)))
     >>> buffer.ids.tolist(), buffer.inputs.tolist(), buffer.labels.tolist()
     ([5, 2, -1, -1], [5, 2, 0, 0], [1, 0, 0, 0])
+    >>> known = insert(empty, Examples(*data, jnp.array([5, 2]), jnp.int32(2)), names=jnp.array([71, 70]))
+    >>> known.ids.tolist(), known.inputs.tolist()
+    ([70, 71, -1, -1], [2, 5, 0, 0])
     """
     _check_same_inputs(buffer, examples.inputs)
     valid = (jnp.arange(examples.ids.shape[0]) < examples.count) & (examples.ids >= 0)
-    new_ids = jnp.where(valid, examples.ids, -1)
-    rows = jnp.maximum(new_ids, 0)
+    new_ids = jnp.where(valid, examples.ids if names is None else names, -1)
+    rows = jnp.maximum(examples.ids, 0)
     newcomers = new_ids, examples.labels[rows].astype(jnp.int32), rank(new_ids, buffer.hash_key), valid
     capacity = buffer.ids.shape[0]
     ids, labels, ranks, valid = (

@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Iterator
 from typing import Literal
 
-Extra = Literal["run", "text"]
+Extra = Literal["run", "text", "living"]
 
 MODULES: dict[Extra, tuple[str, ...]] = {
     "run": (
@@ -23,6 +23,7 @@ MODULES: dict[Extra, tuple[str, ...]] = {
         "jinja2",
     ),
     "text": ("tokenizers", "charset_normalizer"),
+    "living": ("cryptography",),
 }
 """Top-level modules that nothing outside a block of `installed_by` and the programs of `experiments` may import."""
 
