@@ -219,6 +219,11 @@ class Ledger:
             found += self._among("number, commitment", numbers[start : start + 500])
         return [sealed.hex() for _, sealed in sorted(found)]
 
+    def left_commitments(self, by: int) -> list[str]:
+        """Of what an entry made leave, in hexadecimal, by number."""
+        query = "select commitment from examples where left_by = ? order by number"
+        return [sealed.hex() for (sealed,) in self.connection.execute(query, [by])]
+
     def next_number(self) -> int:
         """That the next example gets."""
         return 1 + int(self._one("select coalesce(max(number), -1) from examples")[0])

@@ -68,3 +68,19 @@ def holder(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds a folder's lock.
+
+    >>> is_held(Path("/nonexistent"))
+    False
+    """
+    try:
+        with files.open_plain(folder / NAME) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False

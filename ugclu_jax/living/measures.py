@@ -158,11 +158,8 @@ def verdict(kind: str, metrics: dict[str, Any]) -> str:
         (old, *_), (new, *_) = metrics["unlearned"]["accuracy"]
         parts.append(f"accuracy on what was unlearned went from {old:.3g} to {new:.3g}")
     if "attack" in metrics:
-        (old, *_), (new, low, high) = metrics["attack"]["area"]
-        judged = "not told from held-out examples" if low <= 0.5 <= high else "still told from held-out examples"
-        if high < 0.5:
-            judged = "told from held-out examples by being too unlikely"
-        parts.append(f"by their loss the unlearned are {judged} (area {old:.3g} → {new:.3g}, {low:.3g} … {high:.3g})")
+        (old, *_), _ = metrics["attack"]["area"]
+        parts.append(told_by_loss(metrics["attack"], f"{old:.3g} → "))
     elif kind == "unlearn":
         parts.append(f"fewer than {LEAST} examples a side: an attack would say nothing")
     if "held_out" in metrics:
@@ -172,3 +169,17 @@ def verdict(kind: str, metrics: dict[str, Any]) -> str:
         return "Nothing could be measured: no example is held out."
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
+
+
+def told_by_loss(attack: dict[str, Any], before: str = "") -> str:
+    """What the population attack says, in a clause.
+
+    >>> told_by_loss({"area": [[0.9, 0.8, 1.0], [0.52, 0.41, 0.63]], "same_classes": True})
+    'by their loss the unlearned are not told from held-out examples (area 0.52, 0.41 … 0.63; 0.5 is a guess)'
+    """
+    _, (new, low, high) = attack["area"]
+    others = "held-out examples" if attack["same_classes"] else "held-out examples, all of other classes,"
+    judged = f"not told from {others}" if low <= 0.5 <= high else f"told from {others}"
+    if high < 0.5:
+        judged += " by being too unlikely"
+    return f"by their loss the unlearned are {judged} (area {before}{new:.3g}, {low:.3g} … {high:.3g}; 0.5 is a guess)"

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from ugclu_jax.living import begin, lock, offered, requests, understanding, upkeep
+from ugclu_jax.living import audit, begin, certificate, lock, offered, requests, understanding, upkeep, verified
 from ugclu_jax.living.begin import Start
 from ugclu_jax.living.gather import encoded
 from ugclu_jax.living.held import Held
 from ugclu_jax.living.ledger import NAME, Entry
 from ugclu_jax.living.requests import Who
-from ugclu_jax.living.results import Done, Predicted, Purged, Status, Understood
+from ugclu_jax.living.results import Done, Predicted, Purged, Status, Understood, Verified
 from ugclu_jax.living.selection import Asked
 from ugclu_jax.living.store import MODEL_KINDS, Store
 from ugclu_jax.living.understanding import DEFAULT
@@ -209,6 +209,34 @@ class LivingModel:
             OSError: it cannot be written.
         """
         upkeep.export(self.store, Path(path))
+
+    def audit(
+        self, number: int | None = None, *, references: int = 0, oracle: bool = False, sources: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """What evidence there is, with intervals, that a request to unlearn did so; it stands in the ledger then.
+
+        Args:
+            number: of the request; None = the last that unlearned.
+            references: networks, trained on the buffer, against which every example is judged; 0 = none.
+            oracle: retrain from source, and give the distances to it.
+            sources: where the unlearned examples still are; none: where they came from.
+
+        Raises:
+            ValueError, OSError: there is no such request, or a source cannot be read.
+        """
+        return audit.audit(self.store, number, references, oracle, sources)
+
+    def certificate(self, number: int | None = None) -> tuple[Path, Path]:
+        """Write the certificate of a request, as JSON and as a page; None = of the last.
+
+        Raises:
+            ValueError, OSError: as `certificate.write`.
+        """
+        return certificate.write(self.store, self.request(number).number)
+
+    def verify(self, key: str | None = None, sources: Sequence[str] = ()) -> Verified:
+        """Compute everything in the folder again, see `verified.folder`."""
+        return verified.folder(self.store, key, sources)
 
     def request(self, number: int | None = None) -> Entry:
         """A request by its number; None = the last that led to another network."""

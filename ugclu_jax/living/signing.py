@@ -42,14 +42,20 @@ def create(folder: Path) -> Signer:
         OSError: they cannot be written.
     """
     key = Ed25519PrivateKey.generate()
-    no_password = serialization.NoEncryption()
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, no_password)
     with files.replacing(folder / PRIVATE) as file:
         os.fchmod(file.fileno(), 0o600)
-        file.write(private)
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    files.write(folder / PUBLIC, public.decode())
+        file.write(_private_text(key))
+    files.write(folder / PUBLIC, _public_text(key.public_key()).decode())
     return Signer(key)
+
+
+def _private_text(key: Ed25519PrivateKey) -> bytes:
+    plain = serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+
+
+def _public_text(key: Ed25519PublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def load(folder: Path) -> Signer:
@@ -66,8 +72,8 @@ def load(folder: Path) -> Signer:
         key = serialization.load_pem_private_key(content, None)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is no private key, or damaged: put it back") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError(f"{path} is a key of another kind than Ed25519: put the folder's own back")
+    if not isinstance(key, Ed25519PrivateKey) or _private_text(key) != content:
+        raise ValueError(f"{path} is no Ed25519 key as it was written: put the folder's own back")
     return Signer(key)
 
 
@@ -83,11 +89,9 @@ def read_public(path: Path) -> str:
     try:
         key = serialization.load_pem_public_key(content)
     except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{path} is no public key, or damaged: give the one that the model's folder was made with"
-        ) from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise ValueError(f"{path} is a key of another kind than Ed25519: give the model's own")
+        raise ValueError(f"{path} is no public key, or damaged: give the one that the model was made with") from error
+    if not isinstance(key, Ed25519PublicKey) or _public_text(key) != content:
+        raise ValueError(f"{path} is no Ed25519 key as it was written: give the model's own")
     return key.public_bytes_raw().hex()
 
 

@@ -112,10 +112,10 @@ class Store:
             DamagedFileError: a file is not what was written.
             FileNotFoundError: it is no longer kept.
         """
-        for folder in (self._place(entry.number), self._pending(entry.number), self._place(entry.number)):
+        for folder in (self.place(entry.number), self._pending(entry.number), self.place(entry.number)):
             with contextlib.suppress(FileNotFoundError):
                 return Generation(entry, {name: _read(folder / name, sha) for name, sha in entry.body["files"].items()})
-        raise FileNotFoundError(2, "this generation is no longer kept", str(self._place(entry.number)))
+        raise FileNotFoundError(2, "this generation is no longer kept", str(self.place(entry.number)))
 
     def kept(self, ledger: Ledger) -> list[int]:
         """Entries to which a rollback may lead, newest first: none from before an unlearning."""
@@ -175,7 +175,7 @@ class Store:
             entry = ledger.append(kind, dict(body))
             self._write_head(signer, [entry, *([] if last is None else [last])])
         if generation is not None:
-            self._pending(number).rename(self._place(number))
+            self._pending(number).rename(self.place(number))
             files.settle(self.path / GENERATIONS)
         self._finish(ledger, signer)
         return entry
@@ -185,7 +185,10 @@ class Store:
         last = ledger.last()
         try:
             with files.open_plain(self.path / HEAD) as file:
-                heads = parse(HEAD, file.read().decode())["accepted"]
+                text = file.read().decode()
+            heads = parse(HEAD, text)["accepted"]
+            if text != _head_text(heads):
+                return [f"{HEAD} has other bytes than it was written with"]
             for head in heads:
                 said = chain.canonical([head["entries"], head["chain"], head["ledger"]])
                 if not signing.verified(public, said, head["signature"]):
@@ -240,7 +243,7 @@ class Store:
             said = [entry.number, entry.chain.hex(), ledger]
             signature = signer.sign(chain.canonical(said))
             accepted.append({**dict(zip(("entries", "chain", "ledger"), said, strict=True)), "signature": signature})
-        text = json.dumps({"accepted": accepted}) + "\n"
+        text = _head_text(accepted)
         there = self.path / HEAD
         if not there.exists() or there.read_text() != text:
             files.write(there, text)
@@ -259,11 +262,16 @@ class Store:
             partial.rename(self._pending(number))
         files.settle(folder)
 
-    def _place(self, number: int) -> Path:
+    def place(self, number: int) -> Path:
+        """Where the generation of an entry lies."""
         return self.path / GENERATIONS / str(number)
 
     def _pending(self, number: int) -> Path:
         return self.path / GENERATIONS / f"pending-{number}"
+
+
+def _head_text(heads: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps({"accepted": heads}) + "\n"
 
 
 def _read(path: Path, expected: str) -> bytes:
