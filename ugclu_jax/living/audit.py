@@ -190,8 +190,8 @@ def distances(held: Held, networks: Sequence[tuple[Params, ModelState]], inputs:
     """
     own, theirs = held.logits(inputs)[None], _logits(held, networks, inputs)
     across = hellinger_distances(own, theirs).mean((-2, -1))
-    pairs, number = hellinger_distances(theirs, theirs).sum((-2, -1)), len(networks)
-    among = pairs / (number * (number - 1))
+    pairs, number = hellinger_distances(theirs, theirs), len(networks)
+    among = (pairs.sum((-2, -1)) - np.trace(pairs, axis1=-2, axis2=-1)) / (number * (number - 1))
     return {
         "excess": [round(value, 6) for value in mean(across - among)] if len(inputs) > 1 else None,
         "hellinger": round(float(across.mean()), 6),
