@@ -244,7 +244,7 @@ def resume_model(folder: Path) -> None:
         assert problems(ledger) == [] and number in (1, 2, 3)
         assert len(ledger.present()) == {1: 3, 2: 5, 3: 3}[number]
         assert store.head_problems(ledger, ledger.entry(1).body["public_key"]) == []
-        assert store.stray(ledger) == []
+        assert all("a kill came between" in each for each in store.stray(ledger))
     assert store.current().files == {"n": str(number - 1).encode()}, "ledger and network are of one request"
     serve_model(folder)
     with store.ledger() as ledger:

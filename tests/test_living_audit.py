@@ -1,11 +1,15 @@
 """Numbers of an audit against closed forms and loops; what it says, keeps and cannot say."""
 
+import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from living_cases import root
 
+from benchmarks import ledger
+from experiments import oracle_free
 from ugclu_jax.living import audit, measures
 from ugclu_jax.living.model import LivingModel
 
@@ -72,8 +76,6 @@ def test_distances_are_the_formula(audited):
     held = model.held()
     inputs = np.load(root() / "first.npz")["x"][:12]
     draws = np.random.default_rng(2)
-    import jax
-
     shaken = [
         jax.tree.map(lambda x: x + draws.normal(0, 0.05, x.shape).astype(np.float32), held.params) for _ in range(3)
     ]
@@ -122,3 +124,15 @@ def test_without_the_examples_the_request_s_own_numbers_stand(tmp_path):
     assert "now" not in found and found["rmia"] is None
     assert any("None of them is at hand any more" in each for each in found["sentences"])
     assert any("it says nothing" in each for each in found["sentences"])
+
+
+@pytest.mark.slow
+def test_the_study_of_estimates_runs(capsys, tmp_path):
+    assert oracle_free.main(smoke=True, out=tmp_path / "rows.json") == 0
+    assert "| attack |" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "rows.json").read_text())) == len(oracle_free.METHODS)
+
+
+def test_the_benchmark_of_ledgers_runs(capsys):
+    assert ledger.main((300,)) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| 300 |")

@@ -208,8 +208,14 @@ class Store:
         kept = {str(number) for number in self.kept(ledger)}
         pending = {name for name in there if name.startswith(("pending-", files.PARTIAL))}
         missing = {n for n in kept - there if f"pending-{n}" not in pending}
+        led_to = {str(entry.number) for entry in ledger.entries() if entry.kind in MODEL_KINDS}
+        old = there & led_to - kept
         return [
-            *(f"generation {name} is on disk, and no entry leads to it" for name in sorted(there - kept - pending)),
+            *(f"generation {name} is on disk, and no entry leads to it" for name in sorted(there - led_to - pending)),
+            *(
+                f"generation {name} should be gone, and a kill came between: ugclu purge removes it"
+                for name in sorted(old)
+            ),
             *(f"generation {name} is missing" for name in sorted(missing)),
         ]
 
