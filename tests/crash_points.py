@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,10 @@ from test_report import one_line
 from ugclu_jax import bank, checkpoints, data, files
 from ugclu_jax.data import cache
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
+from ugclu_jax.living import signing
+from ugclu_jax.living.ledger import Example
+from ugclu_jax.living.rechecked import problems
+from ugclu_jax.living.store import Store
 from ugclu_jax.report import page
 
 WRITING = os.O_WRONLY | os.O_RDWR
@@ -207,7 +212,63 @@ def resume_unlearning(folder: Path) -> None:
         assert not np.asarray(read(folder, request).state["inputs"]).any(), "purged"
 
 
+# A model's folder.
+
+
+def example(number: int) -> Example:
+    return Example(f"cat/{number}.png", sha256(str(number).encode()).digest(), "cat", {"user": str(number)})
+
+
+def make_model(folder: Path) -> None:
+    with Store.create(folder / "model") as store, store.writing("init") as ledger:
+        facts = {"public_key": signing.load(store.path).public, "secret": ledger.secret_digest()}
+        numbers = range(3)
+        store.commit(ledger, "init", facts, entering=[example(n) for n in numbers], generation={"n": b"0"})
+
+
+def serve_model(folder: Path) -> None:
+    """A request to learn and one to unlearn, after whatever a kill has left."""
+    store = Store(folder / "model")
+    with store.writing("act") as ledger:
+        last = ledger.last()
+        if last.number == 1:
+            last = store.commit(ledger, "learn", {}, entering=[example(n) for n in (3, 4)], generation={"n": b"1"})
+        if last.number == 2:
+            store.commit(ledger, "unlearn", {}, leaving=[0, 3], generation={"n": b"2"})
+
+
+def resume_model(folder: Path) -> None:
+    store = Store(folder / "model")
+    with store.ledger() as ledger:
+        number = ledger.last().number
+        assert problems(ledger) == [] and number in (1, 2, 3)
+        assert len(ledger.present()) == {1: 3, 2: 5, 3: 3}[number]
+        assert store.head_problems(ledger, ledger.entry(1).body["public_key"]) == []
+        assert all("a kill came between" in each for each in store.stray(ledger))
+    assert store.current().files == {"n": str(number - 1).encode()}, "ledger and network are of one request"
+    serve_model(folder)
+    with store.ledger() as ledger:
+        assert problems(ledger) == [] and store.stray(ledger) == [] and ledger.last().number == 3
+        assert store.head_problems(ledger, ledger.entry(1).body["public_key"]) == []
+    assert store.current().files == {"n": b"2"}
+    left = [name for name in listed(folder / "model") if not name.startswith("ledger.sqlite-")]
+    assert left == ["generations/3/n", "head.json", "ledger.sqlite", "lock", "private.pem", "public.pem"]
+    assert (folder / "model" / "lock").read_bytes() == b""
+
+
+def resume_new_model(folder: Path) -> None:
+    swept = files.sweep(folder)
+    assert (folder / "model").exists() or not list(folder.iterdir()), swept
+    if not (folder / "model").exists():
+        make_model(folder)
+    with Store(folder / "model").ledger() as ledger:
+        assert problems(ledger) == [] and len(ledger.present()) == 3
+    assert Store(folder / "model").current().files == {"n": b"0"}
+
+
 ACTS = {
+    "new model": Act(lambda folder: None, make_model, resume_new_model),
+    "model": Act(make_model, serve_model, resume_model),
     "run": Act(make_run, write_run, resume_metrics),
     "open": Act(lambda folder: None, open_run, resume_open),
     "report": Act(make_reported, page.write_html, resume_report),

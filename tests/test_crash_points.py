@@ -34,6 +34,12 @@ def test_a_kill_at_any_file_event_leaves_the_old_or_the_new(name, least):
     assert killed(name) >= least
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least"), [("new model", 15), ("model", 30)])
+def test_a_kill_at_any_file_event_of_a_model_leaves_the_request_before_or_after(name, least):
+    assert killed(name) >= least
+
+
 @pytest.mark.parametrize(("name", "least"), [("save", 2), ("unlearn", 3)])
 def test_a_kill_at_some_events_of_a_checkpoint_costs_nothing(name, least):
     assert killed(name, stride=17) >= least

@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 import transcript
 
-PAGES = [Path(__file__).parent.parent / "docs" / "forget_a_person.md"]
+from ugclu_jax.data.fashion_mnist import DEBIAN_DIRECTORY
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = [
+    DOCS / "forget_a_person.md",
+    pytest.param(
+        DOCS / "deletion_request.md",
+        marks=pytest.mark.skipif(not DEBIAN_DIRECTORY.is_dir(), reason="package dataset-fashion-mnist not installed"),
+    ),
+]
 
 
 @pytest.mark.slow

@@ -44,7 +44,10 @@ def steps(page: str) -> list[tuple[str, str] | Command]:
 def run(page: str, folder: Path) -> list[tuple[Command, str]]:
     """Write the files and run the commands of a page in a folder; what each printed."""
     root = Path(__file__).parent.parent
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    own = Path(tempfile.mkdtemp(prefix="ugclu-"))  # the checkout's `ugclu`, whatever is installed
+    (own / "ugclu").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ugclu_jax.living "$@"\n')
+    (own / "ugclu").chmod(0o755)
+    path = os.pathsep.join((str(own), str(Path(sys.executable).parent), os.environ["PATH"]))
     environment = {**os.environ, "PYTHONPATH": str(root), "PATH": path, "HOME": str(folder), "COLUMNS": "80"}
     came = []
     for step in steps(page):

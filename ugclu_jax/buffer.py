@@ -98,6 +98,7 @@ def rank(ids: Array, hash_key: Array) -> Array:
 
 
 def insert(buffer: Buffer, examples: Examples, ranks: Array | None = None) -> Buffer:
+def insert(buffer: Buffer, examples: Examples, names: Array | None = None) -> Buffer:
     """Offer examples to the buffer; an id that is inside already changes nothing.
 
     Args:
@@ -106,6 +107,8 @@ def insert(buffer: Buffer, examples: Examples, ranks: Array | None = None) -> Bu
         ranks: [P] uint32, of examples that are not to be drawn uniformly, see `buffer_sampling`; an id has one rank.
             None = `rank` of the ids. Ranks may tie: where that is at the border, all of the tie are evicted, so that
             order and batches still decide nothing.
+        names: [P] int32 ids by which the buffer is to know them, where the rows of the arrays at hand are not what
+            outlives them; None = the rows are the ids.
 
     Returns:
         The buffer of the M smallest ranks, see the formula at the top of this file.
@@ -118,6 +121,9 @@ def insert(buffer: Buffer, examples: Examples, ranks: Array | None = None) -> Bu
     >>> buffer = insert(empty, Examples(*data, ids=jnp.array([5, 2]), count=jnp.int32(2)))
     >>> buffer.ids.tolist(), buffer.inputs.tolist(), buffer.labels.tolist()
     ([5, 2, -1, -1], [5, 2, 0, 0], [1, 0, 0, 0])
+    >>> known = insert(empty, Examples(*data, jnp.array([5, 2]), jnp.int32(2)), names=jnp.array([71, 70]))
+    >>> known.ids.tolist(), known.inputs.tolist()
+    ([70, 71, -1, -1], [2, 5, 0, 0])
     """
     _check_same_inputs(buffer, examples.inputs)
     valid = (jnp.arange(examples.ids.shape[0]) < examples.count) & (examples.ids >= 0)
@@ -129,6 +135,9 @@ def insert(buffer: Buffer, examples: Examples, ranks: Array | None = None) -> Bu
         # Below, the threshold is one below a rank. Offered again, an example may have another rank: the first stays.
         own, valid = jnp.maximum(ranks, 1), valid & ~jnp.isin(new_ids, buffer.ids, method="sort")
     newcomers = new_ids, examples.labels[rows].astype(jnp.int32), own, valid
+    new_ids = jnp.where(valid, examples.ids if names is None else names, -1)
+    rows = jnp.maximum(examples.ids, 0)
+    newcomers = new_ids, examples.labels[rows].astype(jnp.int32), rank(new_ids, buffer.hash_key), valid
     capacity = buffer.ids.shape[0]
     ids, labels, ranks, valid = (
         jnp.concatenate(pair)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 Extra = Literal["run", "text", "export"]
+Extra = Literal["run", "text", "living"]
 
 MODULES: dict[Extra, tuple[str, ...]] = {
     "run": (
@@ -24,6 +25,7 @@ MODULES: dict[Extra, tuple[str, ...]] = {
     ),
     "text": ("tokenizers", "charset_normalizer"),
     "export": ("tensorboardX", "wandb"),
+    "living": ("cryptography",),
 }
 """Top-level modules that nothing outside a block of `installed_by` and the programs of `experiments` may import."""
 

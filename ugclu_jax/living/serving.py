@@ -1,0 +1,119 @@
+"""One request on a model that stands: by a method of the library, or by training from scratch."""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ugclu_jax import api, oracle
+from ugclu_jax.examples import bucket_size, pad_ids
+from ugclu_jax.learner import CLUState
+from ugclu_jax.living.held import Held, inserted, removed
+from ugclu_jax.living.network import Described, served
+from ugclu_jax.types import Array, Examples, ModelState, Params, RequestKind
+
+RETRAIN = "retrain"
+"""The method that reads the source data."""
+
+
+class Outcome(NamedTuple):
+    """The model after a request, and what it cost."""
+
+    held: Held
+    evaluations: float
+    seconds: float
+
+
+def examples(inputs: Sequence[np.ndarray] | np.ndarray, labels: Sequence[int], like: Described) -> Examples:
+    """Inputs and labels as a request takes them, in arrays of a bucket's size: few sizes, few programs."""
+    size = bucket_size(len(labels))
+    rows = np.zeros((size, *like.shape), like.dtype)
+    numbers = np.zeros(size, np.int32)
+    if len(labels):
+        rows[: len(labels)], numbers[: len(labels)] = np.stack(list(inputs)), labels
+    ids = jnp.asarray(pad_ids(np.arange(len(labels)), size))
+    return Examples(jnp.asarray(rows), jnp.asarray(numbers), ids, jnp.int32(len(labels)))
+
+
+def check_method(described: Described, method: str, kind: RequestKind) -> None:
+    """Refuse a method that cannot serve a model's folder.
+
+    Raises:
+        ValueError: an unknown one, or one that keeps memories of its own between requests.
+    """
+    if method == RETRAIN:
+        return
+    made = served(described, method).entry.method
+    made.update(kind)
+    if made.memories:
+        raise ValueError(
+            f"method {method!r} keeps {', '.join(each.name for each in made.memories)} between requests, and a model's "
+            "folder holds network and buffer alone: choose a method without"
+        )
+
+
+def cost(described: Described, method: str, kind: RequestKind, count: int, retained: int) -> float:
+    """Gradient evaluations of a request of so many examples, where so many are retained after it."""
+    config = described.config()
+    if method == RETRAIN:
+        return float(oracle.gradient_evaluations(float(retained), config.oracle))
+    return served(described, method).entry.method.cost(kind, config.capacity, bucket_size(count))
+
+
+def serve(
+    rng_key: Array, held: Held, method: str, kind: RequestKind, task: Examples, numbers: np.ndarray, leaving: np.ndarray
+) -> Outcome:
+    """Serve a request by a method that reads the task and the buffer.
+
+    Args:
+        rng_key: of the request.
+        held: the model.
+        method: its name.
+        kind: of the request.
+        task: examples to learn or to unlearn, in rows of their own.
+        numbers: of them in the ledger.
+        leaving: numbers of all examples that leave, held-out ones too; none where it learns.
+
+    Raises:
+        ValueError: the method cannot serve it, or its numbers are not finite.
+    """
+    start = time.perf_counter()
+    made = served(held.described, method).entry
+    buffer, held_out = (removed(each, leaving) if len(leaving) else each for each in (held.buffer, held.held_out))
+    # Within the program the task is known by its rows: no number of the buffer may be one.
+    apart = buffer._replace(ids=-2 - buffer.ids)
+    state = CLUState(made.method.init(held.params, held.model_state), apart)
+    request = api.learn if kind == "learn" else api.unlearn
+    state, info = request(rng_key, made.method, state, task, made.hyper[kind])
+    if kind == "learn":
+        buffer = inserted(buffer, task, numbers)
+    after = held._replace(
+        params=state.method.params, model_state=state.method.model_state, buffer=buffer, held_out=held_out
+    )
+    return _finite(after, float(np.asarray(info.gradient_evaluations)), start, method)
+
+
+@functools.lru_cache(maxsize=8)
+def training(described: Described) -> Callable[..., tuple[Params, ModelState]]:
+    """`(keys [S], examples) -> (params, model_state)` of S networks trained from scratch, one program."""
+    made = served(described, "ug_clu")
+    return oracle.oracle_program(made.network.apply_fn, made.network.init_fn, made.config.oracle)
+
+
+def retrain(rng_key: Array, held: Held, task: Examples) -> Outcome:
+    """Train from scratch on a task; the samples stay as they are."""
+    start = time.perf_counter()
+    params, model_state = jax.tree.map(lambda x: x[0], training(held.described)(rng_key[None], task))
+    spent = oracle.gradient_evaluations(float(task.count), held.described.config().oracle)
+    return _finite(held._replace(params=params, model_state=model_state), spent, start, RETRAIN)
+
+
+def _finite(held: Held, evaluations: float, start: float, method: str) -> Outcome:
+    for leaf in jax.tree.leaves((held.params, held.model_state)):
+        if not np.isfinite(np.asarray(leaf, np.float32)).all():
+            raise ValueError(f"{method} led to numbers that are not finite: lower its rates in the model's settings")
+    return Outcome(held, evaluations, time.perf_counter() - start)
