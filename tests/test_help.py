@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compare, hypergradients, many_models, one_default, search
+from experiments import compare, grid, hypergradients, many_models, one_default, search
 from ugclu_jax.harness.scenarios import SCENARIOS
 
 HEAVY = {"sklearn", "scipy", "matplotlib", "orbax", "tensorflow_datasets", "torch"}
@@ -21,6 +21,7 @@ CONFIGURATIONS = {
     "search": (search.SearchOptions, SCENARIOS["task_aware"].config),
     "hypergradients": (hypergradients.HypergradientOptions, SCENARIOS["class_wise"].config),
     "one_default": (one_default.OneDefaultOptions,),
+    "grid": (grid.GridConfig,),
 }
 NOT_OPTIONS = {"--references"}  # of the settings file alone
 

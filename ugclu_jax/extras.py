@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Iterator
 from typing import Literal
 
-Extra = Literal["run", "text", "export"]
+Extra = Literal["run", "text", "export", "grid"]
 
 MODULES: dict[Extra, tuple[str, ...]] = {
     "run": (
@@ -21,9 +21,11 @@ MODULES: dict[Extra, tuple[str, ...]] = {
         "rich",
         "matplotlib",
         "jinja2",
+        "yaml",
     ),
     "text": ("tokenizers", "charset_normalizer"),
     "export": ("tensorboardX", "wandb"),
+    "grid": ("submitit",),
 }
 """Top-level modules that nothing outside a block of `installed_by` and the programs of `experiments` may import."""
 
