@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from ugclu_jax.files import write
 from ugclu_jax.harness.catalogue import METHODS, serves, split_name
 from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.config import ExperimentConfig
@@ -24,19 +23,10 @@ from ugclu_jax.harness.options import ScenarioName
 from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.scenarios import Scenario
 from ugclu_jax.report import evidence
+from ugclu_jax.report.comparison import compared, write_comparison
 from ugclu_jax.report.ending import say
 from ugclu_jax.report.metrics import Line
-from ugclu_jax.report.picture import ranking_picture
-from ugclu_jax.report.ranking import (
-    NothingToRankError,
-    counterfactuals,
-    rank,
-    ranking_markdown,
-    ranking_table,
-    readings,
-    reservations,
-)
-from ugclu_jax.report.summaries import methods_of
+from ugclu_jax.report.ranking import NothingToRankError, ranking_table
 from ugclu_jax.requests import situations
 
 
@@ -49,25 +39,27 @@ class CompareOptions:
     counterfactuals: bool = True
     """With two seeds or more, also run each learner without ever seeing what is unlearned: how much of a method's
     distance to the oracles is its learner's."""
+    counterfactuals_of_one_seed: bool = False
+    """Run them with one seed, too: its numbers are put beside those of other seeds that ran elsewhere."""
     list: bool = False
     """Print the names that --methods takes, and run nothing."""
+
+    def __post_init__(self) -> None:
+        if self.counterfactuals_of_one_seed and not self.counterfactuals:
+            raise ValueError("counterfactuals_of_one_seed needs counterfactuals: leave out --no-counterfactuals")
 
 
 def conclude(plan: Plan, lines: list[Line]) -> None:
     """Print the ranking, and write it and its picture into the run's folder."""
     try:
-        known = evidence.read(plan.folder.path)
-        rows, others = rank(lines, known), counterfactuals(lines, known)
+        found = compared(plan.settings, lines, evidence.read(plan.folder.path))
     except NothingToRankError:  # the stream has requests to rank by: see `comparable`
         say(plan.console, "Nothing to rank: no method got as far as an unlearn request.", "yellow")
         return
-    notes = [*readings(rows), *reservations(plan.settings, methods_of(lines))]
-    plan.console.print(ranking_table(rows, others), soft_wrap=True)
-    for note in notes:
+    plan.console.print(ranking_table(found.rows, found.others), soft_wrap=True)
+    for note in found.notes:
         say(plan.console, note, "yellow")
-    write(plan.folder.path / "comparison.md", ranking_markdown(rows, notes, others) + "\n")
-    ranking_picture(rows, notes, plan.folder.path / "comparison.png")
-    say(plan.console, f"Comparison: {plan.folder.path / 'comparison.md'}")
+    say(plan.console, f"Comparison: {write_comparison(plan.folder.path, found)}")
 
 
 def comparable(scenario: Scenario) -> None:
@@ -108,7 +100,7 @@ def job(options: CompareOptions, config: ExperimentConfig) -> Job | None:
         config,
         lambda plan, stop: execute(plan, conclude, stop),
         check=comparable,
-        counterfactual=options.counterfactuals and len(config.seeds) > 1,
+        counterfactual=options.counterfactuals and (len(config.seeds) > 1 or options.counterfactuals_of_one_seed),
     )
 
 

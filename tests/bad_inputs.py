@@ -878,6 +878,163 @@ CONTROL = [
 ]
 
 
+def grid(content: str, said: str, *more: str) -> Row:
+    """A file of a grid."""
+    return Row("grid", ("g.json", *more), said, {"g.json": content.encode()})
+
+
+GRIDS = [
+    Row("grid", (), "--grid is missing: give --grid PATH"),
+    Row("grid", ("no.json",), "grid file no.json cannot be read (No such file or directory); give --grid a JSON file"),
+    Row("grid", (".",), "grid file . cannot be read (Is a directory)"),
+    Row("grid", ("g.json", "h.json"), "--grid takes one value, got 'g.json' and 'h.json'"),
+    grid("", "grid file g.json is empty: it must hold JSON"),
+    grid("[]", "grid file g.json: a grid must be a JSON object, got []"),
+    grid("{", "grid file g.json, line 1, column 2: not JSON"),
+    grid(
+        '{"methods": ["er"],\n "methods": ["er"]}', "grid file g.json, line 2, column 2: the key 'methods' stands twice"
+    ),
+    grid("{}", "grid file g.json: scenarios is missing: give a list of one or more"),
+    grid('{"scenarios": ["class_wise"]}', "methods is missing: give a list of one or more"),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"], "sees": [0]}', "unknown key 'sees'; did you mean seeds?"),
+    grid(
+        '{"scenarios": ["classwise"], "methods": ["er"]}',
+        "scenarios has an unknown scenario 'classwise'; did you mean class_wise?",
+    ),
+    grid('{"scenarios": "class_wise", "methods": ["er"]}', "scenarios must be a list, got 'class_wise'"),
+    grid('{"scenarios": [], "methods": ["er"]}', "scenarios is empty: give one value or more"),
+    grid('{"scenarios": [1], "methods": ["er"]}', "scenarios must be names, got 1"),
+    grid('{"scenarios": ["class_wise"], "methods": ["err"]}', "class_wise: unknown method 'err'"),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er", "er"]}',
+        "methods has 'er' twice: a cell is run once; leave one out",
+    ),
+    grid('{"scenarios": ["class_wise"], "methods": ["salun", "ug_clu+salun"]}', "ug_clu+salun"),
+    grid('{"scenarios": ["class_wise"], "methods": []}', "methods is empty: give one value or more"),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"], "seeds": [0, 0]}', "seeds has 0 twice"),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"], "seeds": ["0:3", 2]}', "seeds has 2 twice"),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "seeds": ["3:0"]}',
+        "seeds is '3:0': a range ends above where it starts",
+    ),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"], "seeds": [-1]}', "seeds must be non-negative, got -1"),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"], "seeds": [0.5]}', "seeds must be whole numbers, or ranges"),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"], "seeds": [true]}', "seeds must be whole numbers, or ranges"),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"], "seeds": 3}', "seeds must be a list, got 3"),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"], "smoke": 1}', "smoke must be true or false, got 1"),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "settings": 1}',
+        "settings must be an object of settings, or the path of a settings file",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "settings": "no.json"}',
+        "settings file no.json cannot be read",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "settings": {"seeds": [1]}}',
+        "settings.seeds is no setting of a cell; give it as 'seeds' of the grid",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "settings": {"run_dir": "x"}}',
+        "settings.run_dir is no setting of a cell; it is decided where the grid is run",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "settings": {"capacty": 1}}',
+        "class_wise: unknown setting 'capacty'; did you mean capacity?",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "vary": []}',
+        "vary must be an object of settings and lists of their values, got []",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "vary": {"capacity": []}}',
+        "vary.capacity is empty: give one value or more, or leave it out",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "vary": {"capacity": 5}}',
+        "vary.capacity must be a list, got 5",
+    ),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"], "vary": {"capacity": [5, 5]}}', "vary.capacity has 5 twice"),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "vary": {"capacity": [0]}}',
+        "class_wise: capacity must be at least 1, got 0",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "vary": {"methods": ["er"]}}',
+        "vary.methods is no setting of a cell; give it as 'methods' of the grid",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "vary": {"learn.hyper.x": [1]}}',
+        "unknown setting 'learn.hyper.x'",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "vary": {"learn": [{}], "learn.hyper": [{}]}}',
+        "vary has learn and learn.hyper, a part of it",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "vary": {"dataset": ["digit"]}}',
+        "class_wise: unknown dataset 'digit': it must be one of digits",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"], "seeds": ["0:60000"], "vary": {"capacity": [1, 2]}}',
+        "the grid has 120000 cells, more than 100000",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"]}',
+        "only is 'x', which is no cell of the grid; --dry-run lists them",
+        "--only",
+        "x",
+    ),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"]}', "holds no grid yet: run it first", "--status"),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"]}',
+        "--status and --collect are given; leave all but one out",
+        "--status",
+        "--collect",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"]}',
+        "--executor is 'slrum': it must be one of local, slurm, print; did you mean slurm?",
+        "--executor",
+        "slrum",
+    ),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"]}', "--jobs must be at least 1, got 0", "--jobs", "0"),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"]}', "--lives must be at least 1, got 0", "--lives", "0"),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"]}', "--memory-gb must be positive, got 0.0", "--memory-gb", "0"
+    ),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"]}', "give less", "--memory-gb", "1e9"),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"]}', "--hours is read by --executor slurm", "--hours", "3"),
+    grid('{"scenarios": ["class_wise"], "methods": ["er"]}', "--image is read by --executor print", "--image", "a"),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"]}',
+        "--hosts is read by --executor slurm or print",
+        "--hosts",
+        "2",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"]}',
+        "--image is missing: --executor print needs a container",
+        "--executor",
+        "print",
+    ),
+    grid(
+        '{"scenarios": ["class_wise"], "methods": ["er"]}',
+        "slurm has 'gpu': give NAME=VALUE",
+        "--executor",
+        "slurm",
+        "--slurm",
+        "gpu",
+    ),
+    grid('{"scenarios": ["\\u001b[2J"], "methods": ["er"]}', r"unknown scenario '\x1b[2J'"),
+    Row(
+        "compare",
+        ("--no-counterfactuals", "--counterfactuals-of-one-seed"),
+        "--counterfactuals-of-one-seed needs counterfactuals: leave out --no-counterfactuals",
+    ),
+]
+
+
 GROUPS: dict[str, list[Row]] = {
     "options": OPTIONS,
     "seeds": SEEDS,
@@ -889,4 +1046,5 @@ GROUPS: dict[str, list[Row]] = {
     "streams": STREAMS,
     "places": PLACES,
     "control characters": CONTROL,
+    "grids": GRIDS,
 }

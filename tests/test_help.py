@@ -14,6 +14,7 @@ from experiments import (
     ablation,
     alignment,
     compare,
+    grid,
     hypergradients,
     long_stream,
     many_models,
@@ -37,6 +38,7 @@ CONFIGURATIONS = {
     "long_stream": (long_stream.LongStreamConfig,),
     "ablation": (ablation.AblationConfig,),
     "saliency_threshold": (saliency_threshold.SaliencyThresholdConfig,),
+    "grid": (grid.GridConfig,),
 }
 NOT_OPTIONS = {"--references"}  # of the settings file alone
 

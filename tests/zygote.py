@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments import compare, hypergradients, one_default, privacy_audit, report, search
+from experiments import compare, grid, hypergradients, one_default, privacy_audit, report, search
 from ugclu_jax import data
 from ugclu_jax.harness.cli import main
 from ugclu_jax.report import attack_figures, audit_tables, metrics, page, tables  # noqa: F401 (imported late by a program)
@@ -23,6 +23,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     },
     "compare": compare.run,
     "search": search.run,
+    "grid": grid.run,
     "hypergradients": hypergradients.run,
     "one_default": one_default.run,
     "report": report.run,

@@ -7,6 +7,7 @@ from typing import Literal
 
 Extra = Literal["run", "text", "export"]
 Extra = Literal["run", "text", "living"]
+Extra = Literal["run", "text", "export", "grid"]
 
 MODULES: dict[Extra, tuple[str, ...]] = {
     "run": (
@@ -22,10 +23,12 @@ MODULES: dict[Extra, tuple[str, ...]] = {
         "rich",
         "matplotlib",
         "jinja2",
+        "yaml",
     ),
     "text": ("tokenizers", "charset_normalizer"),
     "export": ("tensorboardX", "wandb"),
     "living": ("cryptography",),
+    "grid": ("submitit",),
 }
 """Top-level modules that nothing outside a block of `installed_by` and the programs of `experiments` may import."""
 

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -36,6 +37,8 @@ CACHE = "JAX_COMPILATION_CACHE_DIR"
 LOG_LINES = 3
 """Of a failed cell's log, in the message."""
 DAMAGED = "is damaged; delete it, and every cell is looked at again"
+STOPPED = 128 + signal.SIGTERM
+"""The exit code of a run that was asked to end: what it had finished is saved, and the same command goes on."""
 
 
 class Cell(NamedTuple):
@@ -56,6 +59,25 @@ class Cell(NamedTuple):
     def digest(self) -> str:
         """Of everything that the cell is."""
         return hashlib.sha256(json.dumps(self, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Watcher:
+    """Whoever wants to know how cells stand while they run; this one does not."""
+
+    def started(self, cell: Cell, process: int) -> None:
+        """A process was started for a cell."""
+
+    def ended(self, cell: Cell, code: int) -> None:
+        """It has ended; negative: by this signal."""
+
+
+def died(code: int) -> bool:
+    """Whether an exit code is of a process that did not end by itself, so that starting it again goes on.
+
+    >>> died(-9), died(143), died(1), died(0)
+    (True, True, False, False)
+    """
+    return code < 0 or code == STOPPED
 
 
 def folder_of(study: Path, cell: Cell) -> Path:
@@ -135,7 +157,18 @@ class _Running(NamedTuple):
     place: int
 
 
-def run_cells(study: Path, cells: Sequence[Cell], package: str, jobs: int, console: Console, stop: Stop) -> None:
+def run_cells(
+    study: Path,
+    cells: Sequence[Cell],
+    package: str,
+    jobs: int,
+    console: Console,
+    stop: Stop,
+    *,
+    needs: Mapping[str, str] = MappingProxyType({}),
+    lives: int = 1,
+    watcher: Watcher | None = None,
+) -> None:
     """Run the cells that have not finished, in their order, so many at a time; each has its share of the cores.
 
     Args:
@@ -145,32 +178,47 @@ def run_cells(study: Path, cells: Sequence[Cell], package: str, jobs: int, conso
         jobs: processes at a time, 1 or more.
         console: of the study; what the cells print goes to their logs.
         stop: whether a signal has come; the cells are then told, too, and waited for.
+        needs: of some cells, by name, the one that must have finished before.
+        lives: how often a cell is started whose process dies, 1 or more; one that ends by itself is started once.
+        watcher: is told of each start and end.
 
     Raises:
-        RunFailed: cells failed. All others were run before that is said.
+        RunFailed: cells failed. All others were run before that is said, but for those that needed one of them.
         Stopped: a signal came.
     """
+    watcher = watcher or Watcher()
     done = {cell.name for cell in finished(study, cells)}
     waiting = [cell for cell in cells if cell.name not in done]
     if done:
         say(console, "", f"{len(done)} of {len(cells)} cells have finished before")
     running: list[_Running] = []
     failed: dict[str, str] = {}
+    starts: dict[str, int] = {}
     places = list(range(jobs))
     try:
         while waiting or running:
             stop.check(f"cells {', '.join(each.cell.name for each in running)}")
-            while waiting and places:
-                running.append(_started(study, waiting.pop(0), package, places.pop(0), jobs))
+            for cell in [cell for cell in waiting if needs.get(cell.name) in failed]:
+                waiting.remove(cell)
+                failed[cell.name] = f"{needs[cell.name]} failed, which it needs"
+            for cell in [cell for cell in waiting if needs.get(cell.name) in (None, *done)][: len(places)]:
+                waiting.remove(cell)
+                running.append(_started(study, cell, package, places.pop(0), jobs))
+                starts[cell.name] = starts.get(cell.name, 0) + 1
+                watcher.started(cell, running[-1].process.pid)
             time.sleep(POLL_SECONDS)
             for each in [each for each in running if each.process.poll() is not None]:
                 running.remove(each)
                 places.append(each.place)
                 code, seconds = each.process.returncode, time.monotonic() - each.since
+                watcher.ended(each.cell, code)
                 if code == 0:
                     done.add(each.cell.name)
-                    _mark(study, each.cell)
+                    mark(study, each.cell)
                     say(console, "", f"{len(done)} of {len(cells)}: {each.cell.name} in {seconds:.0f} s")
+                elif died(code) and starts[each.cell.name] < lives:
+                    waiting.insert(0, each.cell)
+                    say(console, "died:", f"{each.cell.name}, exit code {code}; it is started again", "yellow")
                 else:
                     failed[each.cell.name] = _end_of_log(study, each.cell)
                     say(console, "failed:", f"{each.cell.name}, exit code {code}: {failed[each.cell.name]}")
@@ -178,11 +226,11 @@ def run_cells(study: Path, cells: Sequence[Cell], package: str, jobs: int, conso
         for each in running:
             each.process.send_signal(signal.SIGTERM)
         for each in running:
-            each.process.wait()
+            watcher.ended(each.cell, each.process.wait())
         raise
     shutil.rmtree(study / "programs", ignore_errors=True)
     if failed:
-        logs = ", ".join(str(study / "logs" / f"{name}.log") for name in failed)
+        logs = ", ".join(str(study / "logs" / f"{name}.log") for name in failed if starts.get(name))
         raise RunFailed(f"{len(failed)} of {len(cells)} cells failed: see {logs}. The same command takes them up again")
 
 
@@ -200,7 +248,12 @@ def _started(study: Path, cell: Cell, package: str, place: int, jobs: int) -> _R
     return _Running(cell, process, time.monotonic(), place)
 
 
-def _mark(study: Path, cell: Cell) -> None:
+def mark(study: Path, cell: Cell) -> None:
+    """Write down that a cell has been run to its end.
+
+    Raises:
+        ValueError: the record of it is damaged.
+    """
     done = {**_object(study, "finished.json"), cell.name: cell.digest()}
     seals.write(study, "finished.json", (json.dumps(done, indent=0, sort_keys=True) + "\n").encode())
 
