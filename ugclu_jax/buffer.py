@@ -97,8 +97,7 @@ def rank(ids: Array, hash_key: Array) -> Array:
     return bits
 
 
-def insert(buffer: Buffer, examples: Examples, ranks: Array | None = None) -> Buffer:
-def insert(buffer: Buffer, examples: Examples, names: Array | None = None) -> Buffer:
+def insert(buffer: Buffer, examples: Examples, ranks: Array | None = None, names: Array | None = None) -> Buffer:
     """Offer examples to the buffer; an id that is inside already changes nothing.
 
     Args:
@@ -127,17 +126,14 @@ def insert(buffer: Buffer, examples: Examples, names: Array | None = None) -> Bu
     """
     _check_same_inputs(buffer, examples.inputs)
     valid = (jnp.arange(examples.ids.shape[0]) < examples.count) & (examples.ids >= 0)
-    new_ids = jnp.where(valid, examples.ids, -1)
-    rows = jnp.maximum(new_ids, 0)
+    new_ids = jnp.where(valid, examples.ids if names is None else names, -1)
+    rows = jnp.maximum(examples.ids, 0)
     if ranks is None:
         own = rank(new_ids, buffer.hash_key)
     else:
         # Below, the threshold is one below a rank. Offered again, an example may have another rank: the first stays.
         own, valid = jnp.maximum(ranks, 1), valid & ~jnp.isin(new_ids, buffer.ids, method="sort")
     newcomers = new_ids, examples.labels[rows].astype(jnp.int32), own, valid
-    new_ids = jnp.where(valid, examples.ids if names is None else names, -1)
-    rows = jnp.maximum(examples.ids, 0)
-    newcomers = new_ids, examples.labels[rows].astype(jnp.int32), rank(new_ids, buffer.hash_key), valid
     capacity = buffer.ids.shape[0]
     ids, labels, ranks, valid = (
         jnp.concatenate(pair)

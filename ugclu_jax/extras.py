@@ -5,9 +5,7 @@ import importlib.util
 from collections.abc import Iterator
 from typing import Literal
 
-Extra = Literal["run", "text", "export"]
-Extra = Literal["run", "text", "living"]
-Extra = Literal["run", "text", "export", "grid"]
+Extra = Literal["run", "text", "export", "grid", "living"]
 
 MODULES: dict[Extra, tuple[str, ...]] = {
     "run": (
