@@ -47,7 +47,7 @@ TINY = {
     "text pre mean": Tiny(functools.partial(TextEncoder, 3, 9, 6, 8, 2, head_size=4), TOKENS, True),
     "text post cls": Tiny(functools.partial(TextEncoder, 3, 9, 6, 8, 1, "post", "cls", head_size=4), TOKENS, True),
     "lite": Tiny(
-        functools.partial(EfficientNetLite, 3, (Stage(1, 3, 1, 1, 4), Stage(2, 5, 2, 2, 4)), 4, 8, least_side=0),
+        functools.partial(EfficientNetLite, 3, (Stage(1, 3, 1, 1, 4), Stage(1, 3, 1, 2, 4)), 4, 8, least_side=0),
         IMAGES[..., :1],
         True,
     ),

@@ -171,7 +171,8 @@ def test_a_request_moves_the_part_and_nothing_else(method, folder):
     assert jax.tree.map(jnp.shape, after.method.params) == jax.tree.map(jnp.shape, own)
     assert after.method.model_state == {}
     moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), after.method.params, own)
-    assert all(jax.tree.leaves(moved))
+    # The first gradient of A is zero, for B is; what follows may be below its rounding.
+    assert all(value for path, value in flatten_dict(moved).items() if path[-1] != "a")
     np.testing.assert_array_equal(evaluated(found.apply_fn, own, {}, inputs), before)
 
 

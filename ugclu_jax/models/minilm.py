@@ -118,7 +118,7 @@ class MiniLM(nn.Module):
         )(inputs)
         positions = self.param("position_embedding", KERNEL_INIT, (self.positions, self.width))
         segments = self.param("segment_embedding", KERNEL_INIT, (2, self.width))  # one text: all of the first
-        x = x + (positions[: inputs.shape[1]] + segments[0]).astype(x.dtype)
+        x = x + positions[: inputs.shape[1]].astype(x.dtype) + segments[0].astype(x.dtype)
         x = nn.LayerNorm(epsilon=1e-12, dtype=self.dtype, name="norm")(x)
         layer = nn.remat(Layer) if self.remat else Layer
         heads = number_of_heads(self.width, self.head_size)

@@ -59,7 +59,7 @@ def state_dict(content: bytes) -> dict[str, np.ndarray]:
         >>> state_dict(b"not a pickle")
         Traceback (most recent call last):
         ...
-        ValueError: not a state dict that torch saved before 1.6: pickle data was truncated
+        ValueError: not a state dict that torch saved before 1.6: invalid load key, 'n'.
     """
     file = io.BytesIO(content)
     try:

@@ -4,6 +4,7 @@ import functools
 import operator
 
 import jax.numpy as jnp
+from jax import lax
 
 from ugclu_jax.models.lowering.patches import Pads, Pair, image_size, kernel_size, output_size, pad_image, taps
 from ugclu_jax.types import Array
@@ -32,7 +33,14 @@ def depthwise(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
     """
     size = kernel_size(kernel)
     dtype = jnp.result_type(x, kernel)
-    x, kernel = (each.astype(jnp.promote_types(dtype, jnp.float32)) for each in (x, kernel))
+    x, kernel = _widened(x), _widened(kernel)
     seen = taps(pad_image(x, pads), size, strides, output_size(image_size(x), size, strides, pads))
     products = [seen[i][j] * kernel[i, j, 0] for i in range(size[0]) for j in range(size[1])]
     return functools.reduce(operator.add, products).astype(dtype)
+
+
+def _widened(x: Array) -> Array:
+    """In float32 or wider, and still rounded to its own type: XLA drops a conversion that another one undoes."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    kept = jnp.finfo(x.dtype)
+    return x if wide == x.dtype else lax.reduce_precision(x.astype(wide), kept.nexp, kept.nmant)
