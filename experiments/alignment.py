@@ -13,13 +13,13 @@ to be unlearned and without; the ends differ by the displacement. Two forms:
     fast    the paper's: θ^Q = θ − β_Q g, then K_in inner steps.  On a quadratic β_Q (I − β_R H)^{K_in} g
     every   s g in every inner step instead.                      On a quadratic s (I − (I − β_R H)^{K_in}) H^{-1} g
 
-each by gradient descent at 1/|λ|_max of H and G, and by Adam at the settings' rate. Beside the cosine with
-`(A + λI)^{-1} g` stands the quotient of lengths, 1 where the theory's is right: of the displacement and
-`β_Q β_R (A + λI)^{-1} g` (fast), or `s (A + λI)^{-1} g` (every). A is the Hessian H of the loss, where H + λI is
-positive definite, and the softmax Gauss-Newton matrix G; λ is a share of λ_max(G), or `1 / (β_R K_in)`: both the filter and
-`λ (H + λI)^{-1}` are then 1 where H is 0, with the same slope. Small networks are taken in float64 and solved exactly,
-others by conjugate gradients, whose residual is kept. The slow step scales the displacement and turns nothing, so α is
-no part of this.
+each by gradient descent at 1/|λ|_max of H and G, and by Adam at the settings' rate. Beside the cosine with `(A +
+λI)^{-1} g` stands the quotient of lengths, 1 where the theory's is right: of the displacement and `β_Q β_R (A +
+λI)^{-1} g` (fast), or `s (A + λI)^{-1} g` (every). A is the Hessian H of the loss, where H + λI is positive definite,
+and the softmax Gauss-Newton matrix G; λ is a share of λ_max(G), or `1 / (β_R K_in)`: both the filter and `λ (H +
+λI)^{-1}` are then 1 where H is 0, with the same slope. Small networks are taken in float64 and solved exactly, others
+by conjugate gradients, whose residual is kept. The slow step scales the displacement and turns nothing, so α is no
+part of this.
 
 The run folder gets alignment/SEED-EPOCHS.json. The same command takes up what is missing.
 """
