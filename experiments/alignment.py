@@ -13,12 +13,13 @@ to be unlearned and without; the ends differ by the displacement. Two forms:
     fast    the paper's: θ^Q = θ − β_Q g, then K_in inner steps.  On a quadratic β_Q (I − β_R H)^{K_in} g
     every   s g in every inner step instead.                      On a quadratic s (I − (I − β_R H)^{K_in}) H^{-1} g
 
-each by gradient descent at 1/λ_max, and by Adam at the settings' rate. Beside the cosine with `(A + λI)^{-1} g` stands
-the quotient of lengths, 1 where the theory's is right: of the displacement and `β_Q β_R (A + λI)^{-1} g` (fast), or
-`s (A + λI)^{-1} g` (every). A is the Hessian H of the loss, where H + λI is positive definite, and the softmax
-Gauss-Newton matrix G; λ is a share of λ_max(G), or `1 / (β_R K_in)`: both the filter and `λ (H + λI)^{-1}` are then 1
-where H is 0, with the same slope. Small networks are taken in float64 and solved exactly, others by conjugate
-gradients, whose residual is kept. The slow step scales the displacement and turns nothing, so α is no part of this.
+each by gradient descent at 1/|λ|_max of H and G, and by Adam at the settings' rate. Beside the cosine with `(A +
+λI)^{-1} g` stands the quotient of lengths, 1 where the theory's is right: of the displacement and `β_Q β_R (A +
+λI)^{-1} g` (fast), or `s (A + λI)^{-1} g` (every). A is the Hessian H of the loss, where H + λI is positive definite,
+and the softmax Gauss-Newton matrix G; λ is a share of λ_max(G), or `1 / (β_R K_in)`: both the filter and `λ (H +
+λI)^{-1}` are then 1 where H is 0, with the same slope. Small networks are taken in float64 and solved exactly, others
+by conjugate gradients, whose residual is kept. The slow step scales the displacement and turns nothing, so α is no
+part of this.
 
 The run folder gets alignment/SEED-EPOCHS.json. The same command takes up what is missing.
 """
@@ -131,6 +132,13 @@ class Reference(NamedTuple):
     residual: float
 
 
+class Scale(NamedTuple):
+    """How curved the loss on what is retained is."""
+
+    largest: float  # λ_max(G)
+    steepest: float  # |λ|_max of H and G: with a rate of its inverse no direction is overshot, near θ
+
+
 class Remaining(NamedTuple):
     """A loss on what is retained, by what the measurement asks of it.
 
@@ -202,8 +210,8 @@ def displacements(
 
 def exact_references(
     matrices: Mapping[str, np.ndarray], gradient: Params, dampings: tuple[float, ...]
-) -> tuple[list[Reference], float]:
-    """All references of a small network from the eigenvectors of its matrices, and λ_max(G)."""
+) -> tuple[list[Reference], "Scale"]:
+    """All references of a small network from the eigenvectors of its matrices, and their scale."""
     flat, unravel = ravel_pytree(gradient)
     spectra = {name: np.linalg.eigh((matrix + matrix.T) / 2) for name, matrix in matrices.items()}
     largest, found = float(spectra["G"][0][-1]), []
@@ -213,7 +221,7 @@ def exact_references(
             if damped[0] > 0:
                 solution = unravel(jnp.asarray(vectors @ ((vectors.T @ np.asarray(flat)) / damped)))
             found.append(Reference(name, damping, solution, 0.0))
-    return found, largest
+    return found, Scale(largest, max(float(np.abs(values).max()) for values, _ in spectra.values()))
 
 
 class Programs:
@@ -243,23 +251,27 @@ class Programs:
             rates = {"remain_rate": remain_rate, "task_rate": task_rate}
             return displacements(*at[:2], make(*at), vector, form, preconditioner=PRECONDITIONERS[by], **rates)
 
-        def largest(at: At, vector: Params) -> Array:
-            return curvature.largest_curvature(functools.partial(product, "G", at), vector)
+        def scale(at: At, vector: Params) -> tuple[Array, Array]:
+            own = {name: functools.partial(product, name, at) for name in MATRICES}
+            # H may be indefinite; its square is not.
+            squared = curvature.largest_curvature(lambda v: own["H"](own["H"](v)), vector)
+            return curvature.largest_curvature(own["G"], vector), jnp.sqrt(squared)
 
         self.solve = {name: jax.jit(functools.partial(solve, name)) for name in MATRICES}
         self.matrix = {name: jax.jit(functools.partial(matrix, name)) for name in MATRICES}
         self.path = {(form, by): jax.jit(functools.partial(path, form, by)) for form in FORMS for by in BY}
-        self.largest = jax.jit(largest)
+        self.scale = jax.jit(scale)
 
-    def references(self, at: At, gradient: Params) -> tuple[list[Reference], float]:
-        """What displacements are compared with, and λ_max(G): exact for small networks, else by conjugate gradients."""
+    def references(self, at: At, gradient: Params) -> tuple[list[Reference], Scale]:
+        """What displacements are compared with: exact for small networks, else by conjugate gradients."""
         dampings = self.options.dampings
         if _size(gradient) <= SMALL:
             made = {name: np.asarray(self.matrix[name](at, gradient)) for name in MATRICES}
             return exact_references(made, gradient, dampings)
         draws = [jax.random.normal(jax.random.key(i), x.shape) for i, x in enumerate(jax.tree.leaves(gradient))]
-        largest = float(self.largest(at, jax.tree.unflatten(jax.tree.structure(gradient), draws)))
-        return [self.solved(name, at, gradient, each, largest) for name in MATRICES for each in dampings], largest
+        largest, own = map(float, self.scale(at, jax.tree.unflatten(jax.tree.structure(gradient), draws)))
+        found = [self.solved(name, at, gradient, each, largest) for name in MATRICES for each in dampings]
+        return found, Scale(largest, max(largest, own))
 
     def solved(self, name: str, at: At, gradient: Params, damping: float, largest: float) -> Reference:
         """One of them by conjugate gradients."""
@@ -270,9 +282,9 @@ class Programs:
     def measure(self, at: At, gradient: Params, adam_rate: float) -> dict[str, Any]:
         """Every displacement of a point against every reference, as JSON-compatible values."""
         options = self.options
-        references, largest = self.references(at, gradient)
-        rates = {"sgd": 1 / largest, "adam": adam_rate}
-        natural = {inner: self.solved("G", at, gradient, 1 / inner, largest) for inner in options.inner}
+        references, (largest, steepest) = self.references(at, gradient)
+        rates = {"sgd": 1 / steepest, "adam": adam_rate}
+        natural = {j: self.solved("G", at, gradient, steepest / (j * largest), largest) for j in options.inner}
         along = float(optax.tree.norm(at[0]) / optax.tree.norm(gradient)) * LENGTH
         rows: list[dict[str, Any]] = []
         for form, by in self.path:
@@ -294,14 +306,14 @@ class Programs:
         # The gradient, to which nothing was done, for comparison.
         rows += [
             {"form": "gradient", "by": "-", "inner": 0, "matrix": each.matrix, "damping": each.damping}
-            | _compared(gradient, each.solution, 1 / largest)
+            | _compared(gradient, each.solution, rates["sgd"])
             for each in references
         ]
         solved = [
             {"matrix": r.matrix, "damping": r.damping, "definite": r.solution is not None, "residual": r.residual}
             for r in (*references, *natural.values())
         ]
-        sizes = {"parameters": _size(gradient), "largest_curvature": largest, "rates": rates}
+        sizes = {"parameters": _size(gradient), "largest_curvature": largest, "steepest": steepest, "rates": rates}
         return {**sizes, "references": solved, "rows": rows}
 
 

@@ -291,13 +291,13 @@ def alignment_tables(name: str, found: Mapping[Place, Mean]) -> list[Table]:
             rows,
             f"Cosine of the displacement with `(A + λI)^{{-1}} g`, λ = {DAMPING:g} λ_max(G), ± standard error over "
             "seeds, and in brackets the quotient of lengths, 1 by the theory. A = H where that is positive definite, "
-            f"else G. The gradient itself: {alone} epochs. sgd: at the rate 1 / λ_max(G).",
+            f"else G. The gradient itself: {alone} epochs. sgd: at the rate 1 / |λ|_max of H and G.",
         ),
         Table(
             f"Alignment with the filter's own damping, {name}",
             ("epochs, form", *head[1:]),
             own,
-            "The same with `(G + λI)^{-1} g`, λ = 1 / (β_R K_in) = λ_max(G) / K_in; gradient descent.",
+            "The same with `(G + λI)^{-1} g`, λ = 1 / (β_R K_in); gradient descent.",
         ),
     ]
 

@@ -96,9 +96,11 @@ def test_exact_and_solved_references_agree_and_an_indefinite_matrix_has_none(x64
     values, vectors = np.linalg.eigh(HESSIAN)
     bent = (vectors * np.r_[-0.02 * values[-1], values[1:]]) @ vectors.T
     own, at = programs(bent, dampings=(0.1, 0.01)), (jnp.zeros(5), {}, jnp.zeros((1, 5, 5)))
-    exact, largest = own.references(at, jnp.asarray(GRADIENT))
-    assert largest == pytest.approx(values[-1])
-    assert float(own.largest(at, jnp.ones(5))) == pytest.approx(largest, rel=0.05)
+    exact, (largest, steepest) = own.references(at, jnp.asarray(GRADIENT))
+    assert largest == pytest.approx(values[-1]) and steepest == pytest.approx(values[-1])
+    assert [float(x) for x in own.scale(at, jnp.ones(5))] == pytest.approx([largest] * 2, rel=0.05)
+    below = programs(-3 * HESSIAN).references(at, jnp.asarray(GRADIENT))[1]
+    assert below == pytest.approx((values[-1], 3 * values[-1]))
     assert [(r.matrix, r.damping, r.solution is None) for r in exact] == [
         ("H", 0.1, False), ("H", 0.01, True), ("G", 0.1, False), ("G", 0.01, False)
     ]  # fmt: skip
