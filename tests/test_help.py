@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compare, hypergradients, long_stream, many_models, one_default, search
+from experiments import (
+    architectures,
+    compare,
+    hypergradients,
+    long_stream,
+    many_models,
+    one_default,
+    search,
+)
 from ugclu_jax.harness.scenarios import SCENARIOS
 
 HEAVY = {"sklearn", "scipy", "matplotlib", "orbax", "tensorflow_datasets", "torch"}
@@ -21,6 +29,7 @@ CONFIGURATIONS = {
     "search": (search.SearchOptions, SCENARIOS["task_aware"].config),
     "hypergradients": (hypergradients.HypergradientOptions, SCENARIOS["class_wise"].config),
     "one_default": (one_default.OneDefaultOptions,),
+    "architectures": (architectures.ArchitecturesConfig,),
     "long_stream": (long_stream.LongStreamConfig,),
 }
 NOT_OPTIONS = {"--references"}  # of the settings file alone
