@@ -249,7 +249,7 @@ def picture(found: Mapping[str, Mapping[str, Row]], path: Path) -> None:
                 axes.errorbar(values, heights, xerr=errors, label=method, capsize=2, **style)
         axes.axvline(0.0, color=MUTED, linewidth=0.8)
         axes.set_yticks(range(len(found)), list(found))
-        axes.invert_yaxis()
+        axes.set_ylim(len(found) - 0.5, -0.5)
         axes.set_xlabel("E to the oracles, on unlearned plus on test inputs, ± standard error; 0 is a fresh oracle")
         axes.set_title("One default in every network")
         axes.grid(alpha=0.25, linewidth=0.5, color=MUTED)

@@ -18,6 +18,7 @@ from experiments import (
     many_models,
     one_default,
     search,
+    text,
 )
 from ugclu_jax.harness.scenarios import SCENARIOS
 
@@ -30,6 +31,7 @@ CONFIGURATIONS = {
     "hypergradients": (hypergradients.HypergradientOptions, SCENARIOS["class_wise"].config),
     "one_default": (one_default.OneDefaultOptions,),
     "architectures": (architectures.ArchitecturesConfig,),
+    "text": (text.TextConfig,),
     "long_stream": (long_stream.LongStreamConfig,),
 }
 NOT_OPTIONS = {"--references"}  # of the settings file alone
