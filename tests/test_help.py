@@ -16,6 +16,7 @@ from experiments import (
     hypergradients,
     long_stream,
     many_models,
+    multimodal,
     one_default,
     search,
     text,
@@ -32,6 +33,7 @@ CONFIGURATIONS = {
     "one_default": (one_default.OneDefaultOptions,),
     "architectures": (architectures.ArchitecturesConfig,),
     "text": (text.TextConfig,),
+    "multimodal": (multimodal.MultimodalConfig,),
     "long_stream": (long_stream.LongStreamConfig,),
 }
 NOT_OPTIONS = {"--references"}  # of the settings file alone

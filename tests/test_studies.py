@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STUDIES = ("architectures", "buffer_size", "long_stream", "text")
+STUDIES = ("architectures", "buffer_size", "long_stream", "multimodal", "text")
 
 
 @pytest.mark.parametrize("name", STUDIES)
