@@ -13,14 +13,17 @@ import pytest
 from experiments import (
     ablation,
     alignment,
+    architectures,
     compare,
     grid,
     hypergradients,
     long_stream,
     many_models,
+    multimodal,
     one_default,
     saliency_threshold,
     search,
+    text,
     trajectory,
 )
 from ugclu_jax.harness.scenarios import SCENARIOS
@@ -35,6 +38,9 @@ CONFIGURATIONS = {
     "search": (search.SearchOptions, SCENARIOS["task_aware"].config),
     "hypergradients": (hypergradients.HypergradientOptions, SCENARIOS["class_wise"].config),
     "one_default": (one_default.OneDefaultOptions,),
+    "architectures": (architectures.ArchitecturesConfig,),
+    "text": (text.TextConfig,),
+    "multimodal": (multimodal.MultimodalConfig,),
     "long_stream": (long_stream.LongStreamConfig,),
     "ablation": (ablation.AblationConfig,),
     "saliency_threshold": (saliency_threshold.SaliencyThresholdConfig,),

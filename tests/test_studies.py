@@ -12,12 +12,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STUDIES = (
     "ablation",
+    "architectures",
     "buffer_sampling",
     "buffer_size",
     "convergence",
     "inner_steps",
     "long_stream",
+    "multimodal",
     "saliency_threshold",
+    "text",
 )
 
 

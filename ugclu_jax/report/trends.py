@@ -9,9 +9,10 @@ import numpy as np
 
 from ugclu_jax.evidence import Estimate, PairDistances, pair_distances, slope_weights, weighted_energy
 from ugclu_jax.report import outputs
-from ugclu_jax.report.evidence import LEAST_MODELS, Pair
+from ugclu_jax.report.evidence import LEAST_MODELS, Pair, requests_of
 from ugclu_jax.report.format import number
-from ugclu_jax.report.metrics import Line
+from ugclu_jax.report.metrics import Line, read_metrics
+from ugclu_jax.report.summaries import methods_of
 
 PER = 100.0
 """Requests that a slope is given for."""
@@ -68,6 +69,24 @@ def along(run_dir: Path, method: str, seeds: Sequence[int], requests: Iterable[i
             one, other = (pair_distances(stack.sets[side], oracles[side]) for side in Pair._fields)
             found[request] = one.plus(other)
     return Along(tuple(found), tuple(found.values())) if found else None
+
+
+def of_run(run_dir: Path) -> dict[str, Along]:
+    """Those of every method of a run, over its unlearn requests and the seeds that reached the last request.
+
+    Raises:
+        ValueError, OSError: it is damaged, or outputs are gone.
+    """
+    lines = read_metrics(run_dir)
+    unlearning, last = {line.request for line in lines if line.kind == "unlearn"}, max(line.request for line in lines)
+    requests = [request for request in requests_of(run_dir, lines) if request in unlearning]
+    found = {}
+    for method in methods_of(lines):
+        seeds = [line.seed for line in lines if (line.method, line.request) == (method, last)]
+        known = along(run_dir, method, seeds, requests)
+        if known is not None:
+            found[method] = known
+    return found
 
 
 def over_seeds(values: Sequence[float]) -> Estimate | None:
