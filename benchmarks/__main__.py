@@ -15,6 +15,7 @@ NAMES = (
     "form_cost",
     "analytic_head",
     "whole_runs",
+    "queue",
 )
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ MODULES: dict[Extra, tuple[str, ...]] = {
         "rich",
         "matplotlib",
         "jinja2",
-        "yaml",
     ),
     "text": ("tokenizers", "charset_normalizer"),
     "export": ("tensorboardX", "wandb"),

@@ -1,4 +1,4 @@
-"""The cells of a grid as jobs of SLURM, by submitit: an array a stage, the second of which waits for the first.
+"""The cells of a grid as jobs of SLURM, by submitit: arrays a stage, those of the second wait for the first.
 
 A job runs its cell in a process of its own. When SLURM ends a job early (preemption, the end of its time) it warns it,
 by SIGTERM or SIGUSR2; the cell is asked to stop, saves the request in hand and exits with 143, and the job asks to be
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 JOBS = "jobs.json"
 WARNING_SECONDS = 120
 """How long before the end of its time a job is warned: a request must be finished and saved in it."""
+LARGEST_ARRAY = 1000
+"""Jobs of one array: SLURM's MaxArraySize is 1001 unless somebody raised it, and it refuses what is larger."""
 MOST_REQUEUES = 100
 """Ends of its time after which a job is queued again; each has moved the cell on by that time."""
 
@@ -39,7 +41,7 @@ class Resources(NamedTuple):
         hosts: that share the cell, a process each.
         memory_gb: of each host; None: what the cluster gives.
         hours: after which it is warned, and queued again.
-        at_once: jobs of an array that run at a time.
+        at_once: jobs of a stage that run at a time.
         others: parameters of sbatch by name, such as partition or account.
     """
 
@@ -155,17 +157,20 @@ def _submit_stage(
         "nodes": resources.hosts,
         "tasks_per_node": 1,
         "timeout_min": int(resources.hours * 60),
-        "slurm_array_parallelism": resources.at_once,
+        "slurm_array_parallelism": max(1, resources.at_once // -(-len(cells) // LARGEST_ARRAY)),
         "slurm_signal_delay_s": WARNING_SECONDS,
         "slurm_additional_parameters": {**others, "requeue": True},
     }
     if resources.memory_gb is not None:
         asked["mem_gb"] = resources.memory_gb
+    jobs: list[submitit.Job[int]] = []
     try:
         executor = submitit.AutoExecutor(study / "submitit", cluster, slurm_max_num_timeout=MOST_REQUEUES)
         executor.update_parameters(**asked)
-        with executor.batch():
-            jobs = [executor.submit(CellJob(study, cell, package)) for cell in cells]
+        for start in range(0, len(cells), LARGEST_ARRAY):
+            with executor.batch():
+                some = cells[start : start + LARGEST_ARRAY]
+                jobs += [executor.submit(CellJob(study, cell, package)) for cell in some]
     except (RuntimeError, ValueError, OSError, subprocess.CalledProcessError) as error:
         raise ValueError(
             f"jobs cannot be submitted to {cluster}: {error}; see that sbatch and srun are there"
