@@ -1,6 +1,7 @@
 """Does one default unlearn in every kind of network, or in the one that it was chosen on?
 
     python -m experiments.architectures --seeds 0:3 --oracle-seeds 3   # Fashion-MNIST, 100 pictures a class
+    python -m experiments.architectures --networks mlp cnn vit         # some of them; the same folder takes more later
     python -m experiments.architectures --smoke                        # digits, two networks, a minute a cell
 
 Reference: the paper, its tables on ResNet-18 and Swin-T and its text experiment, each with settings of its own. Here
@@ -10,8 +11,8 @@ networks of a data set: two halves of the classes are learned one after the othe
 Pictures are Fashion-MNIST's, for ViT and Swin padded to 32 pixels; texts are Reuters R8 (`make data-r8`); encoders with
 pretrained weights see emoji, 32 pixels, beside a CNN (`make data-emoji`). What has no data or no weights here is left
 out, and named with what makes it. Only the training of oracles goes by the kind of network: transformers have AdamW,
-5e-4, as all texts here. ResNet-18 has 8 features in its first stage, ViT 2 layers of 64, Swin a layer a stage, 16 in
-the first, the text encoder 2 layers of 64.
+5e-4, as all texts here, and pretrained encoders pass over the pictures or texts 10 times. ResNet-18 has 8 features in
+its first stage, ViT 2 layers of 64, Swin a layer a stage, 16 in the first, the text encoder 2 layers of 64.
 
 Expected: E .12 ± .01 of ug_clu on the CNN with 500 pictures a class after five tasks (docs/results/one_default.md,
 classes); nothing is known of the others. About 20 minutes of one core, half of them ViT and Swin, for which a GPU is
@@ -25,6 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ugclu_jax.harness.cells import Cell
+from ugclu_jax.harness.config import nearest
+from ugclu_jax.harness.options import Group
 from ugclu_jax.harness.study import Findings, Study, StudyOptions, Table, main
 from ugclu_jax.models import MODELS
 from ugclu_jax.report import measured
@@ -101,9 +104,12 @@ class Network(NamedTuple):
 
 def _encoder(title: str, model: str, data: Literal["R8", "emoji"], weights: Path, make: str, train: str) -> Network:
     """A pretrained network, of which all is trained, or a head, or matrices of low rank."""
-    settings: dict[str, Any] = {"model_options": {"pretrained": str(weights), "train": train}}
+    settings: dict[str, Any] = {
+        "model_options": {"pretrained": str(weights), "train": train},
+        "oracle": {"epochs": 10, **(TRANSFORMER if data == "R8" else {})},
+    }
     if data == "R8":
-        settings |= {"oracle": TRANSFORMER, "data": {"tokenizer": str(weights.with_name("tokenizer.json"))}}
+        settings |= {"data": {"tokenizer": str(weights.with_name("tokenizer.json"))}}
     return Network(f"{title}, {train}", model, data, settings, weights, make)
 
 
@@ -127,13 +133,36 @@ SMOKE = (Network("MLP", "mlp"), Network("CNN, BatchNorm", "cnn_bn"))
 
 
 @dataclass(frozen=True)
-class ArchitecturesConfig(StudyOptions):
+class ArchitecturesOptions(Group):
+    """Which networks are compared."""
+
+    networks: tuple[str, ...] = ()
+    """Names of cells, as --dry-run lists them. Default: all."""
+
+    def __post_init__(self) -> None:
+        known = [name_of(each) for each in NETWORKS]
+        unknown = [name for name in self.networks if name not in known]
+        if unknown:
+            raise ValueError(f"networks has {unknown[0]!r}; {nearest(unknown[0], known)}")
+        if len(set(self.networks)) != len(self.networks):
+            raise ValueError(f"networks must be different names, got {self.networks}")
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class ArchitecturesConfig(StudyOptions, ArchitecturesOptions):
     """The study's configuration."""
 
+    def why_not(self, network: Network) -> str:
+        """Why a network is not run; nothing where it is."""
+        if self.networks and name_of(network) not in self.networks:
+            return "not asked for (--networks)"
+        return network.missing()
+
     @property
-    def networks(self) -> tuple[Network, ...]:
+    def run(self) -> tuple[Network, ...]:
         """Those that are run."""
-        return SMOKE if self.smoke else tuple(each for each in NETWORKS if not each.missing())
+        return SMOKE if self.smoke else tuple(each for each in NETWORKS if not self.why_not(each))
 
 
 def name_of(network: Network) -> str:
@@ -148,7 +177,7 @@ def name_of(network: Network) -> str:
 def cells(options: ArchitecturesConfig) -> list[Cell]:
     """One a network."""
     found = []
-    for network in options.networks:
+    for network in options.run:
         changes: dict[str, Any] = {"model": network.model}
         if not options.smoke:
             both = [SETUPS[network.data].settings, network.settings]
@@ -170,7 +199,7 @@ def conclude(options: ArchitecturesConfig, folder: Path, folders: Mapping[str, P
     less: dict[str, Estimate | None] = {}
     drawn: dict[str, dict[str, Row]] = {}
     lost = []
-    for network in options.networks:
+    for network in options.run:
         run_dir = folders[name_of(network)]
         found, curves = measured.rows_of(run_dir), of_run(run_dir)
         before = {each.method: energy_text(each.before) for each in evidence.read(run_dir) if each.before is not None}
@@ -183,7 +212,7 @@ def conclude(options: ArchitecturesConfig, folder: Path, folders: Mapping[str, P
                 rows.append([network.title, method, before.get(method, "–"), *measured.texts(found[method])])
                 if found[method].unfinished:
                     lost.append(f"{found[method].unfinished} of {method} on {network.title}")
-    absent = [] if options.smoke else [(each.title, each.missing()) for each in NETWORKS if each.missing()]
+    absent = [] if options.smoke else [(each.title, why) for each in NETWORKS if (why := options.why_not(each))]
     rows += [[title, f"not run: {why}", *["–"] * (1 + len(measured.HEAD))] for title, why in absent]
     picture(drawn, folder / PICTURE)
     table = Table(
