@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import ablation, compare, hypergradients, many_models, one_default, saliency_threshold, search
+from experiments import ablation, compare, hypergradients, many_models, one_default, regimes, saliency_threshold, search
 from ugclu_jax.harness.scenarios import SCENARIOS
 
 HEAVY = {"sklearn", "scipy", "matplotlib", "orbax", "tensorflow_datasets", "torch"}
@@ -22,6 +22,7 @@ CONFIGURATIONS = {
     "hypergradients": (hypergradients.HypergradientOptions, SCENARIOS["class_wise"].config),
     "one_default": (one_default.OneDefaultOptions,),
     "ablation": (ablation.AblationConfig,),
+    "regimes": (regimes.RegimesConfig,),
     "saliency_threshold": (saliency_threshold.SaliencyThresholdConfig,),
 }
 NOT_OPTIONS = {"--references"}  # of the settings file alone
