@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from experiments import ablation, compare, hypergradients, many_models, one_default, regimes, saliency_threshold, search
+from experiments import (
+    ablation,
+    compare,
+    hypergradients,
+    many_models,
+    one_default,
+    paper_tables,
+    regimes,
+    saliency_threshold,
+    search,
+)
 from ugclu_jax.harness.scenarios import SCENARIOS
 
 HEAVY = {"sklearn", "scipy", "matplotlib", "orbax", "tensorflow_datasets", "torch"}
@@ -22,6 +32,7 @@ CONFIGURATIONS = {
     "hypergradients": (hypergradients.HypergradientOptions, SCENARIOS["class_wise"].config),
     "one_default": (one_default.OneDefaultOptions,),
     "ablation": (ablation.AblationConfig,),
+    "paper_tables": (paper_tables.PaperTablesConfig,),
     "regimes": (regimes.RegimesConfig,),
     "saliency_threshold": (saliency_threshold.SaliencyThresholdConfig,),
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STUDIES = ("ablation", "buffer_size", "regimes", "saliency_threshold")
+STUDIES = ("ablation", "buffer_size", "paper_tables", "regimes", "saliency_threshold")
 
 
 @pytest.mark.parametrize("name", STUDIES)
