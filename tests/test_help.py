@@ -21,6 +21,8 @@ from experiments import (
     many_models,
     multimodal,
     one_default,
+    paper_tables,
+    regimes,
     saliency_threshold,
     search,
     text,
@@ -43,6 +45,8 @@ CONFIGURATIONS = {
     "multimodal": (multimodal.MultimodalConfig,),
     "long_stream": (long_stream.LongStreamConfig,),
     "ablation": (ablation.AblationConfig,),
+    "paper_tables": (paper_tables.PaperTablesConfig,),
+    "regimes": (regimes.RegimesConfig,),
     "saliency_threshold": (saliency_threshold.SaliencyThresholdConfig,),
     "grid": (grid.GridConfig,),
 }

@@ -19,6 +19,8 @@ STUDIES = (
     "inner_steps",
     "long_stream",
     "multimodal",
+    "paper_tables",
+    "regimes",
     "saliency_threshold",
     "text",
 )
