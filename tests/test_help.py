@@ -18,6 +18,7 @@ from experiments import (
     many_models,
     multimodal,
     one_default,
+    people,
     search,
     text,
 )
@@ -32,6 +33,7 @@ CONFIGURATIONS = {
     "hypergradients": (hypergradients.HypergradientOptions, SCENARIOS["class_wise"].config),
     "one_default": (one_default.OneDefaultOptions,),
     "architectures": (architectures.ArchitecturesConfig,),
+    "people": (people.PeopleConfig,),
     "text": (text.TextConfig,),
     "multimodal": (multimodal.MultimodalConfig,),
     "long_stream": (long_stream.LongStreamConfig,),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STUDIES = ("architectures", "buffer_size", "long_stream", "multimodal", "text")
+STUDIES = ("architectures", "buffer_size", "long_stream", "multimodal", "people", "text")
 
 
 @pytest.mark.parametrize("name", STUDIES)
