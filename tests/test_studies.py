@@ -20,6 +20,7 @@ STUDIES = (
     "long_stream",
     "multimodal",
     "paper_tables",
+    "people",
     "regimes",
     "saliency_threshold",
     "text",
