@@ -17,8 +17,9 @@ from typing import Any
 import tyro
 
 from ugclu_jax.living import signing
-from ugclu_jax.living.ledger import NAME, Example
+from ugclu_jax.living.ledger import NAME
 from ugclu_jax.living.rechecked import problems
+from ugclu_jax.living.rows import Example
 from ugclu_jax.living.selection import Asked, chosen
 from ugclu_jax.living.store import Store
 

@@ -23,8 +23,8 @@ from ugclu_jax import bank, checkpoints, data, files
 from ugclu_jax.data import cache
 from ugclu_jax.harness.run_folder import RunFolder, check_writable
 from ugclu_jax.living import signing
-from ugclu_jax.living.ledger import Example
 from ugclu_jax.living.rechecked import problems
+from ugclu_jax.living.rows import Example
 from ugclu_jax.living.store import Store
 from ugclu_jax.report import page
 

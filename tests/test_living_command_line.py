@@ -101,7 +101,7 @@ def test_export_and_rollback(folder, capsys, tmp_path):
         (["audit", "F"], "nothing was unlearned yet"),
         (["audit", "F", "1", "--last"], "entry 1 and --last are given"),
         (["verify", "F/public.pem"], "is a certificate, which is checked by the model's public key"),
-        (["predict", "F", str(root() / "first.txt")], "cannot be read"),
+        (["predict", "F", str(root() / "first.txt")], "there is no such folder or file"),
         (["init", "F", "--data", str(root() / "first.npz")], "is there already"),
         (["init", "G", "--data", str(root() / "first.npz"), "--model", "mpl"], "did you mean mlp"),
     ],

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ugclu_jax.living import chain
-from ugclu_jax.living.ledger import NAME, Example, Ledger, spelled
+from ugclu_jax.living.ledger import NAME, Ledger
 from ugclu_jax.living.rechecked import problems
+from ugclu_jax.living.rows import Example, spelled
 from ugclu_jax.living.store import Store
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

@@ -115,7 +115,7 @@ def test_another_key_is_seen(copy, tmp_path):
     other, place, public = signing.create(tmp_path / "other"), copy.store.path, copy.status().public_key
     path = place / "certificates" / "3.json"
     forged = resigned(json.loads(path.read_text()), other)
-    for name, text in (("3.json", certificate.as_text(forged)), ("3.html", certificate.as_html(forged))):
+    for name, text in (("3.json", certificate.as_text(forged)), ("3.html", certificate.as_html(forged, other))):
         (tmp_path / name).write_text(text)
         assert verified.of_certificate(tmp_path / name, other.public).problems == (), "the forger's key says yes"
         assert verified.of_certificate(tmp_path / name, public).problems

@@ -21,9 +21,10 @@ from ugclu_jax.evidence.operating import roc, true_positives_at
 from ugclu_jax.evidence.rmia import rmia
 from ugclu_jax.living import chain, gather, measures, offered, serving
 from ugclu_jax.living.held import Held, filled
-from ugclu_jax.living.ledger import Entry, Ledger
+from ugclu_jax.living.ledger import Ledger
 from ugclu_jax.living.measures import LEAST, area, mean
 from ugclu_jax.living.network import network
+from ugclu_jax.living.rows import Entry
 from ugclu_jax.living.store import REFERENCES, Store
 from ugclu_jax.living.understanding import current, is_there
 from ugclu_jax.metrics import noise_floor, oracle_divergence

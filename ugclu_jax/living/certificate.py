@@ -1,18 +1,21 @@
 """What a third person gets of a request: one JSON and one HTML, signed, with everything that checks them.
 
-The signature is of the JSON in its one form (`chain.canonical`) without the signature; the page shows the same, and
-holds it whole. With the public key alone anybody sees that neither was changed, and that the request's row is the one
-of which the folder's chain was made; with the folder, its numbers are computed again (`verified.py`).
+The signature is of the JSON in its one form (`chain.canonical`) without the signature; the page shows the same, holds
+it whole, and has a signature of its own, of its text where that stands blank. With the public key alone anybody sees
+that neither was changed, and that the request's row is the one of which the folder's chain was made; with the folder,
+its numbers are computed again (`verified.py`).
 """
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ugclu_jax import files
 from ugclu_jax.extras import installed_by
 from ugclu_jax.living import chain, signing
-from ugclu_jax.living.ledger import Entry, Ledger, operation
+from ugclu_jax.living.ledger import Ledger
+from ugclu_jax.living.rows import Entry, operation
 from ugclu_jax.living.store import CERTIFICATES, Store
 from ugclu_jax.report.visible import visible
 from ugclu_jax.strict_json import parse
@@ -22,9 +25,25 @@ with installed_by("run"):
 
 WHAT = "certificate of a request to a model, 1"
 _START, _END = '<script type="application/json" id="certificate">', "</script>"
+_BLANK = "0" * 128
+_SIGNED = re.compile(r'<meta name="signature" content="([0-9a-f]{128})">')
 _PAGE = jinja2.Environment(
     autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
 ).from_string(Path(__file__).with_name("certificate.html").read_text(encoding="utf-8"))
+
+
+class Certificate(NamedTuple):
+    """A certificate as it was read.
+
+    Attributes:
+        content: JSON values.
+        text: of the file.
+        page: whether it is the page.
+    """
+
+    content: dict[str, Any]
+    text: str
+    page: bool
 
 
 def statements(entry: Entry) -> list[str]:
@@ -88,11 +107,12 @@ def write(store: Store, number: int) -> tuple[Path, Path]:
         OSError: they cannot be written.
     """
     with store.writing("certificate") as ledger:
-        content = made(ledger, number, signing.load(store.path))
+        signer = signing.load(store.path)
+        content = made(ledger, number, signer)
         folder = store.path / CERTIFICATES
         paths = folder / f"{number}.json", folder / f"{number}.html"
         files.write(paths[0], as_text(content))
-        files.write(paths[1], as_html(content))
+        files.write(paths[1], as_html(content, signer))
     return paths
 
 
@@ -101,8 +121,8 @@ def as_text(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
 
 
-def as_html(content: dict[str, Any]) -> str:
-    """The page, which holds the JSON too."""
+def as_html(content: dict[str, Any], signer: signing.Signer) -> str:
+    """The page, which holds the JSON too, signed."""
     body = content["entry"]["body"]
     facts = {
         "Model": content["model"],
@@ -120,14 +140,15 @@ def as_html(content: dict[str, Any]) -> str:
     }
     embedded = as_text(content).replace("<", "\\u003c")  # nothing in it can end the script
     shown = [(name, visible(str(value))) for name, value in facts.items() if value is not None]
-    return _PAGE.render(facts=shown, content=content, start=_START, end=_END, embedded=embedded)
+    page = _PAGE.render(facts=shown, content=content, start=_START, end=_END, embedded=embedded, signature=_BLANK)
+    return page.replace(_BLANK, signer.sign(page.encode()))
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Certificate:
     """The certificate of a JSON file or of a page.
 
     Raises:
-        ValueError: it is none, or a page that does not show what it holds.
+        ValueError: it is none.
         OSError: it cannot be read.
     """
     with files.open_plain(path) as file:
@@ -138,31 +159,40 @@ def read(path: Path) -> dict[str, Any]:
         content = parse(str(path), text.partition(_START)[2].partition(_END)[0] if page else text)
         if not isinstance(content, dict) or content.get("what") != WHAT:
             raise ValueError("it is no certificate of this library")
-        if text != (as_html(content) if page else as_text(content)):
-            raise ValueError("its text is not the one that was written")
-    except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"{path} is no certificate, or was changed ({error})") from error
-    return content
+    return Certificate(content, text, page)
 
 
-def problems(content: dict[str, Any], public: str) -> list[str]:
+def problems(found: Certificate, public: str) -> list[str]:
     """What is wrong with a certificate by itself; empty: nothing.
 
     Args:
-        content: from `read`.
+        found: from `read`.
         public: the key of the model's folder, in hexadecimal, from a place that is trusted.
     """
+    content = found.content
     try:
         unsigned = {name: value for name, value in content.items() if name != "signature"}
         entry = content["entry"]
         row = operation(entry["number"], entry["kind"], chain.canonical(entry["body"]).decode(errors="surrogatepass"))
-        found = []
+        wrong = []
         if content["public_key"] != public:
-            found.append("it names another public key than the one given")
+            wrong.append("it names another public key than the one given")
         if not signing.verified(public, chain.canonical(unsigned), content["signature"]):
-            found.append("the signature is not of this content by this key")
+            wrong.append("the signature is not of this content by this key")
         if chain.link(bytes.fromhex(content["before"]), row).hex() != content["chain"]:
-            found.append("the chain does not hold: the request is not the one of which it was made")
-        return found
+            wrong.append("the chain does not hold: the request is not the one of which it was made")
+        if not (_signed_page(found.text, public) if found.page else found.text == as_text(content)):
+            wrong.append("its text is not the one that was written")
+        return wrong
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"it lacks what a certificate has ({error})"]
+
+
+def _signed_page(text: str, public: str) -> bool:
+    found = _SIGNED.search(text)
+    if found is None:
+        return False
+    blank = text[: found.start(1)] + _BLANK + text[found.end(1) :]
+    return signing.verified(public, blank.encode(), found[1])

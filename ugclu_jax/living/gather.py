@@ -9,9 +9,10 @@ import numpy as np
 from ugclu_jax.extras import installed_by
 from ugclu_jax.living import offered
 from ugclu_jax.living.held import Held, filled
-from ugclu_jax.living.ledger import Ledger, Row, spelled
+from ugclu_jax.living.ledger import Ledger
 from ugclu_jax.living.network import Described
 from ugclu_jax.living.offered import Offered
+from ugclu_jax.living.rows import Row, spelled
 
 
 class Gathered(NamedTuple):

@@ -12,9 +12,10 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ugclu_jax.living import chain
+from ugclu_jax.living.rows import Entry, Example, Left, Row, content_of, fixed, operation, spelled
 from ugclu_jax.strict_json import parse
 
 FORMAT = 1
@@ -33,57 +34,6 @@ create index examples_key_tombstone on examples (key_tombstone) where key_tombst
 create index examples_content_tombstone on examples (content_tombstone) where content_tombstone is not null;
 create table entries (number integer primary key, kind text not null, body text not null, chain blob not null);
 """
-
-
-class Example(NamedTuple):
-    """What the ledger knows of an example.
-
-    Attributes:
-        key: by which it is known.
-        content: SHA-256 of its input, as it is stored.
-        class_name: of its label.
-        metadata: columns as text; None where a value is missing.
-        held_out: whether nothing ever learns it: it is measured on.
-    """
-
-    key: str
-    content: bytes
-    class_name: str
-    metadata: dict[str, str | None]
-    held_out: bool = False
-
-
-class Row(NamedTuple):
-    """An example that stands in the ledger, by number."""
-
-    number: int
-    learned_by: int
-    example: Example
-
-
-class Entry(NamedTuple):
-    """One operation.
-
-    Attributes:
-        number: 1, 2, …
-        kind: init, learn, unlearn, rollback, audit or purge.
-        body: JSON values.
-        chain: hash of this row and of all before it.
-    """
-
-    number: int
-    kind: str
-    body: dict[str, Any]
-    chain: bytes
-
-
-class Left(NamedTuple):
-    """What is there of an example that left."""
-
-    number: int
-    left_by: int
-    key_tombstone: bytes | None
-    content_tombstone: bytes | None
 
 
 class Ledger:
@@ -349,15 +299,6 @@ def _row(row: Any) -> Row:
     return Row(number, by, Example(key, content, name, json.loads(metadata), bool(held_out)))
 
 
-def spelled(text: str) -> str:
-    """A text that SQLite takes: bytes of a path that are no UTF-8 as escapes.
-
-    >>> print(spelled("a\\udcff"))
-    a\\udcff
-    """
-    return text.encode(errors="backslashreplace").decode()
-
-
 def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=PATIENCE_SECONDS, isolation_level=None)
 
@@ -365,18 +306,3 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _entry(row: Any) -> Entry:
     number, kind, body, head = row
     return Entry(number, kind, parse(f"entry {number}", body), head)
-
-
-def content_of(key: str, content: bytes, class_name: str, metadata: str) -> list[str]:
-    """What a commitment is of."""
-    return [key, content.hex(), class_name, metadata]
-
-
-def fixed(number: int, learned_by: int, held_out: int, sealed: bytes) -> bytes:
-    """What never changes of an example's row."""
-    return chain.canonical([number, learned_by, held_out, sealed.hex()])
-
-
-def operation(number: int, kind: str, body: str) -> bytes:
-    """An entry's row."""
-    return chain.canonical([number, kind, body])

@@ -11,9 +11,10 @@ from ugclu_jax.living import audit, begin, certificate, lock, offered, requests,
 from ugclu_jax.living.begin import Start
 from ugclu_jax.living.gather import encoded
 from ugclu_jax.living.held import Held
-from ugclu_jax.living.ledger import NAME, Entry
+from ugclu_jax.living.ledger import NAME
 from ugclu_jax.living.requests import Who
 from ugclu_jax.living.results import Done, Predicted, Purged, Status, Understood, Verified
+from ugclu_jax.living.rows import Entry
 from ugclu_jax.living.selection import Asked
 from ugclu_jax.living.store import MODEL_KINDS, Store
 from ugclu_jax.living.understanding import DEFAULT

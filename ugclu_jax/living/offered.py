@@ -19,8 +19,8 @@ from ugclu_jax.data.keys import key_draws
 from ugclu_jax.data.rows import keyed
 from ugclu_jax.decoding import decode
 from ugclu_jax.extras import installed_by
-from ugclu_jax.living.ledger import Example, spelled
 from ugclu_jax.living.network import InputKind
+from ugclu_jax.living.rows import Example, spelled
 
 TEST_SHARE = 0.2
 _TABLES = (".csv", ".jsonl", ".parquet")

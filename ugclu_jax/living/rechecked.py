@@ -4,7 +4,8 @@ import sqlite3
 from collections.abc import Iterator
 
 from ugclu_jax.living import chain
-from ugclu_jax.living.ledger import Ledger, content_of, fixed, operation
+from ugclu_jax.living.ledger import Ledger
+from ugclu_jax.living.rows import content_of, fixed, operation
 from ugclu_jax.strict_json import parse
 
 

@@ -12,10 +12,11 @@ from ugclu_jax.living import serving
 from ugclu_jax.living.begin import data_digest, versions
 from ugclu_jax.living.gather import gathered
 from ugclu_jax.living.held import Held, inserted, removed
-from ugclu_jax.living.ledger import Example, Ledger, Row
+from ugclu_jax.living.ledger import Ledger
 from ugclu_jax.living.measures import of_request, verdict
 from ugclu_jax.living.network import grown
 from ugclu_jax.living.results import Done, Understood
+from ugclu_jax.living.rows import Example, Row
 from ugclu_jax.living.selection import Asked
 from ugclu_jax.living.store import Store
 from ugclu_jax.living.understanding import DEFAULT, current, understand_learning, understand_unlearning

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ugclu_jax.data.conditions import rows_where
 from ugclu_jax.data.metadata import Metadata
-from ugclu_jax.living.ledger import Row, spelled
+from ugclu_jax.living.rows import Row, spelled
 from ugclu_jax.requests.select import read_keys
 from ugclu_jax.requests.validate import nearest
 

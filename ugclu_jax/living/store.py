@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 from ugclu_jax import files
 from ugclu_jax.living import chain, lock, signing
-from ugclu_jax.living.ledger import NAME, Entry, Example, Ledger
+from ugclu_jax.living.ledger import NAME, Ledger
+from ugclu_jax.living.rows import Entry, Example
 from ugclu_jax.strict_json import parse
 
 HEAD, GENERATIONS, CERTIFICATES, REFERENCES = "head.json", "generations", "certificates", "references"
@@ -196,7 +197,9 @@ class Store:
             here = [h for h in heads if last and (h["entries"], h["chain"]) == (last.number, last.chain.hex())]
             if not here:
                 return [f"the ledger does not end where {HEAD} says: entries are missing, or were added by hand"]
-            if len(heads) == 1 and here[0]["ledger"] not in (None, self._ledger_digest()):
+            if len(heads) == 1 and here[0]["ledger"] is None:
+                return [f"a reader held {NAME} open at the last write, so that its old pages are there: ugclu purge"]
+            if len(heads) == 1 and here[0]["ledger"] != self._ledger_digest():
                 return [f"{NAME} has other bytes than when it was last written"]
         except (ValueError, KeyError, TypeError, OSError) as error:
             return [f"{HEAD} is damaged or missing ({error})"]

@@ -6,8 +6,8 @@ from typing import Any
 from rich.filesize import decimal
 
 from ugclu_jax.data.wording import counted
-from ugclu_jax.living.ledger import Entry
 from ugclu_jax.living.results import Done, Estimate, Predicted, Purged, Status, Understood, Verified
+from ugclu_jax.living.rows import Entry
 
 _CLASSES = 12
 

@@ -12,9 +12,10 @@ from ugclu_jax.data.classes import in_order
 from ugclu_jax.living import offered, serving
 from ugclu_jax.living.gather import encoded, source_of
 from ugclu_jax.living.held import Held, from_files
-from ugclu_jax.living.ledger import Example, Ledger, Row
+from ugclu_jax.living.ledger import Ledger
 from ugclu_jax.living.network import Described
 from ugclu_jax.living.results import Estimate, Understood
+from ugclu_jax.living.rows import Example, Row
 from ugclu_jax.living.selection import Asked, chosen
 from ugclu_jax.living.store import MODEL_KINDS, Store
 from ugclu_jax.requests.validate import some

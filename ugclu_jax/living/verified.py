@@ -11,8 +11,9 @@ from ugclu_jax import bank, files
 from ugclu_jax.buffer import rank
 from ugclu_jax.living import certificate, chain, gather, lock, offered, rechecked, signing, upkeep
 from ugclu_jax.living.held import Held, filled, from_files
-from ugclu_jax.living.ledger import NAME, Entry, Ledger
+from ugclu_jax.living.ledger import NAME, Ledger
 from ugclu_jax.living.results import Verified
+from ugclu_jax.living.rows import Entry
 from ugclu_jax.living.store import CERTIFICATES, GENERATIONS, HEAD, REFERENCES, Store
 
 UNKNOWN = (
@@ -130,8 +131,8 @@ def _certificates(store: Store, ledger: Ledger) -> list[str]:
     for path in sorted(place.iterdir()) if place.is_dir() else []:
         if path.name.startswith(files.PARTIAL):
             continue
-        content = certificate.read(path)
-        wrong = certificate.problems(content, _public(ledger)) or against(content, store, ledger)
+        read = certificate.read(path)
+        wrong = certificate.problems(read, _public(ledger)) or against(read.content, store, ledger)
         found += [f"{CERTIFICATES}/{path.name}: {each}" for each in wrong]
     return found
 
@@ -207,12 +208,12 @@ def of_certificate(path: Path, public: str, store: Store | None = None) -> Verif
     """
     checked = ["text, signature and chain"]
     try:
-        content = certificate.read(path)
-        problems = certificate.problems(content, public)
+        read = certificate.read(path)
+        problems = certificate.problems(read, public)
         if store is not None and not problems:
             checked.append("its row, what left with it, its network and its numbers, in the folder")
             with store.ledger() as ledger:
-                problems = against(content, store, ledger)
+                problems = against(read.content, store, ledger)
     except _DAMAGE as error:
         problems = [str(error)]
     return Verified(tuple(problems), tuple(checked), UNKNOWN)
