@@ -3,7 +3,7 @@
     python -m experiments.people --seeds 0:3 --oracle-seeds 3      # mails, `make data-mails` first
     python -m experiments.people --smoke                           # digits stand in, three made-up senders
 
-Reference: METHOD section 8b, the audit; MUSE and later reports, which count requests that follow one another. A text
+Reference: the audit (docs/audit.md); MUSE and later reports, which count requests that follow one another. A text
 encoder of two layers of 64 features learns 300 mails of each folder in one request; then the ten senders with the most
 of them are forgotten, one request each. Each is attacked by margin against mails of the same folders by senders never
 seen: the area is 1/2 where the two cannot be told apart, and an oracle, who never met the sender either, says what it
