@@ -454,7 +454,9 @@ def verdicts(tables: Mapping[str, Rows], linear: Verdict) -> tuple[Table, dict[t
     body, words = [], {}
     for claim in CLAIMS:
         own = {n: rows for n, rows in tables.items() if not claim.tables or n.rsplit("_", 1)[-1] in claim.tables}
-        found = {form: {n: claim.rule(rows, form) for n, rows in own.items()} for form in (PAPER, DEFAULT)}
+        found = {
+            form: {n: claim.rule(rows, form) for n, rows in own.items() if form in rows} for form in (PAPER, DEFAULT)
+        }
         for form, by_table in found.items():
             words[claim.text, form] = together([verdict.word for verdict in by_table.values()])
         told = [

@@ -88,5 +88,8 @@ def test_every_claim_has_a_verdict_for_both_forms():
     assert all(len(row) == len(table.head) for row in table.rows)
     assert words["unlearns categories across tasks", PAPER] == HOLDS
     assert words["unlearns random samples", PAPER] == UNTESTED, "there is no such table"
+    without = {name: row for name, row in rows.items() if name != PAPER}
+    _, words = study.verdicts({"fashion_class": without}, study.Verdict(HOLDS, ""))
+    assert {words[claim.text, PAPER] for claim in study.CLAIMS} == {UNTESTED}, "a form that was not run failed nothing"
     firsts = study.firsts({"fashion_class": rows})
     assert dict(zip([row[0] for row in firsts.rows], firsts.rows, strict=True))["E, low"][1] == f"{DEFAULT} (0)"
