@@ -91,7 +91,7 @@ def conclude(_options: MultimodalConfig, _folder: Path, folders: Mapping[str, Pa
         sets = outputs.stack(run_dir, {seed: outputs.model_file(method, seed, request) for seed in seeds}).sets
         past = {side: sets[BEFORE + side] for side in labels if BEFORE + side in sets}
         if len(past) == len(labels):
-            retrieved.setdefault(f"before, {method}", retrieval(past, labels))
+            retrieved.setdefault("before", retrieval(past, labels))  # of the learner, which all have
         retrieved[method] = retrieval(sets, labels)
     share = float(np.mean(np.concatenate([np.full(len(own), side != "test") for side, own in labels.items()])))
     less = curves[BASELINE].minus(curves[OURS]).mean() if {OURS, BASELINE} <= curves.keys() else None
@@ -150,7 +150,7 @@ def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
 
 
 def answer(retrieved: Mapping[str, list[Statistic]], less: "Estimate | None") -> str:
-    """How far each way is from the oracles', by the standard errors of both, before and after."""
+    """Whether each way is told from the oracles', by two standard errors of the difference, before and after."""
     from ugclu_jax.report.trends import estimate_text
 
     ends = []
@@ -159,14 +159,19 @@ def answer(retrieved: Mapping[str, list[Statistic]], less: "Estimate | None") ->
         texts = []
         for name, found in retrieved.items():
             if name != "oracles":
-                difference = found[way].mean - known.mean
                 error = _error(found[way], known)
-                beyond = "" if error is None else " beyond noise" if abs(difference) > 2 * error else " within noise"
-                texts.append(f"{name} {found[way].mean:.3f} ({difference:+.3f}{beyond})")
-        ends.append(f"{WAYS[way]} of unlearned categories: oracles {known.mean:.3f}, {', '.join(texts)}")
+                apart = "" if error is None else f", {_apart(found[way].mean - known.mean, error)} the oracles"
+                texts.append(f"{name} {found[way].mean:.3f}{apart}")
+        ends.append(f"{WAYS[way]} of unlearned categories: oracles {known.mean:.3f}; {'; '.join(texts)}")
     beyond_noise = None if less is None else less.beyond_noise()
     verdict = "" if beyond_noise is None else f", {'a' if beyond_noise else 'no'} difference beyond noise"
-    return f"{'; '.join(ends)}. E of {BASELINE} less that of {OURS}: {estimate_text(less)}{verdict}."
+    return f"{'. '.join(ends)}. E of {BASELINE} less that of {OURS}: {estimate_text(less)}{verdict}."
+
+
+def _apart(difference: float, error: float) -> str:
+    if abs(difference) <= 2 * error:
+        return "not told from"
+    return "above" if difference > 0 else "below"
 
 
 def _error(one: Statistic, other: Statistic) -> float | None:
