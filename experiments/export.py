@@ -16,9 +16,9 @@ from typing import Annotated, Literal
 import tyro
 
 from ugclu_jax.extras import MissingExtraError
+from ugclu_jax.harness import export
 from ugclu_jax.harness.config import path_of
 from ugclu_jax.harness.terminal import consoles, ended, say
-from ugclu_jax.report import export
 from ugclu_jax.report.auditable import read_config
 from ugclu_jax.report.metrics import read_metrics
 

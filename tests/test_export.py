@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments import export as command
-from ugclu_jax.report.export import scalars
+from ugclu_jax.harness.export import scalars
 from ugclu_jax.report.metrics import read_metrics
 
 BLOCK, HEADER = 32768, 7
