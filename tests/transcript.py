@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 BLOCK = re.compile(r"```(\w+)\n(.*?)```\n", re.DOTALL)
-DECIMAL = re.compile(r"\d*\.\d+|(?<=\|)\d+|\d+(?=\|)|[0-9a-f]{16,}")
+DECIMAL = re.compile(r"\d*\.\d+|\d+(?= s here)|(?<=\|)\d+|\d+(?=\|)|[0-9a-f]{16,}")
 
 
 class Command(NamedTuple):

@@ -164,7 +164,8 @@ def verdict(kind: str, metrics: dict[str, Any]) -> str:
         parts.append(f"fewer than {LEAST} examples a side: an attack would say nothing")
     if "held_out" in metrics:
         (old, *_), (new, *_) = metrics["held_out"]["accuracy"]
-        parts.append(f"accuracy on held-out examples went from {old:.3g} to {new:.3g}")
+        went = f"is {new:.3g}" if kind == "init" else f"went from {old:.3g} to {new:.3g}"
+        parts.append(f"accuracy on held-out examples {went}")
     if not parts:
         return "Nothing could be measured: no example is held out."
     text = "; ".join(parts)
