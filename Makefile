@@ -4,6 +4,7 @@ VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-all test-torch bench docs lint clean data-openclipart data-emoji data-r8 data-mails weights-lite0 weights-minilm
+.PHONY: demo test test-all test-torch test-gpu bench docs lint clean data-openclipart data-emoji data-r8 data-mails
 
 demo: $(VENV)/installed-run
 	$(BIN)/python -m experiments.task_aware
@@ -18,6 +19,13 @@ test-all: test
 
 test-torch: $(VENV)/installed-torch
 	$(BIN)/python -m pytest tests/test_torch_parity.py tests/test_torch_encoders.py tests/test_benchmarks.py -k torch
+
+# What another device may break: how products round, how convolutions are lowered, how arrays are placed and kept. For a
+# machine with a GPU; JAX takes it by itself.
+GPU_TESTS := conv head norm resnet transformers analytic components fast_slow output_budget saliency optimizer decay \
+    losses membership oracle ensemble ugclu streaming kept_arrays
+test-gpu: $(VENV)/installed-test
+	XLA_PYTHON_CLIENT_PREALLOCATE=false $(BIN)/python -m pytest -n 0 -m "not slow" $(GPU_TESTS:%=tests/test_%.py)
 
 # The site, with the API from the docstrings and the notebooks run; opens from disk: docs/_build/html/index.html.
 docs: $(VENV)/installed-docs

@@ -217,12 +217,13 @@ def run(smoke: bool) -> Section:
     header = (
         "plan", "hours", "useful, card-hours", "starting", "lost", "kills", "terabytes read", "share useful",
     )  # fmt: skip
+    terabytes = work.tables * work.oracles * work.oracle_bytes / 1e12
     note = (
-        f"{work.tables * work.cells:,} cells in {work.tables} tables on {workers} cards; a start takes {work.start:.0f} "
-        f"seconds, a request {work.request:.0f}, an oracle {work.oracle:.0f}, of which a table has {work.oracles}; "
-        f"{work.tables * work.oracles * work.oracle_bytes / 1e12:.2g} TB of oracles. A cell that is killed waits "
-        f"{plain.requeue:.0f} seconds. Simulated, not measured; the durations are assumptions, and the file system is "
-        "taken to be read by all at once."
+        f"{work.tables * work.cells:,} cells in {work.tables} tables on {workers} cards; a start takes "
+        f"{work.start:.0f} seconds, a request {work.request:.0f}, an oracle {work.oracle:.0f}, of which a table has "
+        f"{work.oracles}; {terabytes:.2g} TB of oracles. A cell that is killed waits {plain.requeue:.0f} seconds. "
+        "Simulated, not measured; the durations are assumptions, and the file system is taken to be read by all at "
+        "once."
     )
     return Section([Table("A large grid in a queue", header, rows, note)])
 

@@ -8,7 +8,6 @@ the time to lay the state on them within it. Outputs are compared before anythin
 
 import copy
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -53,8 +52,8 @@ def ours(case: Case, over: devices.Devices | None = None) -> Request:
     return Request(serve, state, np.asarray(info.task_losses), float(info.gradient_evaluations), cost.compile_seconds)
 
 
-def theirs(case: Case, channels_last: bool = False) -> Any:
-    """`() -> (module, task losses)`: the request by PyTorch, from the case's weights each time."""
+def prepared(case: Case, channels_last: bool = False, device: str = "cpu") -> tuple[Any, Any]:
+    """PyTorch's module with the case's weights, and its request with the case's batches, all of it on a device."""
     import torch
 
     from benchmarks import torch_loop, torch_networks
@@ -63,11 +62,16 @@ def theirs(case: Case, channels_last: bool = False) -> Any:
     drawn, dataset = draws(case), case.dataset
     network = case.state.method
     module = torch_networks.make(case.model, network.params, network.model_state, dataset.train_inputs.shape[1:])
+    module = module.to(device)
     if channels_last:
         module = module.to(memory_format=torch.channels_last)
     kind = next(module.parameters()).dtype
-    moments = (torch.tensor(values, dtype=kind)[:, None, None] for values in (dataset.mean, dataset.std))
-    pairs = functools.partial(torch_loop.batches, channels_last=channels_last)
+    moments = (torch.tensor(v, dtype=kind, device=device)[:, None, None] for v in (dataset.mean, dataset.std))
+
+    def pairs(inputs: np.ndarray, labels: np.ndarray) -> list[Any]:
+        found = torch_loop.batches(inputs, labels, channels_last)
+        return [(images.to(device), classes.to(device)) for images, classes in found]
+
     names = set(torch_loop.Request._fields) - {"mask_task", "mask_remain", "task", "remain", "normalise", "saliency"}
     request = torch_loop.Request(
         mask_task=pairs(drawn.mask_task.inputs, drawn.mask_task.labels),
@@ -78,6 +82,14 @@ def theirs(case: Case, channels_last: bool = False) -> Any:
         saliency=case.settings.saliency,
         **{name: float(getattr(case.hyper, name)) for name in names},
     )
+    return module, request
+
+
+def theirs(case: Case, channels_last: bool = False, device: str = "cpu") -> Any:
+    """`() -> (module, task losses)`: the request by PyTorch, eager, from the case's weights each time."""
+    from benchmarks import torch_loop
+
+    module, request = prepared(case, channels_last, device)
 
     def serve() -> Any:
         fresh = copy.deepcopy(module)
@@ -94,7 +106,7 @@ def difference(case: Case, request: Request, module: Any) -> float:
         return {name: tensor.numpy() for name, tensor in torch_networks.tensors(state.method.params, {}).items()}
 
     start, end = parameters(case.state), parameters(request.state)
-    other = {name: parameter.detach().numpy() for name, parameter in module.named_parameters()}
+    other = {name: parameter.detach().cpu().numpy() for name, parameter in module.named_parameters()}
     assert set(other) == set(end)
     apart = sum(np.square(end[name] - other[name], dtype=np.float64).sum() for name in end)
     moved = sum(np.square(end[name] - start[name], dtype=np.float64).sum() for name in end)
