@@ -30,7 +30,6 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -52,6 +51,7 @@ from ugclu_jax.harness.plan import Plan
 from ugclu_jax.harness.signals import Stop
 from ugclu_jax.harness.stream_run import resumable
 from ugclu_jax.oracle import oracle_program
+from ugclu_jax.report import alignments
 from ugclu_jax.report.format import number
 from ugclu_jax.trees import descend
 from ugclu_jax.types import ApplyFn, Array, Batch, InitFn, ModelState, Params
@@ -65,7 +65,7 @@ SOLVE_STEPS, TOLERANCE = 60, 1e-3
 LENGTH = 1e-3
 """Of all task steps of an outer step together, as a share of the parameters' norm."""
 HIDDEN = 16
-FORMS, MATRICES = ("fast", "every"), ("H", "G")
+MATRICES = ("H", "G")
 BY: tuple[Preconditioner, ...] = ("sgd", "adam")
 At = tuple[Params, ModelState, Any]
 """θ, the model's statistics, and the data of a point."""
@@ -259,7 +259,7 @@ class Programs:
 
         self.solve = {name: jax.jit(functools.partial(solve, name)) for name in MATRICES}
         self.matrix = {name: jax.jit(functools.partial(matrix, name)) for name in MATRICES}
-        self.path = {(form, by): jax.jit(functools.partial(path, form, by)) for form in FORMS for by in BY}
+        self.path = {(form, by): jax.jit(functools.partial(path, form, by)) for form in alignments.FORMS for by in BY}
         self.scale = jax.jit(scale)
 
     def references(self, at: At, gradient: Params) -> tuple[list[Reference], Scale]:
@@ -385,11 +385,6 @@ def _float64(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, tree)
 
 
-def file_of(run_dir: Path, seed: int, epochs: int) -> Path:
-    """Where a point lies in a run's folder."""
-    return run_dir / "alignment" / f"{seed}-{epochs}.json"
-
-
 def work(plan: Plan, stop: Stop, options: AlignmentOptions) -> None:
     """Measure every point that is missing, and say what was found."""
     asked = json.loads(json.dumps(dataclasses.asdict(options)))
@@ -399,7 +394,7 @@ def work(plan: Plan, stop: Stop, options: AlignmentOptions) -> None:
         for epochs in options.epochs:
             train = points.trained(epochs)
             for seed in plan.config.seeds:
-                path = file_of(plan.folder.path, seed, epochs)
+                path = alignments.file_of(plan.folder.path, seed, epochs)
                 if path.is_file() and json.loads(path.read_text())["options"] == asked:
                     continue
                 stop.check(f"{epochs} epochs, seed {seed}")
@@ -408,25 +403,13 @@ def work(plan: Plan, stop: Stop, options: AlignmentOptions) -> None:
     table = Table(box=None, pad_edge=False)
     for head in ("epochs", "seed", "form", "by", "K_in", "matrix", "damping", "cosine", "quotient"):
         table.add_column(head, justify="right")
-    for each in read(plan.folder.path):
+    for each in alignments.read(plan.folder.path):
         for row in each["rows"]:
             words = (row["form"], row["by"], str(row["inner"]), row["matrix"], number(row["damping"]))
             table.add_row(
                 str(each["epochs"]), str(each["seed"]), *words, number(row["cosine"]), number(row["quotient"])
             )
     plan.console.print(table)
-
-
-def read(run_dir: Path) -> list[dict[str, Any]]:
-    """Every point of a run's folder, by epochs and seed.
-
-    Raises:
-        ValueError: there is none, or one is damaged.
-    """
-    paths = list((run_dir / "alignment").glob("*.json"))
-    if not paths:
-        raise ValueError(f"{run_dir} has no alignment/SEED-EPOCHS.json: run experiments.alignment there")
-    return sorted((json.loads(path.read_text()) for path in paths), key=lambda each: (each["epochs"], each["seed"]))
 
 
 def job(options: AlignmentOptions, config: ExperimentConfig) -> Job:

@@ -193,7 +193,7 @@ def cells(options: ArchitecturesConfig) -> list[Cell]:
 def conclude(options: ArchitecturesConfig, folder: Path, folders: Mapping[str, Path]) -> Findings:
     """Distances by network, and where ours is nearer than fine-tuning beyond noise."""
     from ugclu_jax.report import evidence
-    from ugclu_jax.report.trends import of_run  # scipy, which `--help` need not wait for
+    from ugclu_jax.report.trends import nearer, of_run  # scipy, which `--help` need not wait for
 
     rows: list[list[str]] = []
     less: dict[str, Estimate | None] = {}
@@ -222,36 +222,7 @@ def conclude(options: ArchitecturesConfig, folder: Path, folders: Mapping[str, P
         "E before: of the models that the request found, which is what doing nothing leaves. ± as in all tables here: "
         "standard error of distances, deviation over seeds of all else.",
     )
-    return Findings(answer(less, lost), (table,), (PICTURE,))
-
-
-def answer(less: "Mapping[str, Estimate | None]", lost: list[str]) -> str:
-    """By network, whether ours is nearer to the oracles than fine-tuning is, beyond two standard errors.
-
-    Args:
-        less: E of fine-tuning less that of ours, by network; None where one of them lost its seeds.
-        lost: seeds that did not reach the end, in words.
-    """
-    from ugclu_jax.report.trends import estimate_text
-
-    groups: dict[str, list[str]] = {
-        f"nearer to the oracles than {BASELINE}": [],
-        "further": [],
-        "no difference beyond noise": [],
-        "not to be told with two seeds": [],
-        "not to be told, seeds were lost": [],
-    }
-    nearer, further, same, few, gone = groups.values()
-    for title, difference in less.items():
-        if difference is None:
-            gone.append(title)
-            continue
-        beyond = difference.beyond_noise()
-        place = few if beyond is None else same if not beyond else nearer if difference.value > 0 else further
-        place.append(f"{title} ({estimate_text(difference)})")
-    said = "; ".join(f"{head}: {', '.join(names)}" for head, names in groups.items() if names)
-    ends = f"Seeds lost: {'; '.join(lost)}" if lost else "No seed was lost"
-    return f"With one default, {OURS} is, by E of {BASELINE} less its own: {said}. {ends}."
+    return Findings(nearer(OURS, BASELINE, less, lost), (table,), (PICTURE,))
 
 
 def picture(found: Mapping[str, Mapping[str, Row]], path: Path) -> None:

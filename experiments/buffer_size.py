@@ -8,24 +8,18 @@ classes leave after a stream, and 10 % of all samples; everything but the capaci
 and more hold every example of the stream here.
 """
 
-import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from ugclu_jax import buffer
+from ugclu_jax.harness.buffer_bytes import sizes_in_bytes
 from ugclu_jax.harness.cells import Cell
-from ugclu_jax.harness.config import from_dict
 from ugclu_jax.harness.options import Group
-from ugclu_jax.harness.plan import load_dataset
-from ugclu_jax.harness.scenarios import SCENARIOS
 from ugclu_jax.harness.study import Findings, Study, StudyOptions, Table, main
 from ugclu_jax.report import measured
-from ugclu_jax.report.auditable import read_config
 
 REGIMES = {"classes": "class_wise", "random": "random_sample"}
 METHODS = ("ug_clu", "finetune_remain", "do_nothing")
@@ -95,23 +89,6 @@ def conclude(options: BufferSizeConfig, _folder: Path, folders: Mapping[str, Pat
         Table("Memory", ("capacity", "bytes of the buffer", "bytes an example"), memory, "All arrays of the buffer."),
     )
     return Findings(answer, tables)
-
-
-def sizes_in_bytes(run_dir: Path, sizes: Sequence[int]) -> tuple[int, list[int]]:
-    """Bytes of an example's input and label, and of buffers of some capacities for the data of a run.
-
-    Raises:
-        ValueError, OSError: see `read_config` and `load_dataset`.
-    """
-    config = read_config(run_dir)
-    dataset = load_dataset(from_dict(SCENARIOS["class_wise"].config, {k: config[k] for k in ("dataset", "data")}))
-    shape, dtype = dataset.train_inputs.shape[1:], dataset.train_inputs.dtype
-
-    def own(size: int) -> int:
-        shapes = jax.eval_shape(lambda key: buffer.init(size, shape, dtype, key), jax.random.key(0))
-        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-
-    return math.prod(shape) * dtype.itemsize + np.dtype(np.int32).itemsize, [own(size) for size in sizes]
 
 
 STUDY = Study("buffer_size", __doc__ or "", BufferSizeConfig, cells, conclude)

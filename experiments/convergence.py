@@ -27,9 +27,8 @@ from ugclu_jax.harness.cells import Cell
 from ugclu_jax.harness.config import merge
 from ugclu_jax.harness.options import Group
 from ugclu_jax.harness.study import Findings, Study, StudyOptions, Table, main
+from ugclu_jax.report import trajectories
 from ugclu_jax.report.format import number
-
-from . import trajectory
 
 SCENARIOS = {"memorised": "random_sample", "joint_classes": "class_wise"}
 METHOD = "ug_clu"
@@ -157,7 +156,7 @@ class Followed(NamedTuple):
     """What a cell measured, over seeds."""
 
     steps: np.ndarray  # [P]
-    numbers: Mapping[str, np.ndarray]  # [S, P], of `trajectory.NUMBERS`
+    numbers: Mapping[str, np.ndarray]  # [S, P], of `trajectories.NUMBERS`
     kl: np.ndarray  # [S, P], mean over oracles, unlearned and test inputs added
     energies: tuple[Energies, Energies]  # on unlearned and test inputs
 
@@ -193,13 +192,13 @@ def read(run_dir: Path, seeds: tuple[int, ...]) -> Followed:
     Raises:
         DamagedFileError, OSError: a file is damaged, or not there.
     """
-    oracles = trajectory.read_arrays(run_dir, trajectory.ORACLES)
-    found = [trajectory.read_arrays(run_dir, trajectory.file_of(METHOD, seed)) for seed in seeds]
-    stacked = {name: np.stack([each[name] for each in found]) for name in (*trajectory.NUMBERS, "unlearned", "test")}
+    oracles = trajectories.read_arrays(run_dir, trajectories.ORACLES)
+    found = [trajectories.read_arrays(run_dir, trajectories.file_of(METHOD, seed)) for seed in seeds]
+    stacked = {name: np.stack([each[name] for each in found]) for name in (*trajectories.NUMBERS, "unlearned", "test")}
     sides = ("unlearned", "test")
     first, second = (Energies(stacked[side], oracles[side]) for side in sides)
     kl = sum(divergences(stacked[side], oracles[side]) for side in sides)
-    numbers = {name: stacked[name] for name in trajectory.NUMBERS}
+    numbers = {name: stacked[name] for name in trajectories.NUMBERS}
     return Followed(found[0]["steps"], numbers, np.asarray(kl), (first, second))
 
 

@@ -24,13 +24,11 @@ from typing import Any, NamedTuple
 from ugclu_jax.harness.cells import Cell
 from ugclu_jax.harness.options import Group
 from ugclu_jax.harness.study import SMALL, Findings, Study, StudyOptions, Table, main
-from ugclu_jax.report import measured
+from ugclu_jax.report import alignments, measured
 from ugclu_jax.report.format import number
 from ugclu_jax.report.ranking import Row
 from ugclu_jax.types import FORWARD_COST
 from ugclu_jax.ugclu_settings import UNLEARNING, UNLEARNING_HYPER
-
-from . import alignment
 
 SCENARIOS = {"memorised": "random_sample", "joint_classes": "class_wise"}
 NETWORKS = {"small": "network of 1,210 parameters, digits, exact", "cnn": "CNN, Fashion-MNIST, conjugate gradients"}
@@ -99,7 +97,7 @@ def cells(options: InnerStepsConfig) -> list[Cell]:
     """The alignment of each network, then one a regime, K_in and α."""
     chosen = SMALL["unlearn"]["settings"] if options.smoke else vars(UNLEARNING)
     budget = chosen["outer_steps"] * (1 + FORWARD_COST + chosen["inner_steps"])
-    model = {"small": {"dataset": "digits", "model": f"{alignment.__name__}:small_network"}, "cnn": {}}
+    model = {"small": {"dataset": "digits", "model": f"{__package__}.alignment:small_network"}, "cnn": {}}
     epochs = ("--epochs", *map(str, (1,) if options.smoke else options.epochs))
     found = [
         Cell(
@@ -145,7 +143,7 @@ def conclude(options: InnerStepsConfig, folder: Path, folders: Mapping[str, Path
     rows = [
         [f"{regime}, K_in {inner}, α {slow:g}", *measured.texts(row)] for (regime, inner, slow), row in by_cell.items()
     ]
-    points = {name: alignment.read(folders[f"alignment-{name}"]) for name in options.networks}
+    points = {name: alignments.read(folders[f"alignment-{name}"]) for name in options.networks}
     sentences = [_best(regime, {key[1:]: row for key, row in by_cell.items() if key[0] == regime}) for regime in
                  options.regimes]  # fmt: skip
     sentences += [held(name, means(points[name])) for name in options.networks]
@@ -333,7 +331,7 @@ def draw(path: Path, rows: Mapping[tuple[str, int, float], Row], points: Mapping
             last = max(place.epochs for place in found)
             inner = sorted({place.inner for place in found if place.form == "fast"})
             lines = [(f"{form}, {by}", [reference(found, last, form, by, j)[1] for j in inner])
-                     for form in alignment.FORMS for by in ("sgd", "adam")]  # fmt: skip
+                     for form in alignments.FORMS for by in ("sgd", "adam")]  # fmt: skip
             lines.append(
                 ("fast, sgd; λ = 1/(β K_in)", [found[Place(last, "fast", "sgd", j, "G", None)] for j in inner])
             )

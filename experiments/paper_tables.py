@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ugclu_jax.harness.buffer_bytes import sizes_in_bytes
 from ugclu_jax.harness.cells import Cell
 from ugclu_jax.harness.options import Group
 from ugclu_jax.harness.study import Findings, Study, StudyOptions, Table, main
@@ -37,8 +38,6 @@ from ugclu_jax.report.format import mean_text, number, statistic_text
 from ugclu_jax.report.metrics import Numbers
 from ugclu_jax.report.ranking import WITHOUT_SETTINGS, Row, shared_references
 from ugclu_jax.report.summaries import Statistic
-
-from .buffer_size import sizes_in_bytes
 
 PAPER, DEFAULT = "ug_clu_plain", "ug_clu"
 BEHIND = "ug_clu+ug_clu_plain"

@@ -28,11 +28,12 @@ from ugclu_jax.harness.study import Findings, Study, StudyOptions, Table, main
 from ugclu_jax.report import measured
 from ugclu_jax.report.ranking import energy_text
 
-from .architectures import BASELINE, OURS, TRANSFORMER, answer
-
 if TYPE_CHECKING:
     from ugclu_jax.evidence import Estimate
 
+OURS, BASELINE = "ug_clu", "finetune_remain"
+TRANSFORMER = {"optimizer": "adamw", "learning_rate": 0.0005, "weight_decay": 0.01}
+"""How an oracle that is a transformer trains."""
 SCENARIOS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "tasks": ("task_aware", {"sequence": "L1 L2 L3 L4 U2"}),
     "classes": ("class_wise", {"unlearn_classes": ["1", "5"]}),
@@ -92,7 +93,7 @@ def cells(options: TextConfig) -> list[Cell]:
 def conclude(options: TextConfig, _folder: Path, folders: Mapping[str, Path]) -> Findings:
     """Distances by kind of request, and where ours is nearer than fine-tuning beyond noise."""
     from ugclu_jax.report import evidence
-    from ugclu_jax.report.trends import of_run  # scipy, which `--help` need not wait for
+    from ugclu_jax.report.trends import nearer, of_run  # scipy, which `--help` need not wait for
 
     rows: list[list[str]] = []
     less: dict[str, Estimate | None] = {}
@@ -114,7 +115,7 @@ def conclude(options: TextConfig, _folder: Path, folders: Mapping[str, Path]) ->
         rows,
         "E before: of the models that the last request found, which is what doing nothing leaves.",
     )
-    return Findings(answer(less, lost), (table,))
+    return Findings(nearer(OURS, BASELINE, less, lost), (table,))
 
 
 STUDY = Study("text", __doc__ or "", TextConfig, cells, conclude)

@@ -9,11 +9,8 @@ the whole, so that every point is a network that the whole request passes throug
 The run folder gets trajectory/METHOD-SEED.npz and trajectory/oracles.npz. The same command takes up what is missing.
 """
 
-import io
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,7 +19,7 @@ import numpy as np
 import optax
 from rich.table import Table
 
-from ugclu_jax import curvature, seals
+from ugclu_jax import curvature
 from ugclu_jax.components import unlearning_gradient, weighted_gradient
 from ugclu_jax.harness.cli import Job, main
 from ugclu_jax.harness.clock import Clock
@@ -34,11 +31,9 @@ from ugclu_jax.harness.run import Run, start
 from ugclu_jax.harness.signals import Stop
 from ugclu_jax.harness.stream_run import resumable
 from ugclu_jax.learner import CLUState, apply_request
+from ugclu_jax.report import trajectories
 from ugclu_jax.report.format import number
 from ugclu_jax.types import Array, Batch, Examples, Execution, MethodState, Params, PyTree
-
-NUMBERS = ("remaining_loss", "remaining_gradient", "task_loss", "task_gradient", "moved", "turn")
-"""Of a trace: of each point; `moved` is the way from the point before, `turn` its cosine with the way before that."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +117,7 @@ class Way:
 
     def trace(self, method: str, seed: int, points: int) -> dict[str, np.ndarray]:
         """What is kept of a request: numbers and outputs of each point."""
-        found: dict[str, list[Any]] = {name: [] for name in (*NUMBERS, "unlearned", "test")}
+        found: dict[str, list[Any]] = {name: [] for name in (*trajectories.NUMBERS, "unlearned", "test")}
         networks = self.networks(method, seed, points)
         last: Params | None = None
         way: Params | None = None
@@ -131,7 +126,7 @@ class Way:
             turn = np.nan if way is None or new_way is None else float(curvature.cosine(way, new_way))
             moved = np.nan if new_way is None else float(optax.tree.norm(new_way))
             values = (*map(float, self.slopes(network.params, network.model_state)), moved, turn)
-            for name, value in zip(NUMBERS, values, strict=True):
+            for name, value in zip(trajectories.NUMBERS, values, strict=True):
                 found[name].append(value)
             predict = self.run.predictions.predict
             for name, inputs in (("unlearned", self.task.inputs), ("test", self.test_inputs)):
@@ -149,57 +144,30 @@ class Way:
         return {name: np.stack([kept[s][i] for s in seeds]) for i, name in enumerate(("unlearned", "test"))}
 
 
-def write_arrays(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keep arrays in a file of the run's folder."""
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)
-    seals.write(folder, name, content.getvalue())
-
-
-def read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
-    """The arrays of such a file.
-
-    Raises:
-        DamagedFileError, OSError: see `seals.read`.
-    """
-    with np.load(io.BytesIO(seals.read(folder, name)), allow_pickle=False) as arrays:
-        return {key: arrays[key] for key in arrays.files}
-
-
-def file_of(method: str, seed: int) -> str:
-    """Of a trace, in the run's folder.
-
-    >>> file_of("ug_clu", 3)
-    'trajectory/ug_clu-3.npz'
-    """
-    return f"trajectory/{method}-{seed}.npz"
-
-
-ORACLES = "trajectory/oracles.npz"
-
-
 def work(plan: Plan, stop: Stop, options: TrajectoryOptions) -> None:
     """Follow every method and seed that is missing, and say where they went."""
     folder = plan.folder.path
     (folder / "trajectory").mkdir(exist_ok=True)
     with Clock() as clock, resumable(plan), plan.progress:
         way = Way(start(plan, clock), options)
-        if not (folder / ORACLES).is_file():
+        if not (folder / trajectories.ORACLES).is_file():
             stop.check("oracles")
-            write_arrays(folder, ORACLES, way.oracles())
+            trajectories.write_arrays(folder, trajectories.ORACLES, way.oracles())
         for method in plan.config.methods:
             for seed in plan.config.seeds:
-                if not (folder / file_of(method, seed)).is_file():
+                if not (folder / trajectories.file_of(method, seed)).is_file():
                     stop.check(f"{method}, seed {seed}")
-                    write_arrays(folder, file_of(method, seed), way.trace(method, seed, options.points))
+                    trajectories.write_arrays(
+                        folder, trajectories.file_of(method, seed), way.trace(method, seed, options.points)
+                    )
     table = Table(box=None, pad_edge=False)
-    for head in ("method", "seed", "outer steps", *(name.replace("_", " ") for name in NUMBERS)):
+    for head in ("method", "seed", "outer steps", *(name.replace("_", " ") for name in trajectories.NUMBERS)):
         table.add_column(head, justify="right")
     for method in plan.config.methods:
         for seed in plan.config.seeds:
-            found = read_arrays(folder, file_of(method, seed))
+            found = trajectories.read_arrays(folder, trajectories.file_of(method, seed))
             for place, steps in enumerate(found["steps"]):
-                told = [found[name][place] for name in NUMBERS]
+                told = [found[name][place] for name in trajectories.NUMBERS]
                 texts = [number(None if np.isnan(value) else float(value)) for value in told]
                 table.add_row(method, str(seed), str(steps), *texts)
     plan.console.print(table)

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.architectures import NETWORKS, ArchitecturesConfig, Network, answer, cells, name_of
+from experiments.architectures import NETWORKS, ArchitecturesConfig, Network, cells, name_of
 from ugclu_jax.evidence import Estimate
 from ugclu_jax.models.padded import SmallSwin, SmallViT, padded
+from ugclu_jax.report.trends import nearer
 
 
 def test_each_network_is_told_by_its_own_error():
@@ -20,7 +21,7 @@ def test_each_network_is_told_by_its_own_error():
         "d": Estimate(0.3, None),
         "e": None,
     }
-    said = answer(less, ["1 of ug_clu on e"])
+    said = nearer("ug_clu", "finetune_remain", less, ["1 of ug_clu on e"])
     assert "nearer to the oracles than finetune_remain: a (.300 ±.100); further: b (-.300 ±.100)" in said
     assert "no difference beyond noise: c (.300 ±.200); not to be told with two seeds: d (.300)" in said
     assert said.endswith("not to be told, seeds were lost: e. Seeds lost: 1 of ug_clu on e.")

@@ -1,7 +1,7 @@
 """How numbers of a run change along its stream: means and slopes over its unlearn requests, with standard errors."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,3 +127,31 @@ def estimate_text(estimate: Estimate | None) -> str:
         return "–"
     error = estimate.standard_error
     return number(estimate.value) + ("" if error is None else f" ±{number(error)}")
+
+
+def nearer(ours: str, baseline: str, less: Mapping[str, Estimate | None], lost: Sequence[str]) -> str:
+    """By network, whether ours is nearer to the oracles than fine-tuning is, beyond two standard errors.
+
+    Args:
+        ours, baseline: methods, with one default.
+        less: E of fine-tuning less that of ours, by network; None where one of them lost its seeds.
+        lost: seeds that did not reach the end, in words.
+    """
+    groups: dict[str, list[str]] = {
+        f"nearer to the oracles than {baseline}": [],
+        "further": [],
+        "no difference beyond noise": [],
+        "not to be told with two seeds": [],
+        "not to be told, seeds were lost": [],
+    }
+    closer, further, same, few, gone = groups.values()
+    for title, difference in less.items():
+        if difference is None:
+            gone.append(title)
+            continue
+        beyond = difference.beyond_noise()
+        place = few if beyond is None else same if not beyond else closer if difference.value > 0 else further
+        place.append(f"{title} ({estimate_text(difference)})")
+    said = "; ".join(f"{head}: {', '.join(names)}" for head, names in groups.items() if names)
+    ends = f"Seeds lost: {'; '.join(lost)}" if lost else "No seed was lost"
+    return f"With one default, {ours} is, by E of {baseline} less its own: {said}. {ends}."
