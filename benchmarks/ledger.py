@@ -56,7 +56,7 @@ def measure(rows: int) -> tuple[float, ...]:
         size = (store.path / NAME).stat().st_size / 1e6
         with store.ledger() as ledger:
             status = timed(lambda: (ledger.counts(), ledger.class_counts(), ledger.last()))
-            where = timed(lambda: chosen(Asked(where="user = 17"), ledger.present()))
+            where = timed(lambda: chosen(Asked(where="user = 117"), ledger.present()))
             verify = timed(lambda: problems(ledger))
     return rows, size, all_of, few, leave, status, where, verify
 

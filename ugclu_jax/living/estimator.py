@@ -170,7 +170,8 @@ class LivingClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """The likeliest label of each input."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        shares = self.predict_proba(X)  # which refuses what was not fitted
+        return self.classes_[shares.argmax(1)]
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities, [N, classes]."""
