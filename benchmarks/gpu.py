@@ -84,7 +84,8 @@ def case_of(network: str, precision: str, batch: int, smoke: bool) -> Any:
         saliency_batches=1,
     )
     count, side = (160, 8) if smoke else (10_000, 32)
-    dataset = random_images("noise", count, (side, side, 3))
+    # Grey for the MLP: PyTorch would flatten colours first, the library last.
+    dataset = random_images("noise", count, (side, side, 1 if network == "mlp" else 3))
     options = ModelOptions(dtype=dtype, **small)  # type: ignore[arg-type]
     return make(network, network, f"random {side}×{side} images", dataset, settings, count // 2, options)
 
