@@ -209,9 +209,12 @@ def test_where_no_method_came_as_far_as_an_unlearn_request_there_is_a_sentence(t
     class Plan(NamedTuple):
         console: Console
         folder: RunFolder
+        settings: dict
 
     console = Console(file=io.StringIO())
-    command.conclude(Plan(console, RunFolder(tmp_path)), [line("a", 0, 0, 1.0, 1.0, kind="learn", noise_floor=None)])
+    command.conclude(
+        Plan(console, RunFolder(tmp_path), {}), [line("a", 0, 0, 1.0, 1.0, kind="learn", noise_floor=None)]
+    )
     assert console.file.getvalue() == "Nothing to rank: no method got as far as an unlearn request.\n"
 
 

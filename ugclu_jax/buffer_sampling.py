@@ -102,7 +102,7 @@ def weights_of(scores: Array, valid: Array) -> Array:
 def loss(logits: Array, labels: Array) -> Array:
     """`−ln p_y` of each example, [P].
 
-    >>> loss(jnp.zeros((1, 4)), jnp.array([0])).round(3).tolist()
+    >>> [round(float(x), 3) for x in loss(jnp.zeros((1, 4)), jnp.array([0]))]
     [1.386]
     """
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)[:, 0]
@@ -111,7 +111,7 @@ def loss(logits: Array, labels: Array) -> Array:
 def gradient_norm(logits: Array, labels: Array) -> Array:
     """`‖p − onehot(y)‖` of each example, [P].
 
-    >>> gradient_norm(jnp.zeros((1, 2)), jnp.array([0])).round(3).tolist()
+    >>> [round(float(x), 3) for x in gradient_norm(jnp.zeros((1, 2)), jnp.array([0]))]
     [0.707]
     """
     return jnp.linalg.norm(jax.nn.softmax(logits) - jax.nn.one_hot(labels, logits.shape[1]), axis=1)
@@ -120,7 +120,7 @@ def gradient_norm(logits: Array, labels: Array) -> Array:
 def entropy(logits: Array, labels: Array) -> Array:
     """`−Σ p ln p` of each output, [P]; labels are not read.
 
-    >>> entropy(jnp.zeros((1, 4)), jnp.array([0])).round(3).tolist()
+    >>> [round(float(x), 3) for x in entropy(jnp.zeros((1, 4)), jnp.array([0]))]
     [1.386]
     """
     log_p = jax.nn.log_softmax(logits)

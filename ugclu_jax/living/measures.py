@@ -66,7 +66,7 @@ def area(members: ArrayLike, non_members: ArrayLike) -> Interval:
         ValueError: no score on a side, or NaN.
 
     >>> [round(x, 3) for x in area(np.arange(20) + 10, np.arange(20))]
-    [0.875, 0.765, 0.985]
+    [0.875, 0.763, 0.987]
 
     References:
         Hanley and McNeil (1982), Radiology 143(1), equation 2.
