@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-torch bench docs lint clean data-openclipart data-emoji data-r8 data-mails weights-lite0 weights-minilm
-.PHONY: demo test test-all test-torch test-gpu bench docs lint clean data-openclipart data-emoji data-r8 data-mails
+.PHONY: demo test test-all test-torch bench docs lint clean data-openclipart data-emoji data-r8 data-mails weights-lite0 weights-minilm test-gpu
 
 demo: $(VENV)/installed-run
 	$(BIN)/python -m experiments.task_aware

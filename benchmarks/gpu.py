@@ -206,7 +206,7 @@ def oracles(network: str, smoke: bool, device: str) -> dict[str, Any]:
     if network != "mlp":
         from benchmarks.cases import make
 
-        options = dataclasses.replace(made.options, lowering="patches")
+        options = dataclasses.replace(made.options, lowering="matmul")
         by_patches = make(network, network, made.data, made.dataset, made.settings, 100, options)
     settings = OracleSettings(epochs=1, batch_size=16 if smoke else 128)
 
