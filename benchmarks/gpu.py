@@ -249,7 +249,7 @@ def stream(smoke: bool, *words: str, model: str = "resnet18") -> dict[str, Any]:
         tiny = ["--model-options.width", "4", "--model-options.depth", "1"] if smoke and model == "resnet18" else []
         command = [sys.executable, "-m", "experiments.task_aware", "--dataset", "npz", "--data.directory", str(path)]
         command += ["--model", model, "--seeds", "0", "--run-dir", f"{folder}/run", "--cache-dir", f"{folder}/cache"]
-        command += ["--data.cache-dir", f"{folder}/data", *size, *tiny, *words]
+        command += [*size, *tiny, *words]
         finished = process.run(command)
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
     return {"seconds": finished.seconds, "lines": lines}

@@ -185,6 +185,7 @@ stray                                               | 'stray' belongs to no opti
 --data.text-length 1                                | --data.text-length is 1: it must be at least 2
 --data.vocabulary-size 2                            | --data.vocabulary-size is 2: it must be at least 258
 --data.cache-dir ''                                 | --data.cache-dir is '': give a path, or leave it out
+--data.cache-dir elsewhere                         | --data.cache-dir is 'elsewhere': digits does not use it
 --num-processes 2                                   | --num-processes needs --coordinator HOST:PORT
 --process-id 0                                      | --process-id needs --coordinator HOST:PORT
 --coordinator auto --num-processes 2                | --num-processes needs --coordinator HOST:PORT
