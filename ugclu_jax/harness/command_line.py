@@ -64,9 +64,9 @@ class Origin:
         if found is None:
             return message
         ending = [key for key in keys if key == found["key"] or key.endswith("." + found["key"])]
-        # Of two settings of one name, such as cache_dir and data.cache_dir, the one that was typed is meant.
-        typed = [key for key in ending if key in self.given.typed]
-        same = typed if len(typed) == 1 else [key for key in ending if key == found["key"]] or ending
+        # Of two settings of one name, such as cache_dir and data.cache_dir, an "option" is that of a part.
+        parts = [key for key in ending if "." in key] if message.startswith("option ") else []
+        same = parts or [key for key in ending if key == found["key"]] or ending
         return self.named(same[0]) + message[found.end() :] if len(same) == 1 else message
 
 
