@@ -115,7 +115,7 @@ def conv_and_norm(
     lowering: Lowering,
     groups: int = 1,
 ) -> Array:
-    """A convolution without bias and a BatchNorm, `name`_conv and `name`_norm of the module that calls it."""
+    """A convolution without bias and a BatchNorm; in the module that calls it, names end in `_conv` and `_norm`."""
     y = nn.Conv(
         features,
         (size, size),
