@@ -116,7 +116,7 @@ JOBSET = an_object(  # https://github.com/kubernetes-sigs/jobset/blob/main/api/j
 )
 CELLS = [Cell(name, "compare", {}) for name in ("a-oracles", "a-er-0", "a-er-1", "a salun-0")]
 GRID = GridCells(tuple(CELLS), {cell.name: "a-oracles" for cell in CELLS[1:]}, {})
-COMMAND = ["python", "-m", "experiments.grid", "--grid", "/work/my grid.json"]
+COMMAND = ["python", "-m", "experiments.grid", "--grid", "/home/me/my grid.json"]
 
 
 @pytest.fixture(params=[1, 4], ids=["a host a cell", "four hosts a cell"])
