@@ -5,12 +5,19 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ugclu_jax.models.lowering import head_product
-from ugclu_jax.models.transformer import KERNEL_INIT, FeedForward, attend, number_of_heads
+from ugclu_jax.models.transformer import (
+    KERNEL_INIT,
+    PADDING_ID,
+    FeedForward,
+    attend,
+    check_tokens,
+    mean_of_tokens,
+    number_of_heads,
+)
 from ugclu_jax.types import Array
 
 VOCABULARY_SIZE = 30_522
 """Of the lower-case WordPiece vocabulary of its weights."""
-PADDING_ID = 0
 
 
 class Attention(nn.Module):
@@ -107,11 +114,7 @@ class MiniLM(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         """[B, L] integer ids to logits [B, C]; nothing depends on `train`."""
-        if inputs.ndim != 2 or not jnp.issubdtype(inputs.dtype, jnp.integer) or inputs.shape[1] > self.positions:
-            raise ValueError(
-                f"inputs are {inputs.dtype} {inputs.shape}: they must be integer token ids [B, L] with L at most "
-                f"{self.positions}; pass them without preprocessing, cut to that length"
-            )
+        check_tokens(inputs, self.positions)
         present = inputs != PADDING_ID
         x = nn.Embed(
             self.vocabulary_size, self.width, dtype=self.dtype, embedding_init=KERNEL_INIT, name="token_embedding"
@@ -125,8 +128,7 @@ class MiniLM(nn.Module):
         for i in range(self.depth):
             x = layer(heads, self.dtype, name=f"layer{i}")(x, present)
         wide = jnp.promote_types(self.dtype, jnp.float32)
-        total = jnp.sum(x.astype(wide), axis=1, where=present[..., None])
-        pooled = total / jnp.maximum(1, jnp.sum(present, axis=1, keepdims=True))
+        pooled = mean_of_tokens(x, present)
         return nn.Dense(self.num_classes, dot_general=head_product, dtype=wide, kernel_init=KERNEL_INIT, name="head")(
             pooled
         )

@@ -7,11 +7,18 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ugclu_jax.models.lowering import head_product
-from ugclu_jax.models.transformer import KERNEL_INIT, EncoderLayer, Norm, number_of_heads
+from ugclu_jax.models.transformer import (
+    KERNEL_INIT,
+    PADDING_ID,
+    EncoderLayer,
+    Norm,
+    check_tokens,
+    mean_of_tokens,
+    number_of_heads,
+)
 from ugclu_jax.types import Array
 
 Pooling = Literal["mean", "cls"]
-PADDING_ID = 0
 
 
 class TextEncoder(nn.Module):
@@ -66,11 +73,7 @@ class TextEncoder(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         """[B, L] integer ids to logits [B, C]; nothing depends on `train`."""
-        if inputs.ndim != 2 or not jnp.issubdtype(inputs.dtype, jnp.integer) or inputs.shape[1] > self.length:
-            raise ValueError(
-                f"inputs are {inputs.dtype} {inputs.shape}: they must be integer token ids [B, L] with L at most "
-                f"{self.length}; pass them without preprocessing, cut to that length"
-            )
+        check_tokens(inputs, self.length)
         present = inputs != PADDING_ID
         x = nn.Embed(
             self.vocabulary_size, self.width, dtype=self.dtype, embedding_init=KERNEL_INIT, name="token_embedding"
@@ -87,11 +90,7 @@ class TextEncoder(nn.Module):
         if self.norm == "pre":
             x = norm(x)
         wide = jnp.promote_types(self.dtype, jnp.float32)
-        if self.pooling == "cls":
-            pooled = x[:, 0]
-        else:
-            total = jnp.sum(x.astype(wide), axis=1, where=present[..., None])
-            pooled = total / jnp.maximum(1, jnp.sum(present, axis=1, keepdims=True))
+        pooled = x[:, 0] if self.pooling == "cls" else mean_of_tokens(x, present)
         return nn.Dense(self.num_classes, dot_general=head_product, dtype=wide, kernel_init=KERNEL_INIT, name="head")(
             pooled
         )

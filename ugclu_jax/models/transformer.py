@@ -1,4 +1,4 @@
-"""What the transformers share: scaled dot-product attention, the feed-forward part, one encoder layer."""
+"""What the transformers share: tokens and their mean, attention, the feed-forward part, one encoder layer."""
 
 from typing import Literal
 
@@ -12,6 +12,38 @@ from ugclu_jax.types import Array
 
 Norm = Literal["pre", "post"]
 KERNEL_INIT = nn.initializers.truncated_normal(0.02)
+
+
+PADDING_ID = 0
+"""Of tokens: attended by nobody, and left out of the mean."""
+
+
+def check_tokens(inputs: Array, length: int) -> None:
+    """Refuse what is no batch of token ids.
+
+    Raises:
+        ValueError: no integers [B, L] with L at most `length`.
+
+    Example:
+        >>> check_tokens(jnp.zeros((2, 3), jnp.int32), 3)
+    """
+    if inputs.ndim != 2 or not jnp.issubdtype(inputs.dtype, jnp.integer) or inputs.shape[1] > length:
+        raise ValueError(
+            f"inputs are {inputs.dtype} {inputs.shape}: they must be integer token ids [B, L] with L at most "
+            f"{length}; pass them without preprocessing, cut to that length"
+        )
+
+
+def mean_of_tokens(x: Array, present: Array) -> Array:
+    """The mean of [B, L, D] over the tokens that `present`, [B, L] bool, names: [B, D], in float32 or wider.
+
+    Example:
+        >>> mean_of_tokens(jnp.array([[[1.0], [3.0], [9.0]]]), jnp.array([[True, True, False]])).tolist()
+        [[2.0]]
+    """
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    total = jnp.sum(x.astype(wide), axis=1, where=present[..., None])
+    return total / jnp.maximum(1, jnp.sum(present, axis=1, keepdims=True))
 
 
 def number_of_heads(features: int, head_size: int) -> int:
