@@ -15,13 +15,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ugclu_jax.decoding import decode
+from ugclu_jax.harness import json_file
 from ugclu_jax.harness.config import SETTINGS, ExperimentConfig, from_dict, merge, nearest, numbers_of, shown
 from ugclu_jax.harness.options import check_seeds
 from ugclu_jax.harness.refusals import check_names
 from ugclu_jax.harness.scenarios import SCENARIOS
-from ugclu_jax.harness.settings_file import LARGEST_BYTES, SettingsFile, read
-from ugclu_jax.strict_json import parse
+from ugclu_jax.harness.settings_file import SettingsFile, read
 
 OWN = {
     "methods": "methods",
@@ -82,18 +81,11 @@ def read_grid(path: Path) -> Grid:
         ValueError: it is no JSON object of a grid, or names what nothing has; with the place, and what to do.
         OSError: it, or its settings file, cannot be read.
     """
+    values = json_file.load(path, "grid file", "--grid")
     try:
-        with path.open("rb") as file:
-            raw = file.read(LARGEST_BYTES + 1)
-    except OSError as error:
-        raise OSError(f"grid file {path} cannot be read ({error.strerror}); give --grid a JSON file") from error
-    if len(raw) > LARGEST_BYTES:
-        raise ValueError(f"grid file {path} is larger than {LARGEST_BYTES >> 20} MiB; give --grid a JSON file")
-    try:
-        return from_json(parse(str(path), decode(str(path), raw)), path.parent)
+        return from_json(values, path.parent)
     except ValueError as error:
-        named = str(error).startswith(str(path))
-        raise ValueError(f"grid file {error}" if named else f"grid file {path}: {error}") from error
+        raise ValueError(f"grid file {path}: {error}") from error
 
 
 def from_json(values: Any, folder: Path = Path()) -> Grid:

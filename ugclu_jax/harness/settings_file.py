@@ -8,13 +8,10 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ugclu_jax.decoding import decode
+from ugclu_jax.harness import json_file
 from ugclu_jax.harness.budget import check_references
 from ugclu_jax.harness.config import EXPERIMENTS, ExperimentConfig, from_dict, hints_of, merge, nearest
 from ugclu_jax.harness.scenarios import SCENARIOS
-from ugclu_jax.strict_json import parse
-
-LARGEST_BYTES = 2**24
 
 
 class SettingsFile(NamedTuple):
@@ -70,17 +67,7 @@ def load_json(path: Path) -> dict[str, Any]:
         ValueError: it is not a JSON object as the standard has it; see `strict_json.parse`.
         OSError: it cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(LARGEST_BYTES + 1)
-    except OSError as error:
-        raise OSError(f"settings file {path} cannot be read ({error.strerror}); give --settings a JSON file") from error
-    if len(raw) > LARGEST_BYTES:
-        raise ValueError(f"settings file {path} is larger than {LARGEST_BYTES >> 20} MiB; give --settings a JSON file")
-    try:
-        values = parse(str(path), decode(str(path), raw))
-    except ValueError as error:
-        raise ValueError(f"settings file {error}") from error
+    values = json_file.load(path, "settings file", "--settings")
     _check_object(path, "the file", values)
     return values
 
