@@ -25,6 +25,7 @@ from ugclu_jax.harness.cells import Cell
 from ugclu_jax.harness.options import Group
 from ugclu_jax.harness.study import SMALL, Findings, Study, StudyOptions, Table, main
 from ugclu_jax.report import alignments, measured
+from ugclu_jax.report.compared import difference, of_row
 from ugclu_jax.report.format import number
 from ugclu_jax.report.ranking import Row
 from ugclu_jax.types import FORWARD_COST
@@ -156,25 +157,21 @@ def conclude(options: InnerStepsConfig, folder: Path, folders: Mapping[str, Path
 
 def _best(regime: str, found: Mapping[tuple[int, float], Row]) -> str:
     """The nearest cell against the default's, or the last where that is not in the grid."""
-    whole = {key: row for key, row in found.items() if measured.matched(row) is not None}
+    whole = {key: distance for key, row in found.items() if (distance := of_row(row)) is not None}
     default = (UNLEARNING.inner_steps, float(UNLEARNING_HYPER.slow_step_size))
     usual = default if default in whole else max(whole, default=None)
     if usual is None:
         return f"{regime}: no cell finished all seeds."
-    best = min(whole, key=lambda key: whole[key].matched.value)  # type: ignore[union-attr]
-    pairs = [whole[key].matched for key in (usual, best)]
-    assert pairs[0] is not None and pairs[1] is not None
-    text = f"{regime}: matched E {number(pairs[0].value)} with K_in {usual[0]} and α {usual[1]:g}"
+    best = min(whole, key=lambda key: whole[key].value)
+    text = f"{regime}: matched E {number(whole[usual].value)} with K_in {usual[0]} and α {usual[1]:g}"
     if best == usual:
         return f"{text}, the nearest of {len(whole)} cells."
-    errors = (pairs[0].standard_error, pairs[1].standard_error)
-    text += f", least {number(pairs[1].value)} with K_in {best[0]} and α {best[1]:g}"
-    if errors[0] is None or errors[1] is None:
+    text += f", least {number(whole[best].value)} with K_in {best[0]} and α {best[1]:g}"
+    gap = difference(whole[usual], whole[best])
+    if gap.standard_error is None:
         return f"{text} (too few seeds for an error)."
-    error = (errors[0] ** 2 + errors[1] ** 2) ** 0.5
-    gap = pairs[0].value - pairs[1].value
-    known = "" if gap > 2 * error else ": no difference beyond noise"
-    return f"{text}, a difference of {number(gap)} ± {number(error)}{known}."
+    known = "" if gap.beyond_noise else ": no difference beyond noise"
+    return f"{text}, a difference of {number(gap.value)} ± {number(gap.standard_error)}{known}."
 
 
 class Place(NamedTuple):

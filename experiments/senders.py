@@ -8,10 +8,11 @@ audit.png, and people.json: the area of the attack by sender. Data without sende
 as many made-up ones. Nothing says who a sender is: they are numbered.
 """
 
+import functools
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -128,17 +129,20 @@ def attacked(run_dir: Path, dataset: Dataset, chosen: Sequence[str], who: Sequen
             oracles = outputs.read(run_dir, outputs.oracle_file(request))
             rows = np.array([who[0][row] == sender for row in oracles[outputs.ROWS + "unlearned"]])
             others = stranger[oracles[outputs.ROWS + "test"]]
-            labels, theirs = (
-                oracles[outputs.LABELS + side][at] for side, at in (("unlearned", rows), ("test", others))
-            )
-
-            def areas(sets: outputs.Arrays, prefix: str = "") -> list[float]:
-                own, other = sets[prefix + "unlearned"][:, rows], sets[prefix + "test"][:, others]  # noqa: B023
-                return [area(a, labels, b, theirs) for a, b in zip(own, other, strict=True)]  # noqa: B023
-
+            at = {"unlearned": rows, "test": others}
+            labels = {side: oracles[outputs.LABELS + side][own] for side, own in at.items()}
+            areas = functools.partial(_areas, at, labels)
             sides = {"before": areas(stack.sets, outputs.BEFORE), "after": areas(stack.sets)} if stack.members else {}
             found.setdefault(method, []).append({**sides, "oracles": areas(oracles)})
     return found
+
+
+def _areas(
+    at: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], sets: outputs.Arrays, prefix: str = ""
+) -> list[float]:
+    """Of each network, what an attacker by margin finds of the unlearned rows among the strangers'."""
+    own, other = (sets[prefix + side][:, rows] for side, rows in at.items())
+    return [area(a, labels["unlearned"], b, labels["test"]) for a, b in zip(own, other, strict=True)]
 
 
 def run(arguments: Sequence[str]) -> int:

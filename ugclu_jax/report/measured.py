@@ -33,11 +33,6 @@ def texts(row: Row) -> list[str]:
     ]
 
 
-def matched(row: Row | None) -> float | None:
-    """The matched energy distance of a method that lost no seed; None else."""
-    return None if row is None or row.matched is None or row.unfinished else row.matched.value
-
-
 def matched_text(row: Row | None) -> str:
     """The matched energy distance of a method and its standard error, with a warning of seeds that were lost."""
     if row is None:
