@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import reference
 
-collect_ignore = ["torch_reference.py"]  # imports torch, an extra; has no doctests
+collect_ignore = ["torch_encoders.py", "torch_reference.py"]  # import torch, an extra; have no doctests
 FEATURES, HIDDEN, CLASSES = 3, 4, 3
 
 

@@ -103,6 +103,13 @@ def test_one_cell_is_served_by_itself_and_written_down(study):
     assert standing_of(study, cells[1]).state == "waiting", "the record is another host's"
 
 
+def test_the_warning_of_a_cluster_does_not_end_a_cell(study):
+    (study.parent / "programs" / "warned.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGUSR2)")
+    cells = [Cell("warned", "warned", {})]
+    prepare(study, cells)
+    assert serve(study, cells[0], "programs", lambda process: None) == 0
+
+
 def record(study, cell, **over):
     standing.begin(study, cell, os.getpid())
     path = study / "standing" / f"{cell.name}.json"

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,9 @@ STATES: tuple[State, ...] = ("waiting", "running", "finished", "failed")
 QUEUED = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING", "SUSPENDED", "PREEMPTED")
 """What a queue calls a job that will still start."""
 AT_WORK = ("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING")
+# A cluster warns every process of a job by this signal, which ends one that does not expect it; the job asks the cell to
+# stop instead. Set by a process that then becomes the cell: setting it between fork and exec can deadlock under JAX.
+DEAF = "import os, signal, sys; signal.signal(signal.SIGUSR2, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 class Standing(NamedTuple):
@@ -115,14 +119,11 @@ def serve(
     environment = {CACHE: str((study / "programs").absolute()), **os.environ}
     with (study / "logs" / f"{cell.name}.log").open("ab") as log:
         process = subprocess.Popen(
-            command_of(study, cell, package),
+            [sys.executable, "-I", "-c", DEAF, *command_of(study, cell, package)],
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
             env=environment,
-            # A cluster warns every process of a job by this signal, which ends one that does not expect it. The job
-            # asks the cell to stop instead.
-            preexec_fn=_deaf,
         )
     if first:
         begin(study, cell, process.pid)
@@ -131,10 +132,6 @@ def serve(
     if first:
         end(study, cell, code)
     return code
-
-
-def _deaf() -> None:
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def standing_of(study: Path, cell: Cell, job: str | None = None) -> Standing:
