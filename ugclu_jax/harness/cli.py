@@ -17,6 +17,7 @@ from ugclu_jax.harness.command_line import defaults, first_words, parse
 from ugclu_jax.harness.config import ExperimentConfig, nearest
 from ugclu_jax.harness.execute import execute
 from ugclu_jax.harness.plan import DryRun, Plan, RunFailed, load_dataset, path_of, prepare
+from ugclu_jax.harness.program_cache import keep_programs
 from ugclu_jax.harness.refusals import check_devices, check_machine, check_names, check_needs
 from ugclu_jax.harness.run_data import take_up
 from ugclu_jax.harness.scenarios import SCENARIOS, Scenario, shortened
@@ -100,6 +101,7 @@ def _main(
             devices.join(config.coordinator, config.num_processes, config.process_id)
         check_machine(os.environ)
         check_devices(config)
+        keep_programs(config.cache_dir)
         estimate.check_counts(config)
         if not devices.is_first():
             console = Console(quiet=True)

@@ -229,7 +229,7 @@ class PlaceOptions(Group):
     """Where things lie, and how long."""
 
     cache_dir: Path = field(default_factory=default_cache)
-    """Where oracles are kept, named by a hash of everything that determines them."""
+    """Where oracles and compiled programs are kept, named by a hash of everything that determines them."""
     keep: int = 2
     """Newest checkpoints to keep of each method and seed."""
 

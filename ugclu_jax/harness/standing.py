@@ -8,7 +8,6 @@ whose process is gone is of a cell that was killed: what it had saved is there, 
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -28,8 +27,8 @@ STATES: tuple[State, ...] = ("waiting", "running", "finished", "failed")
 QUEUED = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING", "SUSPENDED", "PREEMPTED")
 """What a queue calls a job that will still start."""
 AT_WORK = ("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING")
-# A cluster warns every process of a job by this signal, which ends one that does not expect it; the job asks the cell to
-# stop instead. Set by a process that then becomes the cell: setting it between fork and exec can deadlock under JAX.
+# A cluster warns every process of a job by this signal, which ends one that does not expect it; the job asks the
+# cell to stop instead. Set by a process that then becomes the cell: between fork and exec it can deadlock under JAX.
 DEAF = "import os, signal, sys; signal.signal(signal.SIGUSR2, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
 
 

@@ -15,6 +15,8 @@ from rich.console import Console
 from ugclu_jax.evaluation import as_dict
 from ugclu_jax.extras import MissingExtraError
 from ugclu_jax.harness.config import path_of
+from ugclu_jax.harness.options import NO_HOME, default_cache
+from ugclu_jax.harness.program_cache import keep_programs
 from ugclu_jax.harness.refusals import check_machine
 from ugclu_jax.harness.terminal import consoles, say
 from ugclu_jax.living import signing, told, verified
@@ -62,6 +64,8 @@ def _ended(as_json: bool, work: Callable[[Console], Ending]) -> int:
     quiet = Console(quiet=True) if as_json else console
     try:
         check_machine(os.environ)
+        if default_cache() != NO_HOME:
+            keep_programs(default_cache())
         result, lines, code = work(quiet)
         if as_json:
             console.out(json.dumps(as_dict(result), indent=1, default=str), highlight=False)
