@@ -1,6 +1,5 @@
 """Numbers of an audit against closed forms and loops; what it says, keeps and cannot say."""
 
-import json
 import shutil
 
 import jax
@@ -9,7 +8,6 @@ import pytest
 from living_cases import root
 
 from benchmarks import ledger
-from experiments import oracle_free
 from ugclu_jax.living import audit, measures
 from ugclu_jax.living.model import LivingModel
 
@@ -124,13 +122,6 @@ def test_without_the_examples_the_request_s_own_numbers_stand(tmp_path):
     assert "now" not in found and found["rmia"] is None
     assert any("None of them is at hand any more" in each for each in found["sentences"])
     assert any("it says nothing" in each for each in found["sentences"])
-
-
-@pytest.mark.slow
-def test_the_study_of_estimates_runs(capsys, tmp_path):
-    assert oracle_free.main(smoke=True, out=tmp_path / "rows.json") == 0
-    assert "| attack |" in capsys.readouterr().out
-    assert len(json.loads((tmp_path / "rows.json").read_text())) == len(oracle_free.METHODS)
 
 
 def test_the_benchmark_of_ledgers_runs(capsys):

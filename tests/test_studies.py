@@ -19,6 +19,7 @@ STUDIES = (
     "inner_steps",
     "long_stream",
     "multimodal",
+    "oracle_free",
     "paper_tables",
     "people",
     "regimes",

@@ -25,9 +25,9 @@ def keep_programs(cache: Path) -> None:
         cache: a folder; made where it is missing, as the first program is written.
 
     >>> import tempfile
-    >>> given = jax.config.jax_compilation_cache_dir
+    >>> given = jax.config.values["jax_compilation_cache_dir"]
     >>> keep_programs(Path(tempfile.gettempdir()))
-    >>> given is None or jax.config.jax_compilation_cache_dir == given
+    >>> given is None or jax.config.values["jax_compilation_cache_dir"] == given
     True
     """
     settings = {
@@ -35,7 +35,7 @@ def keep_programs(cache: Path) -> None:
         "jax_compilation_cache_max_size": MOST_BYTES,
         "jax_persistent_cache_min_compile_time_secs": LEAST_SECONDS,
     }
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:  # by the variable, or by a program
         return
     for name, value in settings.items():
         if name.upper() not in os.environ:
