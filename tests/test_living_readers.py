@@ -25,6 +25,14 @@ for number in range({WRITES}):
         store.commit(ledger, "learn", {{}}, entering=[example(3 + number)], generation={{"n": content}})
 """
 
+READER = """
+import sys
+from pathlib import Path
+from ugclu_jax.living.store import Store
+
+Store(Path(sys.argv[1])).current()
+"""
+
 
 @pytest.mark.slow
 def test_readers_see_whole_states_during_fifty_writes(tmp_path):
@@ -64,3 +72,26 @@ def test_readers_see_whole_states_during_fifty_writes(tmp_path):
     assert wrong == [] and len(set(seen)) > 5, "they read while it wrote"
     with store.ledger() as ledger:
         assert ledger.last().number == 1 + WRITES and problems(ledger) == [] and store.stray(ledger) == []
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda store, ledger: store.commit(ledger, "audit", {}),
+        lambda store, ledger: store.head_problems(ledger, ledger.entry(1).body.get("public_key", "")),
+    ],
+    ids=["writing", "checking"],
+)
+def test_a_reader_that_goes_leaves_the_writer_its_log(look, tmp_path):
+    from crash_points import make_model
+
+    make_model(tmp_path)
+    store = Store(tmp_path / "model")
+    with store.writing("audit") as ledger:
+        look(store, ledger)  # a digest of the ledger's file is taken
+        subprocess.run([sys.executable, "-c", READER, str(store.path)], check=True)
+        # Had the digest cost this process its locks, the reader would have been the last to close: the log would go.
+        assert (store.path / "ledger.sqlite-wal").exists()
+        store.commit(ledger, "audit", {})
+        content = ledger.content()
+    assert content == (store.path / "ledger.sqlite").read_bytes()

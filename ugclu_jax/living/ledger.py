@@ -128,6 +128,19 @@ class Ledger:
         """
         return self._one("pragma wal_checkpoint(truncate)")[0] == 0
 
+    def content(self) -> bytes:
+        """Its file, page by page, as this connection reads it.
+
+        Nobody may open and close the file itself: that takes from a process all locks of its connections to it (POSIX),
+        and another process, as it closes its own, would then remove the log that this one still writes.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, Ledger.create(Path(folder, NAME)) as ledger:
+        ...     ledger.settle(), len(ledger.content()) == ledger.path.stat().st_size
+        (True, True)
+        """
+        return self.connection.serialize()
+
     def enter(self, examples: Iterable[Example], by: int) -> list[int]:
         """Add examples that entry `by` learns; their numbers."""
         first, head = self.next_number(), self.head()

@@ -199,7 +199,7 @@ class Store:
                 return [f"the ledger does not end where {HEAD} says: entries are missing, or were added by hand"]
             if len(heads) == 1 and here[0]["ledger"] is None:
                 return [f"a reader held {NAME} open at the last write, so that its old pages are there: ugclu purge"]
-            if len(heads) == 1 and here[0]["ledger"] != self._ledger_digest():
+            if len(heads) == 1 and here[0]["ledger"] != _digest(ledger):
                 return [f"{NAME} has other bytes than when it was last written"]
         except (ValueError, KeyError, TypeError, OSError) as error:
             return [f"{HEAD} is damaged or missing ({error})"]
@@ -240,7 +240,7 @@ class Store:
         if last is None:
             return
         settled = ledger.settle()
-        self._write_head(signer, [last], self._ledger_digest() if settled else None)
+        self._write_head(signer, [last], _digest(ledger) if settled else None)
         kept = {str(number) for number in self.kept(ledger)}
         for path in (self.path / GENERATIONS).iterdir():
             if path.name.isdigit() and path.name not in kept:
@@ -256,10 +256,6 @@ class Store:
         there = self.path / HEAD
         if not there.exists() or there.read_text() != text:
             files.write(there, text)
-
-    def _ledger_digest(self) -> str:
-        with (self.path / NAME).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _write_pending(self, number: int, contents: Mapping[str, bytes]) -> None:
         folder = self.path / GENERATIONS
@@ -277,6 +273,12 @@ class Store:
 
     def _pending(self, number: int) -> Path:
         return self.path / GENERATIONS / f"pending-{number}"
+
+
+def _digest(ledger: Ledger) -> str:
+    content, size = ledger.content(), ledger.path.stat().st_size
+    # Bytes behind the last page are none of the database.
+    return hashlib.sha256(content).hexdigest() if size == len(content) else f"{size} bytes, of which {len(content)}"
 
 
 def _head_text(heads: Sequence[Mapping[str, Any]]) -> str:

@@ -156,7 +156,10 @@ def _bytes(store: Store, ledger: Ledger, sources: Sequence[str]) -> list[str]:
     held = from_files(store.current().files)
     gone = {left.content_tombstone for left in ledger.left() if left.content_tombstone is not None}
     found = []
-    contents = [(path, path.read_bytes()) for path in sorted(store.path.rglob("*")) if path.is_file()]
+    # The ledger's own file is read as `Ledger.content` says; its -shm holds the numbers of pages, and locks.
+    own = {store.path / NAME, store.path / f"{NAME}-shm"}
+    others = [path for path in sorted(store.path.rglob("*")) if path.is_file() and path not in own]
+    contents = [(store.path / NAME, ledger.content()), *((path, path.read_bytes()) for path in others)]
     for source in sources:
         there = gather.encoded(offered.read(source, held.described.image_size), held.tokenizer, held.described)
         for example, row in zip(there.examples(), there.inputs, strict=True):
