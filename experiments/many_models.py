@@ -16,7 +16,6 @@ scenario; `--evaluation-examples` bounds what is kept of a large data set.
 """
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from ugclu_jax.files import write
 from ugclu_jax.harness.answers import ANSWERS
 from ugclu_jax.harness.catalogue import split_name
 from ugclu_jax.harness.cli import Job, main
-from ugclu_jax.harness.clock import Clock
+from ugclu_jax.harness.clock import Clock, peak_bytes
 from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.harness.options import ScenarioName
 from ugclu_jax.harness.oracles import ORACLE_KEY
@@ -177,12 +176,9 @@ def work(plan: Plan, stop: Stop) -> None:
     plan.console.print(grid.Grid("method", heads, found, right=True), soft_wrap=True)
     about = {"models": len(plan.config.seeds), "oracles": len(known), "examples": len(rows), "measures": results}
     write(plan.folder.path / "measures.json", json.dumps(about, indent=2) + "\n")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    say(
-        plan.console,
-        "",
-        f"In all {time.perf_counter() - began:.1f} seconds, {peak:.2f} GiB at most; {plan.folder.path}",
-    )
+    peak = peak_bytes() / 2**30
+    said = f"In all {time.perf_counter() - began:.1f} seconds, {peak:.2f} GiB at most; {plan.folder.path}"
+    say(plan.console, "", said)
 
 
 def cost_of(method: str, spent: Spent) -> str:

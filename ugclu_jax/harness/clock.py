@@ -1,5 +1,7 @@
-"""Where the seconds of a run went, compilation apart."""
+"""What a run cost: where its seconds went, compilation apart, and how much memory it had at most."""
 
+import resource
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -49,3 +51,13 @@ class Clock:
         """Count what a request cost."""
         self.spent["requests"] += cost.seconds
         self.spent["compilation"] += cost.compile_seconds
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far, in bytes.
+
+    >>> peak_bytes() > 10_000_000
+    True
+    """
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most

@@ -8,7 +8,7 @@ from ugclu_jax import devices
 from ugclu_jax.harness import counterfactuals
 from ugclu_jax.harness.at_once import wanted
 from ugclu_jax.harness.catalogue import split_name
-from ugclu_jax.harness.clock import Clock
+from ugclu_jax.harness.clock import Clock, peak_bytes
 from ugclu_jax.harness.counterfactuals import Counterfactuals
 from ugclu_jax.harness.finished import finished_lines
 from ugclu_jax.harness.orbax_log import logged
@@ -102,7 +102,12 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
     whole = time.perf_counter() - begin
     clock.spent["the rest"] = whole - sum(clock.spent.values())
     spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in clock.spent.items())
-    for line in (f"Seconds:    {spent}", f"Run folder: {plan.folder.path}", f"Report:     {report}"):
+    for line in (
+        f"Seconds:    {spent}",
+        f"Memory:     {peak_bytes() / 2**30:.2f} GiB at most",
+        f"Run folder: {plan.folder.path}",
+        f"Report:     {report}",
+    ):
         say(plan.console, "", line)
     if any(step.request.kind == "unlearn" for step in plan.steps):
         for line in remaining(left or [], plan.folder.path):
