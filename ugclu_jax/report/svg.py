@@ -42,8 +42,12 @@ STYLE: "dict[RcKeyType, object]" = {
 }
 
 
+SHARES = 0.69, 1.2
+"""Of the width that it was drawn for, how narrow and how wide a page may make a figure: its letters stay readable."""
+
+
 def as_svg(figure: Figure, name: str) -> Markup:
-    """Return a figure as an <svg> element for a page: no size, no namespace URL, ids unique in the page."""
+    """Return a figure as an <svg> element for a page: between two widths, no namespace URL, ids unique in the page."""
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(stream, format="svg", facecolor="none")
@@ -56,7 +60,9 @@ def as_svg(figure: Figure, name: str) -> Markup:
     text = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1system-ui, sans-serif", text)
     for colour, variable in CSS_COLOURS.items():
         text = text.replace(colour, variable)
-    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(name)}" ', 1))
+    least, most = (round(share * 96 * figure.get_figwidth()) for share in SHARES)  # CSS has 96 pixels an inch
+    about = f'role="img" aria-label="{html.escape(name)}" style="min-width: {least}px; max-width: {most}px"'
+    return Markup(text.replace("<svg ", f"<svg {about} ", 1))
 
 
 def log_scale(axes: Axes) -> None:
