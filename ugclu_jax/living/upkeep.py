@@ -9,7 +9,7 @@ import numpy as np
 
 from ugclu_jax import files
 from ugclu_jax.harness.remains import size
-from ugclu_jax.living import chain
+from ugclu_jax.living import chain, onnx_file
 from ugclu_jax.living.begin import versions
 from ugclu_jax.living.held import CONFIG, NETWORK, Held, filled, from_files
 from ugclu_jax.living.ledger import Ledger
@@ -109,10 +109,14 @@ def stands(ledger: Ledger, gone: set[bytes], rows: np.ndarray) -> bool:
     return any(chain.tombstone(ledger.secret, "content", digest) in gone for digest in digests)
 
 
-def export(store: Store, path: Path) -> None:
+def export(store: Store, path: Path, onnx: bool) -> None:
     """See `LivingModel.export`."""
+    beside = path.with_suffix(".json")
+    if beside == path:
+        raise ValueError(f"{path} is where the configuration is written: give the network another ending")
     found = store.current().files
+    content = onnx_file.packed(from_files(found)) if onnx else found[NETWORK]
     with files.replacing(path) as file:
-        file.write(found[NETWORK])
-    with files.replacing(path.with_suffix(".json")) as file:
+        file.write(content)
+    with files.replacing(beside) as file:
         file.write(found[CONFIG])
