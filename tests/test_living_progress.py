@@ -1,4 +1,4 @@
-"""Bars of `ugclu` on a terminal: how far a request, a training or an audit's networks are; elsewhere no byte of them."""
+"""Bars of `ugclu` on a terminal: how far a request, a training, networks of an audit are; elsewhere no byte of them."""
 
 import io
 import json
