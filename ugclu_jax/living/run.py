@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ugclu_jax.bank import DamagedCacheError
 from ugclu_jax.evaluation import as_dict
 from ugclu_jax.extras import MissingExtraError
 from ugclu_jax.harness.config import path_of
@@ -74,7 +75,7 @@ def _ended(as_json: bool, work: Callable[[Console], Ending]) -> int:
                 say(console, f"{title}:" if style else "", rest, style or "red")
     except BrokenPipeError:
         raise
-    except (ValueError, OSError, MissingExtraError) as error:
+    except (ValueError, OSError, MissingExtraError, DamagedCacheError) as error:
         say(errors, "Error:", _told(error))
         return 2
     except KeyboardInterrupt:

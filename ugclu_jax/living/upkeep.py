@@ -67,6 +67,7 @@ def rollback(store: Store, to: int, who: Who) -> Done:
 def purge(store: Store, dry_run: bool) -> Purged:
     """See `LivingModel.purge`."""
     with store.writing("purge") as ledger:
+        left = tuple(places(store, ledger))  # first: where a sample cannot be read nothing is removed
         found = [(path, size(path)) for path in _traces(store)]
         if not dry_run:
             for path, _ in found:
@@ -74,7 +75,6 @@ def purge(store: Store, dry_run: bool) -> Purged:
             if found:
                 names = [str(path.relative_to(store.path)) for path, _ in found]
                 store.commit(ledger, "purge", {"removed": names, "name": "purge", "asked": "purge"})
-        left = tuple(places(store, ledger))
     return Purged(tuple((str(path), number) for path, number in found), dry_run, left)
 
 
