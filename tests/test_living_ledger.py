@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ugclu_jax.living import chain
+from ugclu_jax.living import chain, signing
 from ugclu_jax.living.ledger import NAME, Ledger
 from ugclu_jax.living.rechecked import problems
 from ugclu_jax.living.rows import Example, spelled
@@ -182,7 +182,13 @@ def test_one_form_of_json():
 
 def made_store(folder):
     with Store.create(folder) as store, store.writing("init") as ledger:
-        store.commit(ledger, "init", {}, entering=[example(0)], generation={"a.txt": b"one"})
+        store.commit(
+            ledger,
+            "init",
+            {"public_key": signing.load(store.path).public},
+            entering=[example(0)],
+            generation={"a.txt": b"one"},
+        )
     return store
 
 

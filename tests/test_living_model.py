@@ -188,6 +188,41 @@ def test_requests_grow_the_ledger_alone(model):
     whole(model)
 
 
+@pytest.mark.slow
+def test_a_hundred_requests_grow_the_ledger_alone(model, tmp_path):
+    """Fifty to learn and fifty to unlearn, in turn: every other file is there as often and as large after each pair."""
+    new, source = arrays(150, 3, 11, first=500), tmp_path / "new.npz"
+
+    def sizes():
+        """Of every file but the ledger, by name; numbers of generations are no names."""
+        found = {}
+        for path in sorted(model.store.path.rglob("*")):
+            if path.is_file() and path.name != "ledger.sqlite":
+                found.setdefault(path.name, []).append(path.stat().st_size)
+        return found
+
+    seen, ledger = [], []
+    for first in range(0, 150, 3):
+        rows = {"train": slice(first, first + 2), "test": slice(first + 2, first + 3)}
+        parts = {f"{name}_{split}": new[name][rows[split]] for name in ("x", "y", "id") for split in rows}
+        np.savez(source, **parts, class_names=new["class_names"])
+        assert model.learn(str(source), method="finetune").trained == 2
+        with model.store.ledger() as known:
+            oldest = [row.example.key for row in known.present() if not row.example.held_out][:2]
+        assert model.unlearn(files=tuple(oldest), method="finetune_remain").trained == 2
+        seen.append(sizes())
+        ledger.append(model.status().bytes[1])
+    assert len(model.history()) == 101
+    assert seen[0].keys() >= {"network.safetensors", "buffer.safetensors", "config.json", "head.json", "lock"}
+    for each in seen:  # a head says the number of its entry, in one to three digits
+        assert {**each, "head.json": 0} == {**seen[0], "head.json": 0} and abs(
+            each["head.json"][0] - seen[0]["head.json"][0]
+        ) <= 2
+    page, halves = 4096, (ledger[24] - ledger[0], ledger[49] - ledger[25])
+    assert 0 < halves[1] <= 1.2 * halves[0] + page, "by request the ledger grows as much at the end as at the start"
+    whole(model)
+
+
 @pytest.mark.parametrize(
     ("named", "message"),
     [

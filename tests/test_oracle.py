@@ -92,6 +92,17 @@ def numpy_training(rng_key, ids, optimizer="sgd"):
     return weights
 
 
+def test_a_progress_function_sees_each_epoch_begin_once_for_all_seeds_and_changes_nothing():
+    seen = []
+    keys = jax.random.split(jax.random.key(4), 3)
+    told = oracle_program(linear, init_linear, SETTINGS, lambda done, epochs: seen.append((int(done), int(epochs))))
+    params, _ = told(keys, examples(IDS))
+    jax.effects_barrier()
+    assert sorted(seen) == [(epoch, SETTINGS.epochs) for epoch in range(SETTINGS.epochs)]
+    silent, _ = oracle_program(linear, init_linear, SETTINGS)(keys, examples(IDS))
+    jax.tree.map(np.testing.assert_array_equal, params, silent)
+
+
 def test_training_is_what_a_numpy_loop_does_for_every_retained_set_and_seed(programs):
     many, _, traces = programs
     seen = None

@@ -8,6 +8,7 @@ Four lines serve a request:
     state, info = unlearn(key, method, state, data[labels == 3])
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from ugclu_jax import buffer as buffer_lib
 from ugclu_jax.coefficients import adaptive
 from ugclu_jax.components import learning_gradient, number_of_classes, preserving_gradient, unlearning_gradient
 from ugclu_jax.examples import bucket_size, pad_ids
-from ugclu_jax.learner import CLUState, check_request, insert, request_program
+from ugclu_jax.learner import CLUState, RequestProgram, check_request, insert, request_program
 from ugclu_jax.requests.validate import some
 from ugclu_jax.saliency import STATISTICS, MaskKind, SaliencyKind, make_mask
 from ugclu_jax.streaming import HostArray
@@ -32,6 +33,7 @@ from ugclu_jax.types import (
     Info,
     Method,
     ModelState,
+    OnStep,
     Params,
     PyTree,
     RequestKind,
@@ -212,7 +214,12 @@ def init(
 
 
 def learn(
-    rng_key: Array, method: Method, state: CLUState, task: Examples, hyper: AnyHyper | None = None
+    rng_key: Array,
+    method: Method,
+    state: CLUState,
+    task: Examples,
+    hyper: AnyHyper | None = None,
+    on_step: OnStep | None = None,
 ) -> tuple[CLUState, Info]:
     """Learn examples: one compiled program, used again for every request of the same bucket.
 
@@ -222,6 +229,7 @@ def learn(
         state: from `init` or the request before.
         task: `data[ids]`.
         hyper: the method's hyperparameters; None = its defaults.
+        on_step: progress function, see `loop.request_loop`.
 
     Returns:
         `(state, info)`.
@@ -236,11 +244,16 @@ def learn(
     >>> int(state.buffer.count)
     2
     """
-    return _serve("learn", rng_key, method, state, task, hyper)
+    return _serve("learn", rng_key, method, state, task, hyper, on_step)
 
 
 def unlearn(
-    rng_key: Array, method: Method, state: CLUState, task: Examples, hyper: AnyHyper | None = None
+    rng_key: Array,
+    method: Method,
+    state: CLUState,
+    task: Examples,
+    hyper: AnyHyper | None = None,
+    on_step: OnStep | None = None,
 ) -> tuple[CLUState, Info]:
     """Unlearn examples. Arguments as in `learn`, and so are result and errors.
 
@@ -254,14 +267,23 @@ def unlearn(
         ...
     ValueError: the buffer is empty, and ug_clu steps on what it holds: give init what was learned, remember=ids
     """
-    return _serve("unlearn", rng_key, method, state, task, hyper)
+    return _serve("unlearn", rng_key, method, state, task, hyper, on_step)
 
 
-_run = request_program()
+@functools.lru_cache(maxsize=4)
+def _program(on_step: OnStep | None) -> RequestProgram:
+    """Programs without a progress function are the same for all; one that reports to a bar goes with its bar."""
+    return request_program(on_step=on_step)
 
 
 def _serve(
-    kind: RequestKind, rng_key: Array, method: Method, state: CLUState, task: Examples, hyper: AnyHyper | None
+    kind: RequestKind,
+    rng_key: Array,
+    method: Method,
+    state: CLUState,
+    task: Examples,
+    hyper: AnyHyper | None,
+    on_step: OnStep | None,
 ) -> tuple[CLUState, Info]:
     _check_key(rng_key)
     method.update(kind)
@@ -275,7 +297,7 @@ def _serve(
         raise ValueError(
             f"the buffer is empty, and {method.name} steps on what it holds: give init what was learned, remember=ids"
         )
-    state, info, _ = _run(method, kind, rng_key, state, hyper, task)
+    state, info, _ = _program(on_step)(method, kind, rng_key, state, hyper, task)
     return state, info
 
 

@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Iterator
 from typing import Literal
 
-Extra = Literal["run", "text", "export", "grid", "living"]
+Extra = Literal["run", "text", "export", "grid", "living", "onnx"]
 
 MODULES: dict[Extra, tuple[str, ...]] = {
     "run": (
@@ -26,6 +26,7 @@ MODULES: dict[Extra, tuple[str, ...]] = {
     "export": ("tensorboardX", "wandb"),
     "living": ("cryptography",),
     "grid": ("submitit",),
+    "onnx": ("jax2onnx", "onnxruntime"),
 }
 """Top-level modules that nothing outside a block of `installed_by` and the programs of `experiments` may import."""
 

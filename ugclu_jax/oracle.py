@@ -14,7 +14,21 @@ from jax.typing import ArrayLike
 from ugclu_jax.components import preserving_gradient
 from ugclu_jax.optimizer import OptimizerKind
 from ugclu_jax.streaming import chunk_of, read_ahead, take
-from ugclu_jax.types import EVALUATION_EXAMPLES, ApplyFn, Array, Batch, Examples, InitFn, ModelState, Params, PyTree
+from ugclu_jax.types import (
+    EVALUATION_EXAMPLES,
+    ApplyFn,
+    Array,
+    Batch,
+    Examples,
+    InitFn,
+    ModelState,
+    Params,
+    PyTree,
+    Trace,
+)
+
+OnEpoch = Callable[[Trace, int], None]
+"""`(epochs done, epochs)`, on the host: for a progress bar."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,13 @@ def gradient_evaluations(count: Count, settings: OracleSettings) -> Count:
 
 
 def train_from_scratch(
-    rng_key: Array, examples: Examples, *, apply_fn: ApplyFn, init_fn: InitFn, settings: OracleSettings
+    rng_key: Array,
+    examples: Examples,
+    *,
+    apply_fn: ApplyFn,
+    init_fn: InitFn,
+    settings: OracleSettings,
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[Params, ModelState]:
     """Train one network on `examples` for `settings.epochs` shuffled passes. Pure: jit and vmap it as you like.
 
@@ -79,6 +99,8 @@ def train_from_scratch(
         examples: the retained examples.
         apply_fn, init_fn: the network.
         settings: static.
+        on_epoch: host function called as each pass begins, for a progress bar. It makes the program leave the device;
+            without it nothing does.
 
     Returns:
         `(params, model_state)` after the last step.
@@ -145,13 +167,18 @@ def train_from_scratch(
 
         return lax.fori_loop(0, (steps_per_epoch + chunk - 1) // chunk, chunk_of_steps, carry)
 
+    def reported(index: int, carry: PyTree) -> PyTree:
+        if on_epoch is not None:
+            jax.debug.callback(on_epoch, index, settings.epochs)  # when it begins, so many are done
+        return epoch(index, carry)
+
     carry = (params, model_state, optimizer.init(params))
-    params, model_state, _ = lax.fori_loop(0, settings.epochs, epoch, carry)
+    params, model_state, _ = lax.fori_loop(0, settings.epochs, reported, carry)
     return params, model_state
 
 
 def oracle_program(
-    apply_fn: ApplyFn, init_fn: InitFn, settings: OracleSettings
+    apply_fn: ApplyFn, init_fn: InitFn, settings: OracleSettings, on_epoch: OnEpoch | None = None
 ) -> Callable[..., tuple[Params, ModelState]]:
     """`run(rng_keys [S], examples) -> (params, model_state)`, every leaf with a leading axis S; compiled once a shape.
 
@@ -160,6 +187,7 @@ def oracle_program(
     Args:
         apply_fn, init_fn: the network.
         settings: static.
+        on_epoch: see `train_from_scratch`; one call for all seeds.
 
     Example:
         >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
@@ -171,6 +199,8 @@ def oracle_program(
     """
 
     def train(rng_key: Array, examples: Examples) -> tuple[Params, ModelState]:
-        return train_from_scratch(rng_key, examples, apply_fn=apply_fn, init_fn=init_fn, settings=settings)
+        return train_from_scratch(
+            rng_key, examples, apply_fn=apply_fn, init_fn=init_fn, settings=settings, on_epoch=on_epoch
+        )
 
     return jax.jit(jax.vmap(train, in_axes=(0, None)))

@@ -53,6 +53,11 @@ class Progress:
             shown = "" if loss is None or not np.size(loss) else f"loss {float(np.mean(loss)):.3f}"
             self._bars.update(self._current, completed=int(done), total=outer_steps, loss=shown)
 
+    def on_epoch(self, done: Trace, epochs: int) -> None:
+        """Called by a program that trains from scratch."""
+        if self._current is not None:
+            self._bars.update(self._current, completed=int(done), total=int(epochs), loss="")
+
     @contextlib.contextmanager
     def request(self, description: str) -> Iterator[None]:
         """A bar for the duration of a request; it stays, finished, when the request is done."""

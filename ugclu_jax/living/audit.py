@@ -19,6 +19,7 @@ from ugclu_jax import bank
 from ugclu_jax.evidence.energy import hellinger_distances
 from ugclu_jax.evidence.operating import roc, true_positives_at
 from ugclu_jax.evidence.rmia import rmia
+from ugclu_jax.harness.progress import Progress
 from ugclu_jax.living import chain, gather, measures, offered, serving
 from ugclu_jax.living.held import Held, filled
 from ugclu_jax.living.ledger import Ledger
@@ -47,7 +48,14 @@ class Gone(NamedTuple):
     wanted: int  # how many were trained on and left, held-out ones included
 
 
-def audit(store: Store, number: int | None, references: int, oracle: bool, sources: Sequence[str]) -> dict[str, Any]:
+def audit(
+    store: Store,
+    number: int | None,
+    references: int,
+    oracle: bool,
+    sources: Sequence[str],
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """See `LivingModel.audit`."""
     if references < 0 or references == 1:
         raise ValueError(f"references is {references}: it must be 0, or 2 or more networks")
@@ -63,10 +71,10 @@ def audit(store: Store, number: int | None, references: int, oracle: bool, sourc
             found["now"] = measures.of_request(held, held, gone.inputs, gone.labels)
         digests: dict[str, str] = {}
         if references:
-            networks, digests = _trained_on_buffer(store, held, references)
+            networks, digests = _trained_on_buffer(store, held, references, progress)
             found["rmia"] = against_references(held, networks, gone)
         if oracle:
-            found["oracle"] = _against_oracles(ledger, held, gone)
+            found["oracle"] = _against_oracles(ledger, held, gone, progress)
         found["sentences"] = [*sentences(entry, found, gone, references), EVIDENCE]
         body = {
             "name": f"audit of {entry.number}",
@@ -102,7 +110,9 @@ def found_again(ledger: Ledger, held: Held, entry: Entry, sources: Sequence[str]
     return Gone(stack, np.array(labels, np.int32), entry.body["trained"])
 
 
-def _trained_on_buffer(store: Store, held: Held, number: int) -> tuple[list[tuple[Params, ModelState]], dict[str, str]]:
+def _trained_on_buffer(
+    store: Store, held: Held, number: int, progress: Progress | None
+) -> tuple[list[tuple[Params, ModelState]], dict[str, str]]:
     """Reference networks from the folder, or trained now, with the digests of their files."""
     inputs, labels, numbers = filled(held.buffer)
     data = hashlib.sha256(np.ascontiguousarray(inputs).tobytes() + labels.tobytes()).hexdigest()
@@ -116,8 +126,8 @@ def _trained_on_buffer(store: Store, held: Held, number: int) -> tuple[list[tupl
     def train(seeds: tuple[int, ...], size: int) -> list[Any]:
         filled_up = [*seeds, *seeds[:1] * (size - len(seeds))]
         keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(purpose), seed))(np.array(filled_up, np.uint32))
-        trees = serving.training(held.described)(keys, task)
-        return [jax.tree.map(lambda x, s=s: x[s], trees) for s in range(len(seeds))]
+        made = serving.trained(keys, held.described, task, f"{len(seeds)} reference networks", progress)
+        return made[: len(seeds)]
 
     found = [tree for _, tree in bank.members(folder, range(number), like, train, at_once=number)]
     files = (bank.file_of(folder, seed) for seed in range(number))
@@ -165,7 +175,7 @@ def against_references(held: Held, networks: Sequence[tuple[Params, ModelState]]
     }
 
 
-def _against_oracles(ledger: Ledger, held: Held, gone: Gone) -> dict[str, Any]:
+def _against_oracles(ledger: Ledger, held: Held, gone: Gone, progress: Progress | None) -> dict[str, Any]:
     rows = [row for row in ledger.present() if not row.example.held_out]
     there = gather.gathered(ledger, held, rows)
     if there.missing:
@@ -177,8 +187,7 @@ def _against_oracles(ledger: Ledger, held: Held, gone: Gone) -> dict[str, Any]:
     task = serving.examples([there.inputs[row.number] for row in rows], labels, held.described)
     seeds = np.arange(ORACLES, dtype=np.uint32)
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(_PURPOSE["oracles"]), seed))(seeds)
-    trees = serving.training(held.described)(keys, task)
-    networks = [jax.tree.map(lambda x, s=s: x[s], trees) for s in range(ORACLES)]
+    networks = serving.trained(keys, held.described, task, f"{ORACLES} oracles", progress)
     sets = {"held_out": filled(held.held_out)[0], "unlearned": gone.inputs}
     return {name: distances(held, networks, inputs) for name, inputs in sets.items() if len(inputs)}
 

@@ -14,6 +14,7 @@ import numpy as np
 from ugclu_jax.data.classes import in_order
 from ugclu_jax.data.dataset import from_arrays
 from ugclu_jax.extras import installed_by
+from ugclu_jax.harness.progress import Progress
 from ugclu_jax.living import offered, serving, signing, tensors
 from ugclu_jax.living.gather import encoded
 from ugclu_jax.living.held import Held, fresh_buffers, inserted
@@ -66,8 +67,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def begin(folder: Path, start: Start, by: str | None = None, ticket: str | None = None) -> Done:
-    """Make a model's folder.
+def begin(
+    folder: Path,
+    start: Start,
+    by: str | None = None,
+    ticket: str | None = None,
+    progress: Progress | None = None,
+) -> Done:
+    """Make a model's folder; `progress`: bars of a terminal.
 
     Raises:
         ValueError: the folder is there, the data or the weights do not fit, or a setting is none.
@@ -98,7 +105,7 @@ def begin(folder: Path, start: Start, by: str | None = None, ticket: str | None 
     params, model_state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes(described))
     held = Held(described, params, model_state, buffer, held_out, tokenizer)
     if start.weights is None:
-        outcome = serving.retrain(key, held, task)
+        outcome = serving.retrain(key, held, task, progress)
         held, evaluations, method = outcome.held, outcome.evaluations, serving.RETRAIN
     else:
         params, model_state = read_weights(start.weights, described)

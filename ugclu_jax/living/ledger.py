@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from ugclu_jax.living import chain
@@ -54,16 +55,19 @@ class Ledger:
         self.path = path
         try:
             self.connection = _connect(path)
-            self.connection.execute("pragma synchronous = full")
-            self.connection.execute("pragma secure_delete = on")
-            if not write:
-                self.connection.execute("pragma query_only = on")
-            ((version,),) = self.connection.execute("pragma user_version").fetchall()
-            self.secret: bytes = self._one("select value from facts where name = 'secret'")[0]
+            with contextlib.ExitStack() as refused:
+                refused.callback(self.connection.close)  # or its files would lie beside one that nobody can read
+                self.connection.execute("pragma synchronous = full")
+                self.connection.execute("pragma secure_delete = on")
+                if not write:
+                    self.connection.execute("pragma query_only = on")
+                ((version,),) = self.connection.execute("pragma user_version").fetchall()
+                self.secret: bytes = self._one("select value from facts where name = 'secret'")[0]
+                if version != FORMAT:
+                    raise ValueError(f"{path} has format {version}: this library reads {FORMAT}")
+                refused.pop_all()
         except (sqlite3.DatabaseError, TypeError) as error:
             raise ValueError(f"{path} is no ledger of this library, or damaged ({error}): put it back") from error
-        if version != FORMAT:
-            raise ValueError(f"{path} has format {version}: this library reads {FORMAT}")
 
     @classmethod
     def create(cls, path: Path) -> "Ledger":
@@ -87,8 +91,17 @@ class Ledger:
     def __enter__(self) -> "Ledger":
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file; what SQLite cannot do with it is said with its path.
+
+        Raises:
+            ValueError: for an error of SQLite in the block.
+        """
         self.close()
+        if isinstance(error, sqlite3.DatabaseError):
+            raise ValueError(f"{self.path} cannot be read or written ({error}): put back a whole copy") from error
 
     def close(self) -> None:
         """Close the file."""

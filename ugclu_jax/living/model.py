@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
+from ugclu_jax.harness.progress import Progress
 from ugclu_jax.living import audit, begin, certificate, lock, offered, requests, understanding, upkeep, verified
 from ugclu_jax.living.begin import Start
 from ugclu_jax.living.gather import encoded
@@ -57,6 +58,7 @@ class LivingModel:
         by: str | None = None,
         ticket: str | None = None,
         settings: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
         **start: Any,
     ) -> tuple["LivingModel", Done]:
         """Make a folder: from data and the weights that a network has learned them with, or trained here.
@@ -65,6 +67,7 @@ class LivingModel:
             folder: that is made.
             data, settings: see `begin.Start`, and so are further arguments.
             by, ticket: who asked for it, and under which number.
+            progress: bars of a terminal; None: there is none.
 
         Returns:
             The model, and what was done.
@@ -72,7 +75,7 @@ class LivingModel:
         Raises:
             ValueError, OSError: as `begin.begin`.
         """
-        done = begin.begin(Path(folder), Start(data, settings=settings or {}, **start), by, ticket)
+        done = begin.begin(Path(folder), Start(data, settings=settings or {}, **start), by, ticket, progress)
         return cls(folder), done
 
     def understand(self, asked: Asked | str, method: str = DEFAULT, relearn: bool = False) -> Understood:
@@ -94,6 +97,7 @@ class LivingModel:
         ticket: str | None = None,
         method: str = DEFAULT,
         relearn: bool = False,
+        progress: Progress | None = None,
     ) -> Done:
         """Learn what a source has and the model does not know; new classes make its last layer grow.
 
@@ -103,11 +107,12 @@ class LivingModel:
             by, ticket: who asked for it, and under which number.
             method: of the library, or `retrain`.
             relearn: whether what was unlearned before may be learned again.
+            progress: bars of a terminal; None: there is none.
 
         Raises:
             ValueError, OSError: as `requests.learn`; nothing has changed.
         """
-        return requests.learn(self.store, data, Who(name, by, ticket), method, relearn)
+        return requests.learn(self.store, data, Who(name, by, ticket), method, relearn, progress)
 
     def unlearn(
         self,
@@ -118,6 +123,7 @@ class LivingModel:
         ticket: str | None = None,
         method: str = DEFAULT,
         sources: Sequence[str] = (),
+        progress: Progress | None = None,
         **named: Any,
     ) -> Done:
         """Unlearn examples; no byte of them is in the folder afterwards.
@@ -128,12 +134,13 @@ class LivingModel:
             by, ticket: who asked for it, and under which number.
             method: of the library, or `retrain`.
             sources: where the examples are, where not where they came from.
+            progress: bars of a terminal; None: there is none.
 
         Raises:
             ValueError, OSError: as `requests.unlearn`; nothing has changed.
         """
         who = Who(name, by, ticket)
-        return requests.unlearn(self.store, asked or Asked(**named), who, method, sources)
+        return requests.unlearn(self.store, asked or Asked(**named), who, method, sources, progress)
 
     def held(self) -> Held:
         """Network, samples and configuration, as they stand."""
@@ -203,16 +210,28 @@ class LivingModel:
         """Remove what still holds traces of unlearned examples, and scan every array that is left."""
         return upkeep.purge(self.store, dry_run)
 
-    def export(self, path: Path | str) -> None:
-        """Write the network as safetensors, with its configuration beside it.
+    def export(self, path: Path | str, *, onnx: bool = False) -> None:
+        """Write the network as safetensors or ONNX, with its configuration beside it.
+
+        Args:
+            path: of the file.
+            onnx: write ONNX, see `onnx_file.packed`.
 
         Raises:
+            MissingExtraError: ONNX is asked for, and the extra `onnx` is not installed.
+            ValueError: the network cannot be written as ONNX, or the path is the configuration's.
             OSError: it cannot be written.
         """
-        upkeep.export(self.store, Path(path))
+        upkeep.export(self.store, Path(path), onnx)
 
     def audit(
-        self, number: int | None = None, *, references: int = 0, oracle: bool = False, sources: Sequence[str] = ()
+        self,
+        number: int | None = None,
+        *,
+        references: int = 0,
+        oracle: bool = False,
+        sources: Sequence[str] = (),
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
         """What evidence there is, with intervals, that a request to unlearn did so; it stands in the ledger then.
 
@@ -221,11 +240,12 @@ class LivingModel:
             references: networks, trained on the buffer, against which every example is judged; 0 = none.
             oracle: retrain from source, and give the distances to it.
             sources: where the unlearned examples still are; none: where they came from.
+            progress: bars of a terminal; None: there is none.
 
         Raises:
             ValueError, OSError: there is no such request, or a source cannot be read.
         """
-        return audit.audit(self.store, number, references, oracle, sources)
+        return audit.audit(self.store, number, references, oracle, sources, progress)
 
     def certificate(self, number: int | None = None) -> tuple[Path, Path]:
         """Write the certificate of a request, as JSON and as a page; None = of the last.

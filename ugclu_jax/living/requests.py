@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ugclu_jax.harness.progress import Progress
 from ugclu_jax.living import serving
 from ugclu_jax.living.begin import data_digest, versions
 from ugclu_jax.living.gather import gathered
@@ -37,8 +38,15 @@ def key_of(held: Held, entry: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(held.described.seed), entry)
 
 
-def learn(store: Store, source: str, who: Who, method: str = DEFAULT, relearn: bool = False) -> Done:
-    """Learn what a source has and the model does not know.
+def learn(
+    store: Store,
+    source: str,
+    who: Who,
+    method: str = DEFAULT,
+    relearn: bool = False,
+    progress: Progress | None = None,
+) -> Done:
+    """Learn what a source has and the model does not know; `progress`: bars of a terminal.
 
     Raises:
         ValueError, OSError: as `understand_learning`; another process writes; or retraining lacks source data.
@@ -60,10 +68,10 @@ def learn(store: Store, source: str, who: Who, method: str = DEFAULT, relearn: b
             whole = serving.examples(
                 [*inputs, *asked.found.inputs[rows]], [*known, *labels[rows].tolist()], held.described
             )
-            outcome = serving.retrain(key, held, whole)
+            outcome = serving.retrain(key, held, whole, progress)
             outcome = outcome._replace(held=outcome.held._replace(buffer=inserted(held.buffer, task, numbers)))
         else:
-            outcome = serving.serve(key, held, method, "learn", task, numbers, np.zeros(0, np.int64))
+            outcome = serving.serve(key, held, method, "learn", task, numbers, np.zeros(0, np.int64), progress)
         after = outcome.held
         if out.size:
             sample = serving.examples(asked.found.inputs[out], labels[out].tolist(), held.described)
@@ -80,7 +88,14 @@ def learn(store: Store, source: str, who: Who, method: str = DEFAULT, relearn: b
         )  # fmt: skip
 
 
-def unlearn(store: Store, asked: Asked, who: Who, method: str = DEFAULT, sources: Sequence[str] = ()) -> Done:
+def unlearn(
+    store: Store,
+    asked: Asked,
+    who: Who,
+    method: str = DEFAULT,
+    sources: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Done:
     """Unlearn what a request means; no byte of it is in the folder afterwards.
 
     Args:
@@ -89,6 +104,7 @@ def unlearn(store: Store, asked: Asked, who: Who, method: str = DEFAULT, sources
         who: for whom.
         method: of the library, or `retrain`.
         sources: where the examples' inputs are, where not where they came from.
+        progress: bars of a terminal; None: there is none.
 
     Raises:
         ValueError, OSError: as `understand_unlearning`; another process writes; no input is at hand and the method
@@ -115,7 +131,8 @@ def unlearn(store: Store, asked: Asked, who: Who, method: str = DEFAULT, sources
         elif method == serving.RETRAIN:
             gone = set(leaving.tolist())
             staying = [row for row in present.values() if row.number not in gone and not row.example.held_out]
-            outcome = serving.retrain(key, without, serving.examples(*_all_of(ledger, held, staying), held.described))
+            whole = serving.examples(*_all_of(ledger, held, staying), held.described)
+            outcome = serving.retrain(key, without, whole, progress)
         elif not at_hand:
             raise ValueError(
                 f"none of the {len(rows)} examples is at hand: their source is gone, and the buffer has none of them. "
@@ -124,7 +141,7 @@ def unlearn(store: Store, asked: Asked, who: Who, method: str = DEFAULT, sources
         else:
             task = serving.examples(inputs, labels.tolist(), held.described)
             numbers = np.array([row.number for row in at_hand])
-            outcome = serving.serve(key, held, method, "unlearn", task, numbers, leaving)
+            outcome = serving.serve(key, held, method, "unlearn", task, numbers, leaving, progress)
         after = outcome.held
         stack = np.stack(inputs) if inputs else np.zeros((0, *held.described.shape), held.described.dtype)
         metrics = of_request(held, after, stack, labels)

@@ -3,20 +3,23 @@
 0 done; 1 something is not as it was written; 2 refused, and nothing has changed; 130 interrupted.
 """
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from ugclu_jax.bank import DamagedCacheError
 from ugclu_jax.evaluation import as_dict
 from ugclu_jax.extras import MissingExtraError
 from ugclu_jax.harness.config import path_of
 from ugclu_jax.harness.options import NO_HOME, default_cache
 from ugclu_jax.harness.program_cache import keep_programs
+from ugclu_jax.harness.progress import Progress
 from ugclu_jax.harness.refusals import check_machine
 from ugclu_jax.harness.terminal import consoles, say
 from ugclu_jax.living import signing, told, verified
@@ -76,13 +79,23 @@ def _ended(as_json: bool, work: Callable[[Console], Ending]) -> int:
                 say(console, f"{title}:" if style else "", rest, style or "red")
     except BrokenPipeError:
         raise
-    except (ValueError, OSError, MissingExtraError) as error:
+    except (ValueError, OSError, MissingExtraError, DamagedCacheError) as error:
         say(errors, "Error:", _told(error))
         return 2
     except KeyboardInterrupt:
         say(errors, "", "Interrupted; the model is as it was before, or as after: see ugclu status")
         return 130
     return code
+
+
+@contextlib.contextmanager
+def _bars(console: Console) -> Iterator[Progress | None]:
+    """Bars on a terminal; None in a pipe and beside JSON, where no program is to leave the device for them."""
+    if not console.is_terminal or console.quiet:
+        yield None
+        return
+    with Progress(console) as progress:
+        yield progress
 
 
 def _told(error: Exception) -> str:
@@ -128,8 +141,8 @@ def init(
     def work(console: Console) -> Ending:
         place = path_of(folder, "FOLDER")
         given = _settings(settings, model, capacity)
-        with console.status("making the model"):
-            made, done = LivingModel.init(place, data, by=by, ticket=ticket, settings=given, **start)
+        with _bars(console) as progress:
+            made, done = LivingModel.init(place, data, by=by, ticket=ticket, settings=given, progress=progress, **start)
         lines = [*told.done(done), f"Public key, for whoever is to check certificates: {place / signing.PUBLIC}"]
         return done, [*lines, *told.status(made.status())], 0
 
@@ -149,8 +162,8 @@ def learn(
             return understood, told.understood(understood), 0
         for line in told.understood(understood):
             say(console, "", line)
-        with console.status("learning"):
-            done = model.learn(data, **who._asdict(), method=chosen, relearn=relearn)
+        with _bars(console) as progress:
+            done = model.learn(data, **who._asdict(), method=chosen, relearn=relearn, progress=progress)
         return done, told.done(done), 0
 
     return _ended(as_json, work)
@@ -178,8 +191,8 @@ def unlearn(
         for line in told.understood(understood):
             say(console, "", line)
         chosen = _chosen(console, understood, wanted, yes)
-        with console.status("unlearning"):
-            done = model.unlearn(asked, **who._asdict(), method=chosen, sources=sources)
+        with _bars(console) as progress:
+            done = model.unlearn(asked, **who._asdict(), method=chosen, sources=sources, progress=progress)
         return done, told.done(done), 0
 
     return _ended(as_json, work)
@@ -193,8 +206,8 @@ def audit(
     def work(console: Console) -> Ending:
         if last and entry is not None:
             raise ValueError(f"entry {entry} and --last are given: give one of them")
-        with console.status("auditing"):
-            found = _open(folder).audit(entry, references=references, oracle=oracle, sources=data)
+        with _bars(console) as progress:
+            found = _open(folder).audit(entry, references=references, oracle=oracle, sources=data, progress=progress)
         return found, told.audited(found), 0
 
     return _ended(as_json, work)
@@ -244,11 +257,11 @@ def predict(folder: str, what: str, limit: int | None, as_json: bool) -> int:
     return _ended(as_json, work)
 
 
-def export(folder: str, output: Path, as_json: bool) -> int:
+def export(folder: str, output: Path, onnx: bool, as_json: bool) -> int:
     """Verb `export`."""
 
     def work(console: Console) -> Ending:
-        _open(folder).export(output)
+        _open(folder).export(output, onnx=onnx)
         written = [str(output), str(output.with_suffix(".json"))]
         return {"written": written}, [f"Written: {each}" for each in written], 0
 

@@ -1,5 +1,6 @@
 """One request on a model that stands: by a method of the library, or by training from scratch."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 
 from ugclu_jax import api, oracle
 from ugclu_jax.examples import bucket_size, pad_ids
+from ugclu_jax.harness.progress import Progress
 from ugclu_jax.learner import CLUState
 from ugclu_jax.living.held import Held, inserted, removed
 from ugclu_jax.living.network import Described, served
@@ -64,8 +66,20 @@ def cost(described: Described, method: str, kind: RequestKind, count: int, retai
     return served(described, method).entry.method.cost(kind, config.capacity, bucket_size(count))
 
 
+def bar(progress: Progress | None, words: str) -> contextlib.AbstractContextManager[None]:
+    """A bar with some words for as long as a program runs, or nothing where nobody looks."""
+    return contextlib.nullcontext() if progress is None else progress.request(words)
+
+
 def serve(
-    rng_key: Array, held: Held, method: str, kind: RequestKind, task: Examples, numbers: np.ndarray, leaving: np.ndarray
+    rng_key: Array,
+    held: Held,
+    method: str,
+    kind: RequestKind,
+    task: Examples,
+    numbers: np.ndarray,
+    leaving: np.ndarray,
+    progress: Progress | None = None,
 ) -> Outcome:
     """Serve a request by a method that reads the task and the buffer.
 
@@ -77,6 +91,7 @@ def serve(
         task: examples to learn or to unlearn, in rows of their own.
         numbers: of them in the ledger.
         leaving: numbers of all examples that leave, held-out ones too; none where it learns.
+        progress: bars of a terminal; None: there is none.
 
     Raises:
         ValueError: the method cannot serve it, or its numbers are not finite.
@@ -88,7 +103,9 @@ def serve(
     apart = buffer._replace(ids=-2 - buffer.ids)
     state = CLUState(made.method.init(held.params, held.model_state), apart)
     request = api.learn if kind == "learn" else api.unlearn
-    state, info = request(rng_key, made.method, state, task, made.hyper[kind])
+    with bar(progress, f"{kind} by {method}"):
+        on_step = None if progress is None else progress.on_step
+        state, info = request(rng_key, made.method, state, task, made.hyper[kind], on_step)
     if kind == "learn":
         buffer = inserted(buffer, task, numbers)
     after = held._replace(
@@ -98,16 +115,39 @@ def serve(
 
 
 @functools.lru_cache(maxsize=8)
-def training(described: Described) -> Callable[..., tuple[Params, ModelState]]:
-    """`(keys [S], examples) -> (params, model_state)` of S networks trained from scratch, one program."""
+def training(described: Described, on_epoch: oracle.OnEpoch | None = None) -> Callable[..., tuple[Params, ModelState]]:
+    """`(keys [S], examples) -> (params, model_state)` of S networks trained from scratch, one program.
+
+    Args:
+        described: the network.
+        on_epoch: progress function.
+    """
     made = served(described, "ug_clu")
-    return oracle.oracle_program(made.network.apply_fn, made.network.init_fn, made.config.oracle)
+    return oracle.oracle_program(made.network.apply_fn, made.network.init_fn, made.config.oracle, on_epoch)
 
 
-def retrain(rng_key: Array, held: Held, task: Examples) -> Outcome:
+def trained(
+    rng_keys: Array, described: Described, task: Examples, words: str, progress: Progress | None
+) -> list[tuple[Params, ModelState]]:
+    """Networks trained from scratch on a task, one for each key.
+
+    Args:
+        rng_keys: [S].
+        described: the network.
+        task: what they are trained on.
+        words: beside the bar.
+        progress: bars of a terminal; None: there is none.
+    """
+    with bar(progress, words):
+        trees = training(described, None if progress is None else progress.on_epoch)(rng_keys, task)
+        trees = jax.block_until_ready(trees)
+    return [jax.tree.map(lambda x, s=s: x[s], trees) for s in range(len(rng_keys))]
+
+
+def retrain(rng_key: Array, held: Held, task: Examples, progress: Progress | None = None) -> Outcome:
     """Train from scratch on a task; the samples stay as they are."""
     start = time.perf_counter()
-    params, model_state = jax.tree.map(lambda x: x[0], training(held.described)(rng_key[None], task))
+    ((params, model_state),) = trained(rng_key[None], held.described, task, "train from scratch", progress)
     spent = oracle.gradient_evaluations(float(task.count), held.described.config().oracle)
     return _finite(held._replace(params=params, model_state=model_state), spent, start, RETRAIN)
 

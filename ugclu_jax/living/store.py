@@ -30,6 +30,7 @@ MODEL_KINDS = ("init", "learn", "unlearn", "rollback")
 KEPT = 4
 """Generations that a folder holds at most: the newest, as far back as a rollback may go."""
 _TRIES = 20
+_HELD_OPEN = f"a reader held {NAME} open at the last write, so that its old pages are there: ugclu purge"
 
 
 class Generation(NamedTuple):
@@ -134,9 +135,11 @@ class Store:
         """The ledger, to be written by this process alone; what a kill left is swept first.
 
         Raises:
-            ValueError: another process writes; it is named.
+            ValueError: another process writes, which is named; or ledger, head or private key are not what was written:
+                whoever wrote on would sign what another hand has made of them.
         """
         with lock.held(self.path, doing), self.ledger(write=True) as ledger:
+            self._check(ledger)
             self._recover(ledger)
             yield ledger
 
@@ -198,12 +201,26 @@ class Store:
             if not here:
                 return [f"the ledger does not end where {HEAD} says: entries are missing, or were added by hand"]
             if len(heads) == 1 and here[0]["ledger"] is None:
-                return [f"a reader held {NAME} open at the last write, so that its old pages are there: ugclu purge"]
+                return [_HELD_OPEN]
             if len(heads) == 1 and here[0]["ledger"] != _digest(ledger):
                 return [f"{NAME} has other bytes than when it was last written"]
         except (ValueError, KeyError, TypeError, OSError) as error:
             return [f"{HEAD} is damaged or missing ({error})"]
         return []
+
+    def _check(self, ledger: Ledger) -> None:
+        if ledger.last() is None:
+            return
+        public = str(ledger.entry(1).body["public_key"])
+        if signing.load(self.path).public != public:
+            raise ValueError(
+                f"{self.path / signing.PRIVATE} is not the key that the model was made with: put its own back"
+            )
+        found = [problem for problem in self.head_problems(ledger, public) if problem != _HELD_OPEN]
+        if found:
+            raise ValueError(
+                f"{self.path}: {found[0]}; ugclu verify says what else is not as it was written: put back a whole copy"
+            )
 
     def stray(self, ledger: Ledger) -> list[str]:
         """Generations on disk that no entry names, and those that are missing."""

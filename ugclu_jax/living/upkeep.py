@@ -9,7 +9,7 @@ import numpy as np
 
 from ugclu_jax import files
 from ugclu_jax.harness.remains import size
-from ugclu_jax.living import chain
+from ugclu_jax.living import chain, onnx_file
 from ugclu_jax.living.begin import versions
 from ugclu_jax.living.held import CONFIG, NETWORK, Held, filled, from_files
 from ugclu_jax.living.ledger import Ledger
@@ -67,6 +67,7 @@ def rollback(store: Store, to: int, who: Who) -> Done:
 def purge(store: Store, dry_run: bool) -> Purged:
     """See `LivingModel.purge`."""
     with store.writing("purge") as ledger:
+        left = tuple(places(store, ledger))  # first: where a sample cannot be read nothing is removed
         found = [(path, size(path)) for path in _traces(store)]
         if not dry_run:
             for path, _ in found:
@@ -74,7 +75,6 @@ def purge(store: Store, dry_run: bool) -> Purged:
             if found:
                 names = [str(path.relative_to(store.path)) for path, _ in found]
                 store.commit(ledger, "purge", {"removed": names, "name": "purge", "asked": "purge"})
-        left = tuple(places(store, ledger))
     return Purged(tuple((str(path), number) for path, number in found), dry_run, left)
 
 
@@ -109,10 +109,14 @@ def stands(ledger: Ledger, gone: set[bytes], rows: np.ndarray) -> bool:
     return any(chain.tombstone(ledger.secret, "content", digest) in gone for digest in digests)
 
 
-def export(store: Store, path: Path) -> None:
+def export(store: Store, path: Path, onnx: bool) -> None:
     """See `LivingModel.export`."""
+    beside = path.with_suffix(".json")
+    if beside == path:
+        raise ValueError(f"{path} is where the configuration is written: give the network another ending")
     found = store.current().files
+    content = onnx_file.packed(from_files(found)) if onnx else found[NETWORK]
     with files.replacing(path) as file:
-        file.write(found[NETWORK])
-    with files.replacing(path.with_suffix(".json")) as file:
+        file.write(content)
+    with files.replacing(beside) as file:
         file.write(found[CONFIG])

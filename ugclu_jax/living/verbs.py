@@ -231,18 +231,20 @@ def export(
     folder: Folder,
     /,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    onnx: Flag = False,
     json: Json = False,
 ) -> int:
-    """Write the network as safetensors, and its configuration beside it as JSON.
+    """Write the network as safetensors or ONNX, and its configuration beside it as JSON.
 
     Args:
         folder: of the model.
         output: file that is written.
+        onnx: write ONNX, for any number of examples; it is run and compared first.
         json: print the result as JSON, and nothing else.
     """
     from ugclu_jax.living import run
 
-    return run.export(folder, output, json)
+    return run.export(folder, output, onnx, json)
 
 
 def status(folder: Folder, /, json: Json = False) -> int:

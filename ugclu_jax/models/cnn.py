@@ -66,5 +66,5 @@ class CNN(nn.Module):
             else:
                 x = nn.relu(x)
         return nn.Dense(self.num_classes, dot_general=head_product, dtype=jnp.promote_types(self.dtype, jnp.float32))(
-            x.reshape(len(x), -1)
+            x.reshape(x.shape[0], -1)
         )

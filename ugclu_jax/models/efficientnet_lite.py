@@ -54,7 +54,7 @@ def enlarged(images: Array, least: int) -> Array:
     if shorter >= least:
         return images
     size = (round(height * least / shorter), round(width * least / shorter))
-    return jax.image.resize(images, (len(images), *size, images.shape[3]), "bilinear")
+    return jax.image.resize(images, (images.shape[0], *size, images.shape[3]), "bilinear")
 
 
 class InvertedResidual(nn.Module):

@@ -31,7 +31,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         """[B, ...] to logits [B, C]; nothing depends on `train`, which every bundled model accepts."""
-        x = inputs.reshape(len(inputs), -1)
+        x = inputs.reshape(inputs.shape[0], -1)
         for width in self.features:
             x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
         return nn.Dense(self.num_classes, dot_general=head_product, dtype=jnp.promote_types(self.dtype, jnp.float32))(x)

@@ -76,9 +76,9 @@ class VisionTransformer(nn.Module):
             conv_general_dilated=conv_general_dilated,
             name="patch_embedding",
         )(inputs)
-        x = x.reshape(len(x), -1, self.width)
+        x = x.reshape(x.shape[0], -1, self.width)
         class_token = self.param("class_token", nn.initializers.zeros, (1, 1, self.width))
-        x = jnp.concatenate([jnp.broadcast_to(class_token.astype(x.dtype), (len(x), 1, self.width)), x], axis=1)
+        x = jnp.concatenate([jnp.broadcast_to(class_token.astype(x.dtype), (x.shape[0], 1, self.width)), x], axis=1)
         x = x + self.param("position_embedding", KERNEL_INIT, (1, *x.shape[1:])).astype(x.dtype)
         layer = nn.remat(EncoderLayer) if self.remat else EncoderLayer
         heads = number_of_heads(self.width, self.head_size)
