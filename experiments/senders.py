@@ -24,6 +24,7 @@ from ugclu_jax.data.dataset import Dataset
 from ugclu_jax.files import write
 from ugclu_jax.harness.config import from_dict, path_of
 from ugclu_jax.harness.plan import load_dataset
+from ugclu_jax.harness.run_folder import RunFolder
 from ugclu_jax.harness.scenarios import SCENARIOS
 from ugclu_jax.harness.settings_file import load_json
 from ugclu_jax.harness.terminal import consoles, ended, say
@@ -180,7 +181,7 @@ def main(settings: Annotated[str, tyro.conf.arg(metavar="FILE")], run_dir: str) 
         return 2
     words = ["--scenario", "task_aware", "--settings", str(own), "--stream", str(requests), "--run-dir", str(folder)]
     code = compare.run([*words, "--no-counterfactuals", "--no-show-unlearned", "--methods", *methods])
-    if code:
+    if code and not RunFolder(folder).lost():  # seeds that diverged are counted; the others are audited
         return code
     try:
         privacy_audit.audit(folder, console)

@@ -188,6 +188,8 @@ def test_a_method_that_diverges_costs_the_others_nothing(tmp_path, capsys):
     lines = [json.loads(text) for text in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["method"] for line in lines] == ["ug_clu"] * 2 + ["do_nothing"] * 3
     assert "ug_clu (1 of 1 seeds failed)" in (tmp_path / "run" / "comparison.md").read_text()
+    (why,) = RunFolder(tmp_path / "run").lost()
+    assert why in captured.err
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from rich.console import Console
 from ugclu_jax.harness import standing
 from ugclu_jax.harness.cells import Cell, died, folder_of, prepare, run_cells
 from ugclu_jax.harness.plan import RunFailed
+from ugclu_jax.harness.run_folder import RunFolder
 from ugclu_jax.harness.signals import Stop
 from ugclu_jax.harness.standing import Recorder, Standing, counted, serve, standing_of, standings, status_table
 
@@ -108,6 +109,20 @@ def test_the_warning_of_a_cluster_does_not_end_a_cell(study):
     cells = [Cell("warned", "warned", {})]
     prepare(study, cells)
     assert serve(study, cells[0], "programs", lambda process: None) == 0
+
+
+def test_a_cell_whose_seeds_diverged_is_done_and_one_that_failed_is_not(study, capsys):
+    cells = [Cell("lost", "one", {"code": 1}), Cell("failed", "one", {"code": 1})]
+    prepare(study, cells)
+    folder_of(study, cells[0]).mkdir(parents=True)
+    RunFolder(folder_of(study, cells[0])).write_lost(["a, seed 2: remain losses became non-finite. Lower the rates"])
+    with pytest.raises(RunFailed, match="1 of 2 cells failed"):
+        run_cells(study, cells, "programs", 1, Console(), Stop(), watcher=Recorder(study))
+    assert "lost: a, seed 2: remain losses became non-finite" in capsys.readouterr().out
+    assert [standing_of(study, cell).state for cell in cells] == ["finished", "failed"]
+    assert serve(study, cells[0], "programs", lambda process: None) == 0
+    RunFolder(folder_of(study, cells[0])).write_lost([])
+    assert serve(study, cells[0], "programs", lambda process: None) == 1
 
 
 def record(study, cell, **over):

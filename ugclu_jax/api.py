@@ -20,7 +20,7 @@ from ugclu_jax import buffer as buffer_lib
 from ugclu_jax.coefficients import adaptive
 from ugclu_jax.components import learning_gradient, number_of_classes, preserving_gradient, unlearning_gradient
 from ugclu_jax.examples import bucket_size, pad_ids
-from ugclu_jax.learner import CLUState, RequestProgram, check_request, insert, request_program
+from ugclu_jax.learner import CLUState, RequestCost, RequestProgram, check_request, insert, request_program
 from ugclu_jax.requests.validate import some
 from ugclu_jax.saliency import STATISTICS, MaskKind, SaliencyKind, make_mask
 from ugclu_jax.streaming import HostArray
@@ -244,7 +244,7 @@ def learn(
     >>> int(state.buffer.count)
     2
     """
-    return _serve("learn", rng_key, method, state, task, hyper, on_step)
+    return serve("learn", rng_key, method, state, task, hyper, on_step)[:2]
 
 
 def unlearn(
@@ -267,7 +267,7 @@ def unlearn(
         ...
     ValueError: the buffer is empty, and ug_clu steps on what it holds: give init what was learned, remember=ids
     """
-    return _serve("unlearn", rng_key, method, state, task, hyper, on_step)
+    return serve("unlearn", rng_key, method, state, task, hyper, on_step)[:2]
 
 
 @functools.lru_cache(maxsize=4)
@@ -276,15 +276,27 @@ def _program(on_step: OnStep | None) -> RequestProgram:
     return request_program(on_step=on_step)
 
 
-def _serve(
+def serve(
     kind: RequestKind,
     rng_key: Array,
     method: Method,
     state: CLUState,
     task: Examples,
-    hyper: AnyHyper | None,
-    on_step: OnStep | None,
-) -> tuple[CLUState, Info]:
+    hyper: AnyHyper | None = None,
+    on_step: OnStep | None = None,
+) -> tuple[CLUState, Info, RequestCost]:
+    """`learn` or `unlearn`, by the name of the kind, and what it cost. Arguments and errors are theirs.
+
+    Returns:
+        `(state, info, cost)`, the cost in seconds of the request and of its compilation, 0 where there was none.
+
+    >>> from ugclu_jax import do_nothing
+    >>> data = Data(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]))
+    >>> state = init(jax.random.key(0), do_nothing(), jnp.zeros(1), data, capacity=3)
+    >>> state, info, cost = serve("learn", jax.random.key(1), do_nothing(), state, data[:2])
+    >>> cost.seconds > 0
+    True
+    """
     _check_key(rng_key)
     method.update(kind)
     hyper = method.hyper[kind] if hyper is None else hyper
@@ -297,8 +309,7 @@ def _serve(
         raise ValueError(
             f"the buffer is empty, and {method.name} steps on what it holds: give init what was learned, remember=ids"
         )
-    state, info, _ = _program(on_step)(method, kind, rng_key, state, hyper, task)
-    return state, info
+    return _program(on_step)(method, kind, rng_key, state, hyper, task)
 
 
 def _check_key(rng_key: Array) -> None:

@@ -28,6 +28,7 @@ from rich.console import Console
 from ugclu_jax import seals
 from ugclu_jax.files import DamagedFileError, write
 from ugclu_jax.harness.plan import RunFailed
+from ugclu_jax.harness.run_folder import RunFolder
 from ugclu_jax.harness.signals import Stop, Stopped
 from ugclu_jax.harness.terminal import say
 
@@ -95,6 +96,15 @@ def command_of(study: Path, cell: Cell, package: str) -> list[str]:
     settings, run_dir = study / "settings" / f"{cell.name}.json", folder_of(study, cell)
     words = ["--settings", str(settings), "--run-dir", str(run_dir), *cell.arguments]
     return [sys.executable, "-m", f"{package}.{cell.program}", *words]
+
+
+def ending(study: Path, cell: Cell, code: int) -> tuple[int, list[str]]:
+    """An exit code as the study takes it, and why seeds were lost.
+
+    A run whose seeds diverged ends with 1, and is done all the same: a lost seed is a result, which tables count.
+    """
+    lost = RunFolder(folder_of(study, cell)).lost() if code == 1 else []
+    return (0 if lost else code), lost
 
 
 def prepare(study: Path, cells: Sequence[Cell]) -> None:
@@ -210,12 +220,15 @@ def run_cells(
             for each in [each for each in running if each.process.poll() is not None]:
                 running.remove(each)
                 places.append(each.place)
-                code, seconds = each.process.returncode, time.monotonic() - each.since
+                seconds = time.monotonic() - each.since
+                code, lost = ending(study, each.cell, each.process.returncode)
                 watcher.ended(each.cell, code)
                 if code == 0:
                     done.add(each.cell.name)
                     mark(study, each.cell)
                     say(console, "", f"{len(done)} of {len(cells)}: {each.cell.name} in {seconds:.0f} s")
+                    for why in lost:
+                        say(console, "lost:", why.partition(". ")[0], "yellow")
                 elif died(code) and starts[each.cell.name] < lives:
                     waiting.insert(0, each.cell)
                     say(console, "died:", f"{each.cell.name}, exit code {code}; it is started again", "yellow")

@@ -67,6 +67,8 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
         if devices.is_first():
             plan.folder.write_metrics(list(itertools.chain.from_iterable(lines.values())))
 
+    if devices.is_first():
+        plan.folder.write_lost([])
     begin, clock = time.perf_counter(), Clock()
     with clock, plan.progress:
         with logged(plan.folder.path / "orbax.log"), clock.spending("checkpoints"):
@@ -113,4 +115,5 @@ def execute(plan: Plan, conclude: Conclude | None = None, stop: Stop | None = No
         for line in remaining(left or [], plan.folder.path):
             say(plan.console, "", line)
     if diverged:
+        plan.folder.write_lost(diverged)
         raise RunFailed("\n".join(diverged))

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -19,6 +19,7 @@ from ugclu_jax.data.record import Record, content_digest
 from ugclu_jax.version import __version__
 
 CACHES = "caches.json"
+LOST = "lost.json"
 RUN_ID_DIGITS = 32
 RUN_ID = re.compile(f"[0-9a-f]{{{RUN_ID_DIGITS}}}")
 PROCESS_ID = re.compile("[0-9]{1,10}")
@@ -240,6 +241,24 @@ class RunFolder:
     def write_metrics(self, lines: list[Mapping[str, Any]]) -> None:
         """Replace metrics.jsonl, whole or not at all: one JSON line a method, seed and request."""
         seals.write(self.path, "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def write_lost(self, why: Sequence[str]) -> None:
+        """Note that all was served but some seeds that diverged, and why each did; nothing where none did."""
+        if why:
+            seals.write(self.path, LOST, (json.dumps(list(why), indent=1) + "\n").encode())
+        else:
+            (self.path / LOST).unlink(missing_ok=True)
+
+    def lost(self) -> list[str]:
+        """Why seeds diverged in a run that was served to its end; empty where none did, or the run has not ended.
+
+        Raises:
+            OSError, ValueError: the file is damaged.
+        """
+        try:
+            return [str(each) for each in json.loads(seals.read(self.path, LOST))]
+        except FileNotFoundError:
+            return []
 
 
 def check_run_id(value: Any) -> str:

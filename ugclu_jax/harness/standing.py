@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from ugclu_jax.files import write
-from ugclu_jax.harness.cells import CACHE, Cell, Watcher, command_of, died, folder_of
+from ugclu_jax.harness.cells import CACHE, Cell, Watcher, command_of, died, ending, folder_of
 from ugclu_jax.report import grid as layout
 from ugclu_jax.report.visible import visible
 
@@ -127,7 +127,7 @@ def serve(
     if first:
         begin(study, cell, process.pid)
     started(process)
-    code = process.wait()
+    code, _ = ending(study, cell, process.wait())
     if first:
         end(study, cell, code)
     return code

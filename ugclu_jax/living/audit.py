@@ -126,7 +126,7 @@ def _trained_on_buffer(
     def train(seeds: tuple[int, ...], size: int) -> list[Any]:
         filled_up = [*seeds, *seeds[:1] * (size - len(seeds))]
         keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(purpose), seed))(np.array(filled_up, np.uint32))
-        made = serving.trained(keys, held.described, task, f"{len(seeds)} reference networks", progress)
+        made, _ = serving.trained(keys, held.described, task, f"{len(seeds)} reference networks", progress)
         return made[: len(seeds)]
 
     found = [tree for _, tree in bank.members(folder, range(number), like, train, at_once=number)]
@@ -187,7 +187,7 @@ def _against_oracles(ledger: Ledger, held: Held, gone: Gone, progress: Progress 
     task = serving.examples([there.inputs[row.number] for row in rows], labels, held.described)
     seeds = np.arange(ORACLES, dtype=np.uint32)
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(_PURPOSE["oracles"]), seed))(seeds)
-    networks = serving.trained(keys, held.described, task, f"{ORACLES} oracles", progress)
+    networks, _ = serving.trained(keys, held.described, task, f"{ORACLES} oracles", progress)
     sets = {"held_out": filled(held.held_out)[0], "unlearned": gone.inputs}
     return {name: distances(held, networks, inputs) for name, inputs in sets.items() if len(inputs)}
 

@@ -15,6 +15,7 @@ from ugclu_jax.data.classes import in_order
 from ugclu_jax.data.dataset import from_arrays
 from ugclu_jax.extras import installed_by
 from ugclu_jax.harness.progress import Progress
+from ugclu_jax.learner import RequestCost
 from ugclu_jax.living import offered, serving, signing, tensors
 from ugclu_jax.living.gather import encoded
 from ugclu_jax.living.held import Held, fresh_buffers, inserted
@@ -106,10 +107,11 @@ def begin(
     held = Held(described, params, model_state, buffer, held_out, tokenizer)
     if start.weights is None:
         outcome = serving.retrain(key, held, task, progress)
-        held, evaluations, method = outcome.held, outcome.evaluations, serving.RETRAIN
+        held, evaluations, cost, method = outcome.held, outcome.evaluations, outcome.cost, serving.RETRAIN
     else:
         params, model_state = read_weights(start.weights, described)
-        held, evaluations, method = held._replace(params=params, model_state=model_state), 0.0, "none"
+        held = held._replace(params=params, model_state=model_state)
+        evaluations, cost, method = 0.0, serving.FREE, "none"
     seconds = time.perf_counter() - began
     metrics = of_request(held, held, found.inputs[:0], labels[:0])
     with Store.create(folder) as store:
@@ -132,14 +134,20 @@ def begin(
             "held_out": len(out),
             "data": data_digest(examples),
             "metrics": metrics,
-            "cost": {"evaluations": evaluations, "seconds": seconds},
+            "cost": cost_of(evaluations, seconds, cost),
         }
         with store.writing("init") as ledger:
             entry = store.commit(ledger, "init", body, entering=examples, generation=held.files())
     return Done(
-        entry.number, "init", folder.name, method, len(rows), len(out), seconds, evaluations, "", held.digest(),
-        metrics, verdict("init", metrics), found.notes,
+        entry.number, "init", folder.name, method, len(rows), len(out), seconds, cost.compile_seconds, evaluations, "",
+        held.digest(), metrics, verdict("init", metrics), found.notes,
     )  # fmt: skip
+
+
+def cost_of(evaluations: float, seconds: float, cost: RequestCost) -> dict[str, float]:
+    """What the ledger says of an entry's cost: gradient evaluations, seconds in all, of steps and of compilation."""
+    spent = {"seconds": seconds, "step_seconds": cost.seconds, "compile_seconds": cost.compile_seconds}
+    return {"evaluations": evaluations, **{name: round(value, 3) for name, value in spent.items()}}
 
 
 def data_digest(examples: Sequence[Any]) -> str:

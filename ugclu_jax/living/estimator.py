@@ -93,7 +93,7 @@ class LivingClassifier(ClassifierMixin, BaseEstimator):
         key, buffer_key = jax.random.split(jax.random.key(self._described.seed))
         task = serving.examples(inputs, self._numbers(labels), self._described)
         buffers = fresh_buffers(self._described, buffer_key)
-        params, state = jax.tree.map(lambda x: x[0], serving.training(self._described)(key[None], task))
+        ((params, state),), _ = serving.trained(key[None], self._described, task, "", None)
         self._held = Held(self._described, params, state, inserted(buffers[0], task, new), buffers[1])
         self._remember(new, inputs, labels)
         return self

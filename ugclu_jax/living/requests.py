@@ -10,7 +10,7 @@ import numpy as np
 
 from ugclu_jax.harness.progress import Progress
 from ugclu_jax.living import serving
-from ugclu_jax.living.begin import data_digest, versions
+from ugclu_jax.living.begin import cost_of, data_digest, versions
 from ugclu_jax.living.gather import gathered
 from ugclu_jax.living.held import Held, inserted, removed
 from ugclu_jax.living.ledger import Ledger
@@ -83,7 +83,7 @@ def learn(
             "data": data_digest(asked.examples),
         }
         return _committed(
-            store, ledger, "learn", who, method, asked.understood, before, after, outcome.evaluations,
+            store, ledger, "learn", who, method, asked.understood, before, after, outcome,
             time.perf_counter() - began, metrics, body, entering=asked.examples,
         )  # fmt: skip
 
@@ -127,7 +127,7 @@ def unlearn(
         without = held._replace(buffer=removed(held.buffer, leaving), held_out=removed(held.held_out, leaving))
         key = key_of(held, number)
         if not rows:  # held-out ones alone: the network never saw them
-            outcome, method = serving.Outcome(without, 0.0, 0.0), "none"
+            outcome, method = serving.Outcome(without, 0.0, serving.FREE), "none"
         elif method == serving.RETRAIN:
             gone = set(leaving.tolist())
             staying = [row for row in present.values() if row.number not in gone and not row.example.held_out]
@@ -151,7 +151,7 @@ def unlearn(
         }
         return _committed(
             store, ledger, "unlearn", who, method, understood._replace(notes=tuple(notes)), held, after,
-            outcome.evaluations, time.perf_counter() - began, metrics, body, leaving=leaving.tolist(),
+            outcome, time.perf_counter() - began, metrics, body, leaving=leaving.tolist(),
         )  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def _all_of(ledger: Ledger, held: Held, rows: Sequence[Row]) -> tuple[list[np.nd
 
 def _committed(
     store: Store, ledger: Ledger, kind: RequestKind, who: Who, method: str, understood: Understood, before: Held,
-    after: Held, evaluations: float, seconds: float, metrics: dict[str, Any], body: dict[str, Any],
+    after: Held, outcome: serving.Outcome, seconds: float, metrics: dict[str, Any], body: dict[str, Any],
     entering: Sequence[Example] = (), leaving: Sequence[int] = (),
 ) -> Done:  # fmt: skip
     said = verdict(kind, metrics)
@@ -199,13 +199,14 @@ def _committed(
             "held_out": len(understood.held_out),
             "metrics": metrics,
             "verdict": said,
-            "cost": {"evaluations": evaluations, "seconds": round(seconds, 3)},
+            "cost": cost_of(outcome.evaluations, seconds, outcome.cost),
         },
         entering=entering,
         leaving=leaving,
         generation=after.files(),
     )
     return Done(
-        entry.number, kind, name, method, len(understood.trained), len(understood.held_out), seconds, evaluations,
-        before.digest(), after.digest(), metrics, said, understood.notes,
+        entry.number, kind, name, method, len(understood.trained), len(understood.held_out), seconds,
+        outcome.cost.compile_seconds, outcome.evaluations, before.digest(), after.digest(), metrics, said,
+        understood.notes,
     )  # fmt: skip

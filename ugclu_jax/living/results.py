@@ -9,7 +9,7 @@ class Estimate(NamedTuple):
     Attributes:
         method: its name.
         evaluations: gradient evaluations, in units of 64 examples.
-        seconds: on this machine, by the last request of the kind; None where there was none.
+        seconds: of its steps on this machine, compilation apart, by the last request; None where there was none.
         retraining: gradient evaluations of training from scratch.
         retraining_seconds: likewise.
         sources: that retraining would read.
@@ -70,6 +70,7 @@ class Done(NamedTuple):
         method: that served it.
         trained, held_out: how many examples entered or left.
         seconds: that it took, compilation included.
+        compile_seconds: of these, what a later request of the same size does not take.
         evaluations: gradient evaluations.
         before, after: digests of the parameters.
         metrics: what was measured, see `measures.of_request`.
@@ -84,6 +85,7 @@ class Done(NamedTuple):
     trained: int
     held_out: int
     seconds: float
+    compile_seconds: float
     evaluations: float
     before: str
     after: str

@@ -13,13 +13,16 @@ import numpy as np
 from ugclu_jax import api, oracle
 from ugclu_jax.examples import bucket_size, pad_ids
 from ugclu_jax.harness.progress import Progress
-from ugclu_jax.learner import CLUState
+from ugclu_jax.learner import CLUState, RequestCost
 from ugclu_jax.living.held import Held, inserted, removed
 from ugclu_jax.living.network import Described, served
+from ugclu_jax.programs import compiled, compiled_once
 from ugclu_jax.types import Array, Examples, ModelState, Params, RequestKind
 
 RETRAIN = "retrain"
 """The method that reads the source data."""
+FREE = RequestCost(0.0, 0.0)
+Training = Callable[[Array, Examples], tuple[tuple[Params, ModelState], RequestCost]]
 
 
 class Outcome(NamedTuple):
@@ -27,7 +30,7 @@ class Outcome(NamedTuple):
 
     held: Held
     evaluations: float
-    seconds: float
+    cost: RequestCost
 
 
 def examples(inputs: Sequence[np.ndarray] | np.ndarray, labels: Sequence[int], like: Described) -> Examples:
@@ -96,40 +99,48 @@ def serve(
     Raises:
         ValueError: the method cannot serve it, or its numbers are not finite.
     """
-    start = time.perf_counter()
     made = served(held.described, method).entry
     buffer, held_out = (removed(each, leaving) if len(leaving) else each for each in (held.buffer, held.held_out))
     # Within the program the task is known by its rows: no number of the buffer may be one.
     apart = buffer._replace(ids=-2 - buffer.ids)
     state = CLUState(made.method.init(held.params, held.model_state), apart)
-    request = api.learn if kind == "learn" else api.unlearn
     with bar(progress, f"{kind} by {method}"):
         on_step = None if progress is None else progress.on_step
-        state, info = request(rng_key, made.method, state, task, made.hyper[kind], on_step)
+        state, info, spent = api.serve(kind, rng_key, made.method, state, task, made.hyper[kind], on_step)
     if kind == "learn":
         buffer = inserted(buffer, task, numbers)
     after = held._replace(
         params=state.method.params, model_state=state.method.model_state, buffer=buffer, held_out=held_out
     )
-    return _finite(after, float(np.asarray(info.gradient_evaluations)), start, method)
+    return _finite(after, float(np.asarray(info.gradient_evaluations)), spent, method)
 
 
 @functools.lru_cache(maxsize=8)
-def training(described: Described, on_epoch: oracle.OnEpoch | None = None) -> Callable[..., tuple[Params, ModelState]]:
-    """`(keys [S], examples) -> (params, model_state)` of S networks trained from scratch, one program.
+def training(described: Described, on_epoch: oracle.OnEpoch | None = None) -> Training:
+    """`(keys [S], examples) -> (params, model_state), cost` of S networks trained from scratch, one program.
 
     Args:
         described: the network.
         on_epoch: progress function.
     """
     made = served(described, "ug_clu")
-    return oracle.oracle_program(made.network.apply_fn, made.network.init_fn, made.config.oracle, on_epoch)
+    train = oracle.oracle_program(made.network.apply_fn, made.network.init_fn, made.config.oracle, on_epoch)
+    find = compiled_once(compiled)
+
+    def run(rng_keys: Array, task: Examples) -> tuple[tuple[Params, ModelState], RequestCost]:
+        start = time.perf_counter()
+        program = find("train", train, rng_keys, task)
+        ready = time.perf_counter()
+        trees = jax.block_until_ready(program(rng_keys, task))
+        return trees, RequestCost(time.perf_counter() - ready, ready - start)
+
+    return run
 
 
 def trained(
     rng_keys: Array, described: Described, task: Examples, words: str, progress: Progress | None
-) -> list[tuple[Params, ModelState]]:
-    """Networks trained from scratch on a task, one for each key.
+) -> tuple[list[tuple[Params, ModelState]], RequestCost]:
+    """Networks trained from scratch on a task, one for each key, and what they cost together.
 
     Args:
         rng_keys: [S].
@@ -139,21 +150,19 @@ def trained(
         progress: bars of a terminal; None: there is none.
     """
     with bar(progress, words):
-        trees = training(described, None if progress is None else progress.on_epoch)(rng_keys, task)
-        trees = jax.block_until_ready(trees)
-    return [jax.tree.map(lambda x, s=s: x[s], trees) for s in range(len(rng_keys))]
+        trees, cost = training(described, None if progress is None else progress.on_epoch)(rng_keys, task)
+    return [jax.tree.map(lambda x, s=s: x[s], trees) for s in range(len(rng_keys))], cost
 
 
 def retrain(rng_key: Array, held: Held, task: Examples, progress: Progress | None = None) -> Outcome:
     """Train from scratch on a task; the samples stay as they are."""
-    start = time.perf_counter()
-    ((params, model_state),) = trained(rng_key[None], held.described, task, "train from scratch", progress)
-    spent = oracle.gradient_evaluations(float(task.count), held.described.config().oracle)
-    return _finite(held._replace(params=params, model_state=model_state), spent, start, RETRAIN)
+    ((params, model_state),), cost = trained(rng_key[None], held.described, task, "train from scratch", progress)
+    evaluations = oracle.gradient_evaluations(float(task.count), held.described.config().oracle)
+    return _finite(held._replace(params=params, model_state=model_state), evaluations, cost, RETRAIN)
 
 
-def _finite(held: Held, evaluations: float, start: float, method: str) -> Outcome:
+def _finite(held: Held, evaluations: float, cost: RequestCost, method: str) -> Outcome:
     for leaf in jax.tree.leaves((held.params, held.model_state)):
         if not np.isfinite(np.asarray(leaf, np.float32)).all():
             raise ValueError(f"{method} led to numbers that are not finite: lower its rates in the model's settings")
-    return Outcome(held, evaluations, time.perf_counter() - start)
+    return Outcome(held, evaluations, cost)

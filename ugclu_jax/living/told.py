@@ -20,7 +20,7 @@ def understood(found: Understood) -> Iterator[str]:
     >>> for line in understood(asked):
     ...     print(line)
     3 examples of user = 17: 2 trained on, 1 held out (cat 2); cat/1.png, cat/2.png and 1 more
-    Cost about 616 gradient evaluations by ug_clu (40 s here); retraining 261 (17 s here): retraining is cheaper.
+    Cost about 616 gradient evaluations by ug_clu (40 s here); retraining 261 (17 s here), compilation apart: retraining is cheaper.
     """
     total = len(found.trained) + len(found.held_out)
     rest = f" and {total - len(found.first)} more" if total > len(found.first) else ""
@@ -42,7 +42,8 @@ def cost(found: Estimate) -> str:
     own = f"Cost about {found.evaluations:.0f} gradient evaluations by {found.method}{_here(found.seconds)}"
     if found.method == "retrain":
         return f"{own}."
-    again = f"{own}; retraining {found.retraining:.0f}{_here(found.retraining_seconds)}"
+    apart = "" if found.seconds is None else ", compilation apart"
+    again = f"{own}; retraining {found.retraining:.0f}{_here(found.retraining_seconds)}{apart}"
     if found.missing:
         return f"{again}, but its source data are not at hand."
     return f"{again}: {'retraining is cheaper' if found.retraining_is_cheaper else 'it is cheaper than retraining'}."
@@ -57,8 +58,8 @@ def done(found: Done) -> Iterator[str]:
     verb = {"init": "learned", "learn": "learned", "unlearn": "unlearned", "rollback": "took back"}[found.kind]
     by = f" by {found.method}" if found.method != "none" else ""
     yield (
-        f"Entry {found.entry}: {verb} {found.trained} examples{by}, {found.held_out} held out, in {found.seconds:.1f} s"
-        f" and {found.evaluations:.0f} gradient evaluations"
+        f"Entry {found.entry}: {verb} {found.trained} examples{by}, {found.held_out} held out, in {found.seconds:.1f} "
+        f"s, {found.compile_seconds:.1f} s of it compilation, and {found.evaluations:.0f} gradient evaluations"
     )
     yield from (f"Note: {note}" for note in found.notes)
     yield found.verdict

@@ -65,10 +65,10 @@ def estimate(
 
 
 def _seconds(ledger: Ledger, evaluations: float, method: str) -> float | None:
-    """By the last request of the same method, or else the last of any."""
+    """Of its steps, compilation apart, by the last request of the same method, or else the last of any."""
     spent = [e.body for e in ledger.entries() if e.kind in MODEL_KINDS and e.body.get("cost", {}).get("evaluations")]
     alike = [body for body in spent if body["method"] == method] or spent
-    return None if not alike else evaluations * alike[-1]["cost"]["seconds"] / alike[-1]["cost"]["evaluations"]
+    return None if not alike else evaluations * alike[-1]["cost"]["step_seconds"] / alike[-1]["cost"]["evaluations"]
 
 
 class Learning(NamedTuple):

@@ -59,8 +59,8 @@ def rollback(store: Store, to: int, who: Who) -> Done:
         }
         entry = store.commit(ledger, "rollback", body, leaving=learned, generation=after.files())
     return Done(
-        entry.number, "rollback", name, "none", len(learned), 0, seconds, 0.0, before.digest(), after.digest(), metrics,
-        said,
+        entry.number, "rollback", name, "none", len(learned), 0, seconds, 0.0, 0.0, before.digest(),
+        after.digest(), metrics, said,
     )  # fmt: skip
 
 
