@@ -18,9 +18,10 @@ def understood(found: Understood) -> Iterator[str]:
     >>> cost = Estimate("ug_clu", 616.0, 40.0, 261.0, 17.0, ("photos",), ())
     >>> asked = Understood("unlearn", "user = 17", (1, 2), (3,), {"cat": 2}, ("cat/1.png", "cat/2.png"), (), 0, cost, 1)
     >>> for line in understood(asked):
-    ...     print(line)
+    ...     print(line)  # doctest: +NORMALIZE_WHITESPACE
     3 examples of user = 17: 2 trained on, 1 held out (cat 2); cat/1.png, cat/2.png and 1 more
-    Cost about 616 gradient evaluations by ug_clu (40 s here); retraining 261 (17 s here), compilation apart: retraining is cheaper.
+    Cost about 616 gradient evaluations by ug_clu (40 s here); retraining 261 (17 s here), compilation apart:
+    retraining is cheaper.
     """
     total = len(found.trained) + len(found.held_out)
     rest = f" and {total - len(found.first)} more" if total > len(found.first) else ""

@@ -66,7 +66,7 @@ def estimate(
 
 def _seconds(ledger: Ledger, evaluations: float, method: str) -> float | None:
     """Of its steps, compilation apart, by the last request of the same method, or else the last of any."""
-    spent = [e.body for e in ledger.entries() if e.kind in MODEL_KINDS and e.body.get("cost", {}).get("evaluations")]
+    spent = [e.body for e in ledger.entries() if e.kind in MODEL_KINDS and e.body.get("cost", {}).get("step_seconds")]
     alike = [body for body in spent if body["method"] == method] or spent
     return None if not alike else evaluations * alike[-1]["cost"]["step_seconds"] / alike[-1]["cost"]["evaluations"]
 
