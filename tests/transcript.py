@@ -2,7 +2,7 @@
 
 Figures differ from machine to machine in the last digits, times altogether, and digests by the version of a library:
 all these are compared as "#". `UPDATE=1
-python tests/transcript.py PAGE` writes what came out into the page.
+python tests/transcript.py PAGE [DATA]` writes what came out into the page.
 """
 
 import os
@@ -86,6 +86,8 @@ def updated(page: str, came: list[tuple[Command, str]]) -> str:
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as made:
+        for data in sys.argv[2:]:  # a folder that the page's commands read as `data`
+            Path(made, "data").symlink_to(Path(data).absolute())
         content = updated(place.read_text(), run(place.read_text(), Path(made)))
     if os.environ.get("UPDATE"):
         place.write_text(content)
