@@ -10,7 +10,7 @@ FOLDER = "programs"
 MOST_BYTES = 2 * 1024**3
 """What was not used for longest leaves first. A ResNet's request is about 70 MB on a CPU."""
 LEAST_SECONDS = 0.1
-"""A program that compiles faster is compiled again: a run has hundreds, and reading them takes as long."""
+"""A program that compiles faster is compiled again: a run has many of them, and each kept one is a file more."""
 
 
 def keep_programs(cache: Path) -> None:

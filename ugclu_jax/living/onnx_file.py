@@ -85,7 +85,7 @@ def packed(held: Held) -> bytes:
 
 
 def check(content: bytes, held: Held) -> None:
-    """Run a file on what the model's samples hold, and on noise where they hold nothing, one example and many.
+    """Run a file on what the model's samples hold, or on zeros where they hold nothing, one example and many.
 
     Raises:
         ValueError: its outputs are not the network's, see `TOLERANCE`.
