@@ -110,7 +110,7 @@ class Model:
         return serving.trained(keys, described, task, "", None)[0]
 
     def measured(self, asked: Request, place: int) -> dict[str, Any]:
-        """Serve a request; what an audit estimates of it, and how far it is from its oracles.
+        """Serve a request; what an audit estimates of it, and how far it is from its oracles; or why it was lost.
 
         Estimates grow with the distance that they stand for: areas are given as their distance from 1/2.
         """
@@ -118,10 +118,14 @@ class Model:
         config, described = self.config, self.described(asked.steps)
         held, gone, own = self.held._replace(described=described), inputs[asked.rows], labels[asked.rows]
         task, key = serving.examples(gone, own.tolist(), described), jax.random.fold_in(self.key, 2 * place + 3)
-        after = serving.serve(key, held, asked.method, "unlearn", task, asked.rows, asked.rows).held
+        known = {"request": place, "method": asked.method, "steps": asked.steps, "of": asked.of, "examples": len(own)}
+        try:
+            after = serving.serve(key, held, asked.method, "unlearn", task, asked.rows, asked.rows).held
+        except serving.DivergedError as error:  # a result: far too many steps of some methods end so
+            return known | {"lost": str(error)}
         metrics = measures.of_request(held, after, gone, own)
-        sample, known, _ = filled(after.buffer)
-        small = serving.examples(sample, known.tolist(), described)
+        sample, classes, _ = filled(after.buffer)
+        small = serving.examples(sample, classes.tolist(), described)
         references = self.networks(described, small, REFERENCES, 2)
         against = audit.against_references(after, references, audit.Gone(gone, own, len(own)))
         if against is None:
@@ -130,12 +134,7 @@ class Model:
         rest = serving.examples(inputs[staying], labels[staying].tolist(), described)
         true = audit.distances(after, self.networks(described, rest, config.oracle_seeds, 2 * place + 4), gone)
         attack, rmia = metrics["attack"]["area"][1], against["area"]
-        return {
-            "request": place,
-            "method": asked.method,
-            "steps": asked.steps,
-            "of": asked.of,
-            "examples": len(asked.rows),
+        return known | {
             "attack": abs(attack[0] - 0.5),
             "rmia": abs(rmia[0] - 0.5),
             "accuracy": metrics["unlearned"]["accuracy"][1][0],
@@ -161,7 +160,8 @@ def read(folder: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_text().splitlines()):
         try:
             entry = json.loads(line)
-            if entry["request"] != number or not np.isfinite([float(entry["distance"]), float(entry["floor"])]).all():
+            measured = [] if "lost" in entry else [float(entry["distance"]), float(entry["floor"])]
+            if entry["request"] != number or not np.isfinite(measured).all():
                 raise ValueError(entry)
         except (ValueError, TypeError, KeyError) as error:
             told = f"{path} line {number + 1} is no request; delete it and what follows to measure them anew"

@@ -10,8 +10,9 @@ audit says without an oracle (the population attack, RMIA against small networks
 accuracy and loss on what was unlearned, drift), and the true distance: the mean Hellinger distance on the unlearned
 inputs to networks retrained without them, over that of these among themselves. The table is Spearman's rank correlation
 of each estimate with it, with a bootstrap interval over requests; a miss is a request that an attack passes (its
-interval holds 1/2) while the model is more than twice the floor away. Each seed is another trained network, asked ten
-times; intervals are over all requests, those of one network too.
+interval holds 1/2) while the model is more than twice the floor away. A request that diverges, which a model's folder
+refuses, is counted and in no table. Each seed is another trained network, asked ten times; intervals are over all
+requests, those of one network too.
 
 Expected: nothing is known of these; a single attack that finds nothing is one attack. About 25 minutes of one core.
 """
@@ -88,11 +89,18 @@ def conclude(_options: OracleFreeConfig, _folder: Path, folders: Mapping[str, Pa
 
     tables, sentences = [], []
     for name in dict.fromkeys(cell.rpartition("-")[0] for cell in folders):
-        found = [each for cell, at in folders.items() if cell.rpartition("-")[0] == name for each in estimates.read(at)]
+        asked = [each for cell, at in folders.items() if cell.rpartition("-")[0] == name for each in estimates.read(at)]
+        found, lost = [each for each in asked if "lost" not in each], [each for each in asked if "lost" in each]
+        if not found:
+            sentences.append(f"{name}: all {len(lost)} requests diverged")
+            continue
         excess = [each["distance"] / each["floor"] for each in found]
         ranks = {one: correlation([each[one] for each in found], excess) for one in ESTIMATES}
         rows = [[one, *(f"{value:.2f}" for value in ranks[one])] for one in ESTIMATES]
         caption = f"{len(found)} requests, {min(excess):.1f} to {max(excess):.1f} times the floor from the oracles."
+        if lost:
+            ends = ", ".join(f"{each['method']} with {each['steps']} steps" for each in lost)
+            caption += f" {len(lost)} of {len(asked)} are in no table, for they diverged: {ends}."
         head = ("estimate", "rank correlation", "95 % from", "to")
         tables.append(Table(f"{name}: correlation with the distance to the oracles", head, rows, caption))
         passed = {attack: passes(found, excess, attack) for attack in ATTACKS}

@@ -18,6 +18,7 @@ from ugclu_jax.harness.slurm import Resources, names_of_parameters, read_jobs, s
 from ugclu_jax.harness.standing import standings
 
 local = pytest.importorskip("submitit.local.local")
+slurm_jobs = pytest.importorskip("submitit.slurm.slurm")
 PROGRAM = """
 import os, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[sys.argv.index("--run-dir") + 1])
@@ -148,6 +149,18 @@ def test_an_array_a_stage_the_second_after_the_first(study, sbatch):
     assert {name: each.state for name, each in standings(study, cells.cells, jobs).items()} == {
         "first": "waiting", "a": "failed", "b": "waiting"
     }  # fmt: skip
+
+
+def test_a_queue_without_accounting_is_unknown_and_prints_nothing_on_stdout(study, sbatch, capfd, monkeypatch):
+    # One a process, which has heard of other tests' jobs of these numbers.
+    monkeypatch.setattr(slurm_jobs.SlurmJob, "watcher", slurm_jobs.SlurmInfoWatcher())
+    (sbatch / "sacct").write_text("#!/bin/sh\necho 'accounting storage is disabled' >&2\nexit 1\n")
+    cells = grid_of(Cell("a", "one", {}))
+    prepare(study, cells.cells)
+    submit(study, cells, standings(study, cells.cells), "programs", Resources())
+    assert set(states(study).values()) == {"UNKNOWN"}
+    out, err = capfd.readouterr()
+    assert out == "" and set(err.splitlines()) == {"accounting storage is disabled"}
 
 
 def flags(text):

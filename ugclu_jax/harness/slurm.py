@@ -7,6 +7,7 @@ queued again. Started again, the cell resumes from its checkpoint. Jobs' ids lie
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -204,6 +205,8 @@ def states(study: Path) -> dict[str, str]:
         return {}
     with installed_by("grid"):
         from submitit import LocalJob, SlurmJob
+    # Of a queue without accounting submitit warns on stdout too, at every look; UNKNOWN says as much.
+    logging.getLogger("submitit").setLevel(logging.ERROR)
     kinds: dict[str, Any] = {"slurm": SlurmJob, "local": LocalJob}
     made = {name: kinds[cluster](study / "submitit", job) for name, (cluster, job) in jobs.items() if cluster in kinds}
     found = {name: str(job.state) for name, job in made.items()}  # the first asks for all of them

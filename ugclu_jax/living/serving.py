@@ -25,6 +25,10 @@ FREE = RequestCost(0.0, 0.0)
 Training = Callable[[Array, Examples], tuple[tuple[Params, ModelState], RequestCost]]
 
 
+class DivergedError(ValueError):
+    """A request's numbers are not finite."""
+
+
 class Outcome(NamedTuple):
     """The model after a request, and what it cost."""
 
@@ -97,7 +101,7 @@ def serve(
         progress: bars of a terminal; None: there is none.
 
     Raises:
-        ValueError: the method cannot serve it, or its numbers are not finite.
+        ValueError: the method cannot serve it; DivergedError where its numbers are not finite.
     """
     made = served(held.described, method).entry
     buffer, held_out = (removed(each, leaving) if len(leaving) else each for each in (held.buffer, held.held_out))
@@ -164,5 +168,5 @@ def retrain(rng_key: Array, held: Held, task: Examples, progress: Progress | Non
 def _finite(held: Held, evaluations: float, cost: RequestCost, method: str) -> Outcome:
     for leaf in jax.tree.leaves((held.params, held.model_state)):
         if not np.isfinite(np.asarray(leaf, np.float32)).all():
-            raise ValueError(f"{method} led to numbers that are not finite: lower its rates in the model's settings")
+            raise DivergedError(f"{method} led to numbers that are not finite: lower its rates in the model's settings")
     return Outcome(held, evaluations, cost)
