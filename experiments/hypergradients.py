@@ -4,12 +4,14 @@ Question: does descent on log-hyperparameters find settings that unlearn better 
 
     python -m experiments.hypergradients                                               # embedded digits, 1 minute
     python -m experiments.hypergradients --settings ugclu_jax/harness/settings/compare/base.json
+    python -m experiments.hypergradients --objective matched_energy --seeds 0:3 --tuning-seeds 100:103
 
 The stream is served up to its first unlearn request once a seed. That request is then a function of its
-hyperparameters; its objective is the distance to the oracle, KL on test inputs of what is retained plus KL on unlearned
-inputs. Both arms start at the settings file's hyperparameters, lower the mean objective over `--tuning-seeds`, and
-have the same seconds, compilation apart, measured in the run. What each has found by then is scored on `--seeds`, and
-on inputs that no arm has seen. Test inputs are held out of the training split: the test split is never read.
+hyperparameters; its objective is the distance to the oracle: KL on test inputs of what is retained plus KL on unlearned
+inputs, or the matched energy distance between the models of all seeds and the oracles, its mean over both. Both arms
+start at the settings file's hyperparameters, lower the objective on `--tuning-seeds`, and have the same seconds,
+compilation apart, measured in the run. What each has found by then is scored on `--seeds`, and on inputs that no arm
+has seen. Test inputs are held out of the training split: the test split is never read.
 
 The run folder gets hypergradients.json, .md and .png, and report.html. The same command takes up where it stopped: each
 arm is kept as it ends.
@@ -25,7 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,10 +49,22 @@ from ugclu_jax.learner import CLUState
 from ugclu_jax.programs import ONE_DEVICE
 from ugclu_jax.report.format import markdown_table
 from ugclu_jax.report.templates import render
-from ugclu_jax.tuning import Problem, TuningStep, hypergradient, kl_to_oracle, random, serve, sweep, tune
+from ugclu_jax.tuning import (
+    JointObjective,
+    Objective,
+    Problem,
+    TuningStep,
+    at,
+    kl_to_oracle,
+    matched_energy,
+    over_problems,
+    random,
+    serve,
+    tune,
+)
 from ugclu_jax.tuning.points import Point
-from ugclu_jax.tuning.problem import Hypers
-from ugclu_jax.types import Array, Method, PyTree
+from ugclu_jax.tuning.problem import Hypers, floats
+from ugclu_jax.types import ApplyFn, Array, Method, PyTree
 
 RANGES: dict[str, Range] = {
     **UG_CLU_RANGES,
@@ -67,6 +81,10 @@ DESCENT, RANDOM = "hypergradient descent", "random search"
 SAMPLE = 1000
 """Inputs of each side that an arm sees, and as many others that score it."""
 RANDOM_SEED = 0
+MEASURES = {
+    "kl": "KL on retained test inputs plus KL on unlearned inputs, in nats",
+    "matched_energy": "the matched energy distance of all seeds' models, mean of retained test and unlearned inputs",
+}
 MOST_STEPS = 2**20
 
 
@@ -84,6 +102,8 @@ class HypergradientOptions:
     """Seeds whose mean objective both arms lower; none of --seeds, which score what they found."""
     names: tuple[str, ...] = ("output_budget", "remain_learning_rate", "kept_share")
     """Hyperparameters to tune: fields of --unlearn.hyper."""
+    objective: Literal["kl", "matched_energy"] = "kl"
+    """What is lowered: KL(oracle ‖ model) of each seed, or the matched energy distance of all seeds' models."""
 
 
 class Arm(NamedTuple):
@@ -103,10 +123,45 @@ class Arm(NamedTuple):
         return [min(range(number), key=values.__getitem__) for number in range(1, len(values) + 1)]
 
 
+class Spread(NamedTuple):
+    """A value, infinite where one model diverged; and its spread, where there are enough to tell."""
+
+    value: float
+    spread: float | None
+
+
+def objective_of(name: str, apply_fn: ApplyFn) -> Objective | JointObjective:
+    """An objective by its name, of `(inputs, oracle logits)` of test inputs and of unlearned ones."""
+    if name == "matched_energy":
+        return matched_energy(apply_fn)
+    kl = kl_to_oracle(apply_fn)
+    return lambda state, reference: kl(state, reference[0]) + kl(state, reference[1])
+
+
+def matched(ends: Sequence[Sequence[Array]], reference: PyTree) -> Spread:
+    """The matched energy distance as tables have it, its mean over both sides; and its standard error.
+
+    The two sides are of the same models: the larger error of them holds for their mean.
+    """
+    from ugclu_jax.evidence import matched_energy_distance  # scipy, which `--help` need not wait for
+
+    own = [np.stack([np.asarray(side) for side in sides]) for sides in zip(*ends, strict=True)]
+    oracles = [np.asarray(logits) for _, logits in reference]
+    if not all(np.isfinite(logits).all() for logits in own):
+        return Spread(math.inf, None)
+    try:
+        pairs = zip(own, oracles, strict=True)
+        found = [matched_energy_distance(mine, theirs, own[0], oracles[0]) for mine, theirs in pairs]
+    except ValueError:  # a model that answers the same to everything is as sure as the oracles at no temperature
+        return Spread(math.inf, None)
+    error = max(each.standard_error for each in found)
+    return Spread(float(np.mean([each.value for each in found])), error if math.isfinite(error) else None)
+
+
 class Study:
     """The unlearn request of a plan as a function of its hyperparameters."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, objective: str) -> None:
         self.run, self.plan = run, run.plan
         *self.learning, self.last = run.plan.steps
         entry = run.plan.entries["ug_clu"]
@@ -115,8 +170,7 @@ class Study:
         situation, oracles = self.last.measured, run.oracles.after(self.last)
         assert situation.unlearned is not None and oracles is not None  # after an unlearn request
         self.tasks = (run.data.examples(self.last.request.ids),)
-        kl = kl_to_oracle(run.plan.network.apply_fn)
-        self.objective = lambda state, reference: kl(state, reference[0]) + kl(state, reference[1])
+        self.objective = objective_of(objective, run.plan.network.apply_fn)
         dataset = run.plan.scenario.dataset
         rng = np.random.default_rng(0)
         sides: tuple[list[PyTree], list[PyTree]] = ([], [])
@@ -131,6 +185,10 @@ class Study:
             for side, chosen in zip(sides, (shuffled[:half], shuffled[half : 2 * half]), strict=True):
                 side.append((jnp.asarray(inputs[rows[chosen]]), jnp.asarray(logits[:, chosen])))
         self.seen, self.unseen = (tuple(side) for side in sides)
+        of_one = self.objective.outputs if isinstance(self.objective, JointObjective) else self.objective
+        self.served = ONE_DEVICE.program(
+            lambda hyper, problem: of_one(serve(self.method, ["unlearn"], problem, hyper), problem.reference)
+        )
 
     def problems(self, seeds: Sequence[int], reference: PyTree) -> list[Problem]:
         """One a seed: the state after all learn requests."""
@@ -171,40 +229,36 @@ class Study:
 
     def request_seconds(self, problems: list[Problem]) -> float:
         """Seconds of one request and its objective for all problems, compiled before."""
-
-        def value(hyper: PyTree, problem: Problem) -> Array:
-            return self.objective(serve(self.method, ["unlearn"], problem, hyper), problem.reference)
-
-        program, hyper = ONE_DEVICE.program(value), jax.tree.map(jnp.asarray, self.hyper)
-        jax.block_until_ready(program(hyper, problems[0]))
+        self.values(problems, {})
         spent = []
         for _ in range(3):
             start = time.perf_counter()
-            for problem in problems:
-                jax.block_until_ready(program(hyper, problem))
+            self.values(problems, {})
             spent.append(time.perf_counter() - start)
         return statistics.median(spent)
+
+    def values(self, problems: list[Problem], point: Point) -> Spread:
+        """The objective at a point: of single seeds their mean, and how far they are apart; of all, and how sure."""
+        hyper, objective = floats(at(self.hyper, point)), self.objective
+        ends = jax.block_until_ready([self.served(hyper, problem) for problem in problems])
+        if isinstance(objective, JointObjective):
+            return matched(ends, problems[0].reference)
+        found = np.array(ends)
+        if not np.isfinite(found).all():
+            return Spread(math.inf, None)
+        return Spread(float(found.mean()), float(found.std(ddof=1)) if len(found) > 1 else None)
 
     def search(self, problems: list[Problem], names: list[str], trials: int, seconds: float) -> Arm:
         """Random search: the start, then draws."""
         ranges = {name: RANGES[name.split(".")[1]] for name in names}
         start = {name: float(getattr(self.hyper["unlearn"], name.split(".")[1])) for name in names}
         points = [start, *random(ranges, trials - 1, RANDOM_SEED)]
-        values = self.scores(problems, points).mean(axis=1)
-        return Arm(points, values.tolist(), [seconds * number for number in range(1, trials + 1)])
+        values = [self.values(problems, point).value for point in points]
+        return Arm(points, values, [seconds * number for number in range(1, trials + 1)])
 
-    def scores(self, problems: list[Problem], points: list[Point]) -> np.ndarray:
-        """`[P, S]` objectives; infinite where not finite."""
-        values = sweep(self.objective, self.method, ["unlearn"], problems, self.hyper, points, at_once=1).values
-        return np.where(np.isfinite(values), values, np.inf)
-
-    def slopes(self, problem: Problem) -> dict[str, float]:
+    def slopes(self, problems: list[Problem]) -> dict[str, float]:
         """`d objective / d log h` of every hyperparameter at the start."""
-        program = ONE_DEVICE.program(
-            lambda hyper, problem: hypergradient(self.objective, self.method, ["unlearn"], problem, hyper).gradient
-        )
-        hyper = jax.tree.map(lambda x: jnp.asarray(x, float), self.hyper)
-        gradient = program(hyper, problem)["unlearn"]
+        gradient = over_problems(self.objective, self.method, ["unlearn"])(self.hyper, problems).gradient["unlearn"]
         own = self.hyper["unlearn"]
         start = {f.name: float(getattr(own, f.name)) for f in dataclasses.fields(own)}
         # No logarithm of what bounds nothing.
@@ -222,7 +276,7 @@ def in_words(point: Point) -> str:
 
 def conduct(run: Run, options: HypergradientOptions, stop: Stop) -> dict[str, Any]:
     """Both arms and their scores, each kept in the run folder as it ends."""
-    plan, study = run.plan, Study(run)
+    plan, study = run.plan, Study(run, options.objective)
     names, tuning_seeds, steps = [f"unlearn.{name}" for name in options.names], options.tuning_seeds, options.steps
 
     def say(text: str) -> None:
@@ -247,11 +301,10 @@ def conduct(run: Run, options: HypergradientOptions, stop: Stop) -> dict[str, An
     arms = {DESCENT: descent, RANDOM: searched}
     wanted = [(name, place) for name, arm in arms.items() for place in dict.fromkeys(arm.best_so_far())]
     say(f"{len(wanted)} settings on held-out seeds and inputs")
-    scores = kept(
-        "scores", lambda: study.scores(held_out, [arms[name].points[place] for name, place in wanted]).tolist()
-    )
-    slopes = kept("slopes", lambda: study.slopes(problems[0]))
+    scores = kept("scores", lambda: [study.values(held_out, arms[name].points[place]) for name, place in wanted])
+    slopes = kept("slopes", lambda: study.slopes(problems))
     return {
+        "objective": options.objective,
         "names": names,
         "tuning_seeds": list(tuning_seeds),
         "seeds": list(plan.config.seeds),
@@ -270,9 +323,9 @@ def conduct(run: Run, options: HypergradientOptions, stop: Stop) -> dict[str, An
 def table(found: dict[str, Any]) -> list[list[str]]:
     """Header and rows: the start, and what each arm chose."""
 
-    def score(values: list[float]) -> str:
-        spread = f" ±{np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-        return f"{np.mean(values):.3f}{spread}"
+    def score(found: tuple[float, float | None]) -> str:
+        value, spread = found
+        return f"{value:.3f}" + ("" if spread is None else f" ±{spread:.3f}")
 
     rows = [["chosen by", "tuning seeds", "held-out seeds and inputs", "cost, requests", "hyperparameters"]]
     for name, arm in found["arms"].items():
@@ -295,23 +348,23 @@ def picture(found: dict[str, Any], path: Path) -> None:
     for (name, arm), colour in zip(found["arms"].items(), ("#d55e00", "#0072b2"), strict=True):
         best = Arm(arm["points"], arm["values"], arm["seconds"]).best_so_far()
         cost = np.array(arm["seconds"]) / found["request_seconds"]
-        held = [np.mean(arm["held_out"][str(place)]) for place in best]
+        held = [arm["held_out"][str(place)][0] for place in best]
         curve.plot(cost, held, drawstyle="steps-post", color=colour, label=f"{name}, held-out seeds")
         curve.plot(
             cost, [arm["values"][place] for place in best], drawstyle="steps-post", color=colour, ls=":", lw=1,
             label=f"{name}, tuning seeds",
         )  # fmt: skip
-    curve.set(
-        xlabel="cost, in unlearn requests of all tuning seeds", ylabel="distance to the oracle, nats", yscale="log"
-    )
-    curve.yaxis.set_major_formatter("{x:.2g}")
-    curve.yaxis.set_minor_formatter("{x:.2g}")
+    curve.set(xlabel="cost, in unlearn requests of all tuning seeds", ylabel="distance to the oracle")
+    if found["objective"] == "kl":  # an energy distance may be below 0, by chance
+        curve.set(yscale="log")
+        curve.yaxis.set_major_formatter("{x:.2g}")
+        curve.yaxis.set_minor_formatter("{x:.2g}")
     curve.legend(frameon=False, fontsize=8)
     curve.set_title("Best so far", loc="left", fontsize=10)
     slopes = dict(sorted(found["slopes"].items(), key=lambda item: abs(item[1])))
     values = [value if math.isfinite(value) else 0.0 for value in slopes.values()]
     bars.barh(list(slopes), values, color="#009e73")
-    bars.set(xlabel="d distance / d log h, nats")
+    bars.set(xlabel="d distance / d log h")
     bars.set_title("Slopes at the start", loc="left", fontsize=10)
     for axes in (curve, bars):
         axes.spines[["top", "right"]].set_visible(False)
@@ -328,11 +381,11 @@ def conclude(plan: Plan, found: dict[str, Any]) -> None:
     write(folder / "hypergradients.md", markdown + "\n")
     picture(found, folder / "hypergradients.png")
     image = base64.b64encode((folder / "hypergradients.png").read_bytes()).decode()
+    chosen, scored = (", ".join(map(str, found[name])) for name in ("tuning_seeds", "seeds"))
     lead = (
-        f"Distance to the oracle after the first unlearn request: KL on retained test inputs plus KL on unlearned "
-        f"inputs, in nats. Chosen on seeds {', '.join(map(str, found['tuning_seeds']))}; scored on seeds "
-        f"{', '.join(map(str, found['seeds']))} and on other inputs. Both arms had the same seconds, compilation "
-        "apart; a request is one for each tuning seed."
+        f"Distance to the oracle after the first unlearn request: {MEASURES[found['objective']]}. Chosen on seeds "
+        f"{chosen}; scored on seeds {scored} and on other inputs. Both arms had the same seconds, compilation apart; a "
+        "request is one for each tuning seed."
     )
     page = render(
         "study.html",
@@ -369,6 +422,10 @@ def job(options: HypergradientOptions, config: ExperimentConfig) -> Job:
     for name, values in (("tuning_seeds", options.tuning_seeds), ("names", options.names)):
         if not values or len(set(values)) != len(values):
             raise ValueError(f"{name} must be one or more different values, got {values}")
+    if options.objective == "matched_energy":
+        for name, number in (("tuning-seeds", len(options.tuning_seeds)), ("seeds", len(config.seeds))):
+            if number < 2:
+                raise ValueError(f"{name} has one seed, and the energy distance is of two models or more: give more")
     config = for_study(config)
     for name in options.names:
         if name not in RANGES:
@@ -384,7 +441,8 @@ def job(options: HypergradientOptions, config: ExperimentConfig) -> Job:
         raise ValueError(f"tuning-seeds and seeds must differ, both have {', '.join(map(str, sorted(shared)))}")
     # In the name, so that a folder is taken up by the same study only.
     seeds, names = " ".join(map(str, options.tuning_seeds)), " ".join(options.names)
-    own = f"--steps {options.steps} --rate {options.rate:g} --tuning-seeds {seeds} --names {names}"
+    own = f"--objective {options.objective} --steps {options.steps} --rate {options.rate:g}"
+    own += f" --tuning-seeds {seeds} --names {names}"
 
     def work(plan: Plan, stop: Stop) -> None:
         with plan.progress, Clock() as clock:

@@ -14,11 +14,14 @@ pytestmark = [
 SMALL = ["--smoke", "--tasks", "2", "--unlearn-classes", "1", "--validation-examples", "200", "--methods", "ug_clu"]
 
 
-def test_both_arms_are_scored_and_kept(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("objective", "seeds", "tuning_seeds"), [("kl", ["1"], ["7"]), ("matched_energy", ["1", "2", "3"], ["7", "8"])]
+)
+def test_both_arms_are_scored_and_kept(tmp_path, capsys, objective, seeds, tuning_seeds):
     folder = tmp_path / "run"
     places = ["--run-dir", str(folder), "--cache-dir", str(tmp_path / "cache")]
-    arguments = [*SMALL, "--steps", "2", "--seeds", "1", "--tuning-seeds", "7", *places]
-    arguments += ["--names", "output_budget", "kept_share"]
+    arguments = [*SMALL, "--steps", "2", "--seeds", *seeds, "--tuning-seeds", *tuning_seeds, *places]
+    arguments += ["--objective", objective, "--oracle-seeds", "3", "--names", "output_budget", "kept_share"]
     assert command.run(arguments) == 0, capsys.readouterr().err
     found = json.loads((folder / "hypergradients.json").read_text())
     descent, random = found["arms"][command.DESCENT], found["arms"][command.RANDOM]
@@ -30,7 +33,8 @@ def test_both_arms_are_scored_and_kept(tmp_path, capsys):
     for arm in (descent, random):
         finite = [value if math.isfinite(value) else math.inf for value in arm["values"]]
         assert str(int(np.argmin(finite))) in arm["held_out"]
-        assert all(len(scores) == 1 for scores in arm["held_out"].values())
+        for value, spread in arm["held_out"].values():
+            assert math.isfinite(value) and (spread is None) == (objective == "kl"), "one seed has no spread"
     assert set(found["slopes"]) >= {"output_budget", "saliency_threshold"}
     assert found["slopes"]["output_budget"] != 0
     table = (folder / "hypergradients.md").read_text()
@@ -49,6 +53,8 @@ def test_both_arms_are_scored_and_kept(tmp_path, capsys):
         (["--names", "clip_norm"], "names has 'clip_norm', which needs --unlearn.settings.fast-step rate"),
         (["--steps", "1"], "steps must be at least 2, got 1"),
         (["--rate", "0"], "rate must be positive and finite, got 0"),
+        (["--objective", "matched_energy", "--seeds", "1"], "seeds has one seed, and the energy distance is of two"),
+        (["--objective", "energy"], "energy"),
         (["--seeds", "7", "--tuning-seeds", "7"], "tuning-seeds and seeds must differ, both have 7"),
         (["--scenario", "class"], "unknown scenario 'class'"),
         (

@@ -1,6 +1,7 @@
 """What can be done with a request that is one differentiable, vmappable function: hypergradients, sweeps, tuning."""
 
-from ugclu_jax.tuning.hypergradients import HyperGradient, Mode, hypergradient
+from ugclu_jax.tuning.hypergradients import HyperGradient, Mode, hypergradient, over_problems
+from ugclu_jax.tuning.joint import JointObjective, matched_energy
 from ugclu_jax.tuning.objectives import Objective, expected_accuracy, kl_to_oracle
 from ugclu_jax.tuning.points import at, grid, random, sobol
 from ugclu_jax.tuning.problem import Problem, serve
@@ -9,6 +10,7 @@ from ugclu_jax.tuning.tuner import Tuned, TuningStep, tune
 
 __all__ = [
     "HyperGradient",
+    "JointObjective",
     "Mode",
     "Objective",
     "Problem",
@@ -20,6 +22,8 @@ __all__ = [
     "grid",
     "hypergradient",
     "kl_to_oracle",
+    "matched_energy",
+    "over_problems",
     "random",
     "serve",
     "sobol",

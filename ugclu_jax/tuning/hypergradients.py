@@ -1,10 +1,14 @@
 """The gradient of a function of the state after requests, with respect to the hyperparameters of these requests."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import jax
+import jax.numpy as jnp
 
+from ugclu_jax.learner import CLUState
+from ugclu_jax.programs import ONE_DEVICE
+from ugclu_jax.tuning.joint import JointObjective
 from ugclu_jax.tuning.objectives import Objective
 from ugclu_jax.tuning.problem import Hypers, Problem, floats, serve
 from ugclu_jax.types import Array, Method, PyTree, RequestKind
@@ -82,3 +86,72 @@ def hypergradient(
 
     gradient, value = jax.jacfwd(twice, has_aux=True)(floats(hyper))
     return HyperGradient(value, gradient)
+
+
+def over_problems(
+    objective: Objective | JointObjective, method: Method, kinds: Sequence[RequestKind], *, mode: Mode = "reverse"
+) -> Callable[[Hypers, Sequence[Problem]], HyperGradient]:
+    """`(hyper, problems) -> values, gradient`: an objective of S problems and the gradient of its mean.
+
+    Of an `Objective` the values are `[S]`, one a problem. A `JointObjective` is one value, `[1]`: all problems are
+    served, its derivatives with respect to their outputs are pulled back through each request, and the sum of these is
+    its gradient exactly. That costs one request a problem more.
+
+    Args:
+        objective: of one problem, or of all together.
+        method: any whose requests are differentiable.
+        kinds: of the requests, static.
+        mode: of the hypergradient.
+
+    Returns:
+        A function that compiles what it needs once for problems of the same shapes; its values and gradient are what
+        `hypergradient` has.
+
+    >>> from ugclu_jax.learner import CLUState
+    >>> from ugclu_jax.methods.do_nothing import do_nothing
+    >>> norms = JointObjective(lambda state, reference: state, lambda norms, reference: jnp.sum(norms))
+    >>> problems = [Problem(jnp.array(norm), jnp.zeros(0), ()) for norm in (1.0, 2.0)]
+    >>> over_problems(norms, do_nothing(), [])({}, problems).value.tolist()
+    [3.0]
+    """
+    if not isinstance(objective, JointObjective):
+        alone = objective  # a name that is known to be no joint one
+        program = ONE_DEVICE.program(
+            lambda hyper, problem: hypergradient(alone, method, kinds, problem, hyper, mode=mode)
+        )
+
+        def each(hyper: Hypers, problems: Sequence[Problem]) -> HyperGradient:
+            found = [program(floats(hyper), problem) for problem in problems]
+            return HyperGradient(
+                jnp.stack([one.value for one in found]),
+                jax.tree.map(lambda *all_: jnp.mean(jnp.stack(all_), axis=0), *(one.gradient for one in found)),
+            )
+
+        return each
+
+    outputs_of, value_of = objective
+    outputs = ONE_DEVICE.program(
+        lambda hyper, problem: outputs_of(serve(method, kinds, problem, hyper), problem.reference)
+    )
+    value_and_slopes = ONE_DEVICE.program(jax.value_and_grad(value_of))
+
+    def pulled(hyper: Hypers, problem: Problem, slopes: PyTree) -> PyTree:
+        def along(state: CLUState, reference: PyTree) -> Array:
+            products = jax.tree.map(lambda slope, output: jnp.sum(slope * output), slopes, outputs_of(state, reference))
+            return jax.tree.reduce(jnp.add, products)
+
+        return hypergradient(along, method, kinds, problem, hyper, mode=mode).gradient
+
+    pull = ONE_DEVICE.program(pulled)
+
+    def together(hyper: Hypers, problems: Sequence[Problem]) -> HyperGradient:
+        at = floats(hyper)
+        all_ = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(outputs(at, problem) for problem in problems))
+        value, slopes = value_and_slopes(all_, problems[0].reference)
+        gradients = [
+            pull(at, problem, jax.tree.map(lambda leaf, number=number: leaf[number], slopes))
+            for number, problem in enumerate(problems)
+        ]
+        return HyperGradient(value[None], jax.tree.map(lambda *all_: jnp.sum(jnp.stack(all_), axis=0), *gradients))
+
+    return together

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ugclu_jax.programs import ONE_DEVICE
 from ugclu_jax.ranges import range_of
-from ugclu_jax.tuning.hypergradients import HyperGradient, Mode, hypergradient
+from ugclu_jax.tuning.hypergradients import Mode, over_problems
+from ugclu_jax.tuning.joint import JointObjective
 from ugclu_jax.tuning.objectives import Objective
 from ugclu_jax.tuning.points import Point, at, kind_and_field, value_at
-from ugclu_jax.tuning.problem import Hypers, Problem, floats
+from ugclu_jax.tuning.problem import Hypers, Problem
 from ugclu_jax.types import Array, Method, PyTree, RequestKind
 
 
@@ -22,7 +22,7 @@ class TuningStep(NamedTuple):
     """One evaluation of objective and hypergradient."""
 
     point: Point  # where
-    values: np.ndarray  # [S] of the objective, one a problem
+    values: np.ndarray  # [S] of the objective, one a problem; [1] of a joint one
     slope: Point  # derivative of their mean in the logarithm of each hyperparameter
 
 
@@ -35,7 +35,7 @@ class Tuned(NamedTuple):
 
 
 def tune(
-    objective: Objective,
+    objective: Objective | JointObjective,
     method: Method,
     kinds: Sequence[RequestKind],
     problems: Sequence[Problem],
@@ -53,7 +53,7 @@ def tune(
     The objective is evaluated before every update, so `steps` evaluations make `steps − 1` updates.
 
     Args:
-        objective: `(state, reference) -> []`, to be lowered.
+        objective: `(state, reference) -> []`, to be lowered; or a joint one of all problems, such as `matched_energy`.
         method: any whose requests are differentiable.
         kinds: of the requests, static.
         problems: seeds and requests; those of equal shapes share one compiled program.
@@ -98,23 +98,17 @@ def tune(
     optimizer = optax.adam(0.1) if optimizer is None else optimizer
     ceiling = {name: math.log(_highest(hyper, name)) for name in names}
 
-    def evaluate(log_point: dict[str, Array], hyper: Hypers, problem: Problem) -> HyperGradient:
-        # The chain rule by hand: a hyperparameter h has d/d log h = h d/dh, whichever mode computes d/dh.
-        point = {name: jnp.exp(value) for name, value in log_point.items()}
-        found = hypergradient(objective, method, kinds, problem, at(hyper, point), mode=mode)
-        return HyperGradient(found.value, {name: point[name] * value_at(found.gradient, name) for name in names})
-
-    # learner's one place to jit: compiled once for problems of the same shapes.
-    program = ONE_DEVICE.program(evaluate)
+    evaluate = over_problems(objective, method, kinds, mode=mode)
     log_point = {name: jnp.log(jnp.asarray(value, jnp.result_type(float))) for name, value in start.items()}
-    optimizer_state, fixed = optimizer.init(log_point), floats(hyper)
+    optimizer_state = optimizer.init(log_point)
     done: list[TuningStep] = []
     for number in range(steps):
-        found = [program(log_point, fixed, problem) for problem in problems]
-        slope = jax.tree.map(lambda *slopes: jnp.mean(jnp.stack(slopes)), *(each.gradient for each in found))
-        point = {name: math.exp(float(value)) for name, value in log_point.items()}
-        values = np.array([float(each.value) for each in found])
-        done.append(TuningStep(point, values, {name: float(value) for name, value in slope.items()}))
+        point = {name: jnp.exp(value) for name, value in log_point.items()}
+        found = evaluate(at(hyper, point), problems)
+        # A hyperparameter h has d/d log h = h d/dh, whichever mode computes d/dh.
+        slope = {name: value * value_at(found.gradient, name) for name, value in point.items()}
+        values = np.asarray(found.value, float)
+        done.append(TuningStep(_floats(point), values, _floats(slope)))
         if on_step is not None:
             on_step(done[-1])
         finite = np.isfinite(values).all() and all(map(math.isfinite, done[-1].slope.values()))
@@ -131,3 +125,7 @@ def tune(
 def _highest(hyper: Hypers, name: str) -> float:
     kind, field = kind_and_field(hyper, name)
     return range_of(type(hyper[kind]), field).highest
+
+
+def _floats(numbers: dict[str, Array]) -> Point:
+    return {name: float(value) for name, value in numbers.items()}
