@@ -37,7 +37,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from rich.table import Table
 
 from ugclu_jax import curvature
 from ugclu_jax.components import unlearning_gradient, weighted_gradient
@@ -52,7 +51,7 @@ from ugclu_jax.harness.signals import Stop
 from ugclu_jax.harness.stream_run import resumable
 from ugclu_jax.oracle import oracle_program
 from ugclu_jax.report import alignments
-from ugclu_jax.report.format import number
+from ugclu_jax.report.format import markdown_table, number
 from ugclu_jax.trees import descend
 from ugclu_jax.types import ApplyFn, Array, Batch, InitFn, ModelState, Params
 from ugclu_jax.ugclu_settings import Preconditioner
@@ -400,16 +399,16 @@ def work(plan: Plan, stop: Stop, options: AlignmentOptions) -> None:
                 stop.check(f"{epochs} epochs, seed {seed}")
                 about = {"seed": seed, "epochs": epochs, "options": asked}
                 write(path, json.dumps({**about, **points.measure(train(seed), seed)}, indent=1) + "\n")
-    table = Table(box=None, pad_edge=False)
-    for head in ("epochs", "seed", "form", "by", "K_in", "matrix", "damping", "cosine", "quotient"):
-        table.add_column(head, justify="right")
+    head = ["epochs", "seed", "form", "by", "K_in", "matrix", "damping", "cosine", "quotient"]
+    rows = []
     for each in alignments.read(plan.folder.path):
         for row in each["rows"]:
             words = (row["form"], row["by"], str(row["inner"]), row["matrix"], number(row["damping"]))
-            table.add_row(
-                str(each["epochs"]), str(each["seed"]), *words, number(row["cosine"]), number(row["quotient"])
+            rows.append(
+                [str(each["epochs"]), str(each["seed"]), *words, number(row["cosine"]), number(row["quotient"])]
             )
-    plan.console.print(table)
+    # A row is whole at any width, in a pipe too.
+    plan.console.print(markdown_table(head, rows, words=6), highlight=False, soft_wrap=True)
 
 
 def job(options: AlignmentOptions, config: ExperimentConfig) -> Job:

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.table import Table
 
 from ugclu_jax import curvature
 from ugclu_jax.components import unlearning_gradient, weighted_gradient
@@ -32,7 +31,7 @@ from ugclu_jax.harness.signals import Stop
 from ugclu_jax.harness.stream_run import resumable
 from ugclu_jax.learner import CLUState, apply_request
 from ugclu_jax.report import trajectories
-from ugclu_jax.report.format import number
+from ugclu_jax.report.format import markdown_table, number
 from ugclu_jax.types import Array, Batch, Examples, Execution, MethodState, Params, PyTree
 
 
@@ -160,17 +159,17 @@ def work(plan: Plan, stop: Stop, options: TrajectoryOptions) -> None:
                     trajectories.write_arrays(
                         folder, trajectories.file_of(method, seed), way.trace(method, seed, options.points)
                     )
-    table = Table(box=None, pad_edge=False)
-    for head in ("method", "seed", "outer steps", *(name.replace("_", " ") for name in trajectories.NUMBERS)):
-        table.add_column(head, justify="right")
+    head = ["method", "seed", "outer steps", *(name.replace("_", " ") for name in trajectories.NUMBERS)]
+    rows = []
     for method in plan.config.methods:
         for seed in plan.config.seeds:
             found = trajectories.read_arrays(folder, trajectories.file_of(method, seed))
             for place, steps in enumerate(found["steps"]):
                 told = [found[name][place] for name in trajectories.NUMBERS]
                 texts = [number(None if np.isnan(value) else float(value)) for value in told]
-                table.add_row(method, str(seed), str(steps), *texts)
-    plan.console.print(table)
+                rows.append([method, str(seed), str(steps), *texts])
+    # A row is whole at any width, in a pipe too.
+    plan.console.print(markdown_table(head, rows, words=1), highlight=False, soft_wrap=True)
 
 
 def job(options: TrajectoryOptions, config: ExperimentConfig) -> Job:
