@@ -9,14 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of lower floors, none of its own
-    {"types", "version", "decoding"},
+    {"types", "version", "decoding", "extras"},
     {
         "analytic",
         "last_layer",
         "streaming",
         "ranges",
         "named",
-        "extras",
         "strict_json",
         "examples",
         "trees",
@@ -27,6 +26,7 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
         "combination",
         "files",
         "kernels",
+        "makers",
     },
     {"fixed_point", "buffer", "requests", "prediction", "seals", "components", "decay", "loop", "models", "data"},
     {"batches", "optimizer", "saliency", "fast_slow", "output_budget", "membership", "at", "curvature"},
@@ -41,7 +41,7 @@ FLOORS = [  # a room is a file or a folder of ugclu_jax; it may import rooms of 
     {"living"},
 ]
 SIDES = {"models", "data"}  # no part of the method knows them, from api downward, nor do they know it
-OF_SIDES = {"types", "examples", "named", "extras", "decoding", "strict_json", "files"}
+OF_SIDES = {"types", "examples", "named", "extras", "decoding", "strict_json", "files", "makers"}
 HARNESS = next(level for level, floor in enumerate(FLOORS) if "harness" in floor)
 WITH_JIT = {"learner", "oracle", "programs", "devices", "harness"}  # the last outside of requests
 Graph = dict[str, set[str]]

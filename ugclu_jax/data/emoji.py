@@ -10,7 +10,6 @@ The pictures are Google's Noto Emoji (Apache-2.0) and Twitter's Twemoji (CC-BY-4
 them.
 """
 
-import argparse
 import collections
 import csv
 import hashlib
@@ -25,8 +24,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
+from ugclu_jax import makers
 from ugclu_jax.data import npm
-from ugclu_jax.extras import MissingExtraError, installed_by, require
+from ugclu_jax.extras import installed_by, require
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -107,8 +107,7 @@ def make(archives: Mapping[str, Path], target: Path, classes: Classes = "subcate
         FileExistsError: if `target` is there.
         ValueError: if an archive is damaged or not as expected; the file in it is named.
     """
-    if target.exists():
-        raise FileExistsError(f"{target} is there already: delete it, or give another folder")
+    makers.check_target(target)
     found: dict[bytes, list[tuple[str, str, Emoji]]] = collections.defaultdict(list)  # what is equal at 32x32
     pictures: dict[str, bytes] = {}
     for artist, archive in archives.items():
@@ -249,29 +248,31 @@ def encoded(picture: "Image.Image") -> bytes:
     return stream.getvalue()
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m ugclu_jax.data.emoji", description=__doc__)
-    parser.add_argument("target", type=Path, help="folder to make")
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = makers.parser("ugclu_jax.data.emoji", __doc__ or "", "folder to make")
     parser.add_argument("--classes", choices=get_args(Classes), default="subcategory", help="what the classes are")
     options = parser.parse_args(arguments)
-    require("run")  # before 136 MB are fetched
-    start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="emoji-") as folder:
-        archives = {artist: npm.fetch(package, Path(folder)) for artist, package in PACKAGES.items()}
-        counts = make(archives, options.target, options.classes, AT_LEAST)
-    for name, count in counts.kept.items():
-        print(f"{name:24} {count:5}")
-    kept = sum(counts.kept.values())
-    print(f"{len(counts.kept)} classes {kept:17}  in {time.perf_counter() - start:.0f} s")
-    print(
-        f"left out: {counts.repeated} repeated at {COMPARED_SIZE}x{COMPARED_SIZE}, {counts.ambiguous} equal there and "
-        f"under two classes, {counts.of_small_classes} of classes with fewer than {AT_LEAST}"
-    )
+
+    def check() -> Path:
+        require("run")  # before 136 MB are fetched
+        return makers.check_target(options.target)
+
+    def work(target: Path) -> None:
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="emoji-") as folder:
+            archives = {artist: npm.fetch(package, Path(folder)) for artist, package in PACKAGES.items()}
+            counts = make(archives, target, options.classes, AT_LEAST)
+        for name, count in counts.kept.items():
+            print(f"{name:24} {count:5}")
+        kept = sum(counts.kept.values())
+        print(f"{len(counts.kept)} classes {kept:17}  in {time.perf_counter() - start:.0f} s")
+        repeated = f"{counts.repeated} repeated at {COMPARED_SIZE}x{COMPARED_SIZE}"
+        ambiguous = f"{counts.ambiguous} equal there and under two classes"
+        print(f"left out: {repeated}, {ambiguous}, {counts.of_small_classes} of classes with fewer than {AT_LEAST}")
+
+    return makers.ended(check, work)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, RuntimeError, ValueError, MissingExtraError) as error:
-        sys.exit(f"Error: {error}")
+    sys.exit(main())

