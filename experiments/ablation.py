@@ -10,11 +10,10 @@ decay as a budget, distillation from the network at the start. One part at a tim
 default left it out; nothing is searched anew, so that a part that others make up for looks needless here. Unlearners
 stand behind one learner; the parts of the learner are taken away in a stream, before one unlearner.
 
-Expected, from the page of the one default (matched E, five seeds): `ug_clu` .037 ±.006 on memorised samples and .132
-±.016 on classes; without its unlearning step it is `finetune_remain` with UG-CLU's own rate, near .046 ±.008 and .151
-±.022; the paper's form .173 ±.008 on memorised samples. On one core the first command takes about 12
-minutes on memorised samples and 25 on classes, where every cell learns a stream; `--regimes` runs one of them, and the
-same folder takes up the other.
+Expected, of three seeds (docs/results/ablation.md, matched E): .036 ±.009 of `ug_clu` on memorised samples and .119
+±.032 on classes; .047 ±.007 and .121 ±.028 without its unlearning step; .198 ±.092 and .937 ±.059 without preserving
+steps. On one core the first command takes about 15 minutes on memorised samples and 30 on classes, where every cell
+learns a stream; `--regimes` runs one of them, and the same folder takes up the other.
 """
 
 import sys

@@ -42,7 +42,7 @@ def test_a_request_that_diverged_is_counted_and_in_no_table(tmp_path):
     ranks, passes = findings.tables
     assert {row[1] for row in ranks.rows} == {"1.00"}
     assert "4 requests, 1.0 to 8.0 times the floor" in ranks.caption
-    assert "1 of 5 are in no table, for they diverged: neg_grad_plus with 40 steps" in ranks.caption
+    assert "Of 5 requests these diverged and are in no table: neg_grad_plus with 40 steps" in ranks.caption
     assert passes.rows[0][:3] == ["attack", "4 of 4", "3"]
 
 
