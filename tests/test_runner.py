@@ -29,6 +29,7 @@ from ugclu_jax.harness.config import ExperimentConfig
 from ugclu_jax.harness.run import start
 from ugclu_jax.harness.run_data import take_up
 from ugclu_jax.harness.run_folder import RunFolder
+from ugclu_jax.learner import RequestCost
 from ugclu_jax.types import Info
 
 # Where a load fails, Orbax leaves a closed event loop to the garbage collector, which pytest would report: here, and
@@ -198,6 +199,20 @@ def test_what_a_block_compiles_counts_as_compilation(monkeypatch):
         for event in (*clock.COMPILING, "/jax/core/compile/jaxpr_trace_duration"):
             jax.monitoring.record_event_duration_secs(event, 2.0)
     assert own.spent == {"evaluation": pytest.approx(3.0), "compilation": pytest.approx(4.0)}
+
+
+def test_a_block_within_another_counts_once(monkeypatch):
+    # 10 s of oracles, 4 of them compilation, and a request of 3 s and 2 of compilation, in 30 s of evaluation with 1.
+    monkeypatch.setattr(clock.time, "perf_counter", iter([100.0, 110.0, 120.0, 130.0]).__next__)
+    (event, *_) = clock.COMPILING
+    with clock.Clock() as own, own.spending("evaluation"):
+        jax.monitoring.record_event_duration_secs(event, 1.0)
+        with own.spending("oracles"):
+            jax.monitoring.record_event_duration_secs(event, 4.0)
+        jax.monitoring.record_event_duration_secs(event, 2.0)
+        own.note(RequestCost(3.0, 2.0))
+    assert own.spent == {"oracles": 6.0, "requests": 3.0, "compilation": 7.0, "evaluation": 14.0}
+    assert sum(own.spent.values()) == 30.0, "every second once"
 
 
 def test_jax_tells_what_it_compiles():

@@ -38,19 +38,33 @@ class Clock:
 
     @contextmanager
     def spending(self, what: str) -> Iterator[None]:
-        """Count the seconds of a block; those in which it compiles count as compilation."""
-        start, compiled = time.perf_counter(), sum(self.compiled.values())
+        """Count the seconds of a block; those in which it compiles count as compilation.
+
+        A block within another is taken out of that one: each second counts once.
+
+        >>> clock = Clock()
+        >>> with clock.spending("a"), clock.spending("b"):
+        ...     time.sleep(0.02)
+        >>> clock.spent["b"] >= 0.02 > clock.spent["a"]
+        True
+        """
+        start, counted, uncounted = time.perf_counter(), sum(self.spent.values()), self._uncounted()
         try:
             yield
         finally:
-            compiling = sum(self.compiled.values()) - compiled
-            self.spent[what] += time.perf_counter() - start - compiling
+            within = sum(self.spent.values()) - counted
+            compiling = max(0.0, self._uncounted() - uncounted)
+            self.spent[what] += time.perf_counter() - start - within - compiling
             self.spent["compilation"] += compiling
 
     def note(self, cost: RequestCost) -> None:
         """Count what a request cost."""
         self.spent["requests"] += cost.seconds
         self.spent["compilation"] += cost.compile_seconds
+
+    def _uncounted(self) -> float:
+        """Seconds of compilation that JAX told of, less those that blocks and requests have counted."""
+        return sum(self.compiled.values()) - self.spent["compilation"]
 
 
 def peak_bytes() -> int:
