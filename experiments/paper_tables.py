@@ -15,9 +15,9 @@ Expected, from the page of the one default (five seeds): lowest by KL is `finetu
 has 2.48 ±.23 and 1.27 ±.05 and loses two of five seeds on tasks; RTE is alike for all, by the budget. Nothing is known
 of emoji.
 
-Time on one core for three seeds: fashion_class and fashion_random about 20 minutes each, fashion_task 30, emoji_class
-20 and emoji_task 10 with the fewer methods that they have. A table is a cell: it resumes within, and `--jobs 2` runs
-two of them. A GPU was not tried.
+Time on one core for three seeds, beside other work: fashion_class 45 minutes, fashion_task 60, fashion_random 25,
+emoji_task and emoji_class 30 each with the fewer methods that they have. A table is a cell: it resumes within, and
+`--jobs 2` runs two of them. A GPU was not tried.
 """
 
 import sys

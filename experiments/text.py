@@ -13,7 +13,7 @@ oracles have AdamW, 5e-4.
 folder a class): scikit-learn's copy is fetched over the network, and no package that we know carries one.
 
 Expected: E .1 to .2 of ug_clu for pictures in these three (docs/results/one_default.md); nothing is known of texts.
-About 15 minutes of one core.
+About 45 minutes of one core.
 """
 
 import sys
