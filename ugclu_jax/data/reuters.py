@@ -130,9 +130,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser = makers.parser("ugclu_jax.data.reuters", __doc__ or "", "folder to make")
     options = parser.parse_args(arguments)
 
-    def check() -> Path:
-        return makers.check_target(options.target)
-
     def work(target: Path) -> None:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="r8-") as folder:
@@ -144,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("left out of train: " + ", ".join(f"{n} {reason}" for reason, n in left_out.items()))
         print(f"in {time.perf_counter() - start:.0f} s")
 
-    return makers.ended(check, work)
+    return makers.ended(lambda: makers.check_target(options.target), work)
 
 
 if __name__ == "__main__":

