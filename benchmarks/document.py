@@ -1,10 +1,13 @@
 """docs/benchmarks.md: one section a benchmark between two markers; a benchmark run again replaces its own alone."""
 
 import argparse
+import datetime
 import importlib.metadata
 import os
 import platform
 import re
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,6 +54,18 @@ class Section(NamedTuple):
     figures: dict[str, bytes] = {}  # noqa: RUF012, never written to; file name -> PNG
 
 
+def measured() -> str:
+    """Today's date and the commit of the code, with a word where that was changed since."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+    if shutil.which("git") is None or (commit := git("rev-parse", "--short=7", "HEAD")).returncode:
+        return f"Measured {datetime.date.today()}, commit unknown"
+    changed = " with changes" if git("diff", "--quiet", "HEAD", "--", "*.py").returncode else ""
+    return f"Measured {datetime.date.today()}, commit `{commit.stdout.strip()}`{changed}"
+
+
 def machine() -> str:
     """Processor, cores, memory, load, versions."""
     found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
@@ -71,7 +86,7 @@ def _version(name: str) -> str | None:
 
 
 def section_text(name: str, question: str, where: str, seconds: float, section: Section) -> str:
-    """The section as markdown, markers included."""
+    """The section as markdown, markers included; `where` names commit, machine and versions."""
     pictures = "".join(f"\n![{file}]({file})\n" for file in section.figures)
     tables = "\n".join(table.markdown() for table in section.tables)
     command = f"`python -m benchmarks.{name}`, {seconds:.0f} seconds. {where}"
@@ -117,7 +132,7 @@ def main(name: str, docstring: str, run: Callable[[bool], Section], arguments: S
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=docstring)
     parser.add_argument("--smoke", action="store_true", help="smallest size, printed and not written")
     smoke = parser.parse_args(arguments).smoke
-    where, start = machine(), time.perf_counter()
+    where, start = f"{measured()}. {machine()}", time.perf_counter()
     section = run(smoke)
     text = section_text(name, docstring.strip(), where, time.perf_counter() - start, section)
     print(text)

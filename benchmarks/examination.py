@@ -5,8 +5,6 @@ unlearned. Every measure gets six sets of networks of which it is known beforeha
 seeds, which it must pass, and five that are not distributed like them. Seeds were chosen before any was run.
 """
 
-import datetime
-import subprocess
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -243,9 +241,8 @@ def run() -> str:
     start = time.perf_counter()
     found = train()
     findings = {name: examine(candidate, found) for name, candidate in candidates(found).items()}
-    commit = subprocess.run(["git", "rev-parse", "--short=7", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return (
-        f"Measured {datetime.date.today()}, commit `{commit.stdout.strip()}`, by `python -m benchmarks.examination`, "
+        f"{document.measured()}, by `python -m benchmarks.examination`, "
         f"{time.perf_counter() - start:.0f} seconds ({time.process_time():.0f} of processor time). {NETWORKS} networks "
         f"of each kind, MLP, {EPOCHS} epochs on 1,437 digits of which {UNLEARNED} are to be unlearned, half of these "
         f"with a wrong label. {accuracies(found)}\n\n{table(findings).markdown()}"

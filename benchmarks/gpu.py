@@ -103,32 +103,6 @@ def computing(precision: str, device: str) -> Iterator[None]:
         yield
 
 
-def compiled(case: Any, channels_last: bool, device: str) -> Callable[[], Any]:
-    """`() -> (module, task losses)`: the request by a compiled module, whose weights are set back in place each time.
-
-    CUDA graphs know their inputs by address: a fresh copy of the module would be recorded anew.
-    """
-    import torch
-
-    from benchmarks import torch_loop
-    from benchmarks.requests_against_torch import prepared
-
-    module, request = prepared(case, channels_last, device)
-    start = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    program = torch.compile(module, mode="max-autotune" if device == "cuda" else None)
-
-    def serve() -> Any:
-        with torch.no_grad():
-            for name, tensor in module.state_dict().items():
-                tensor.copy_(start[name])
-        losses = torch_loop.unlearn(program, request)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return module, losses
-
-    return serve
-
-
 def agreement(network: str, smoke: bool, device: str) -> float:
     """How far the library and PyTorch are apart in float64 after the first steps, on the device.
 
@@ -156,30 +130,19 @@ def agreement(network: str, smoke: bool, device: str) -> float:
 def request(network: str, precision: str, batch: int, smoke: bool, device: str) -> dict[str, Any]:
     """Seconds of one request by the library, by PyTorch eager, and compiled."""
     from benchmarks.machine import gradient_operations
-    from benchmarks.requests_against_torch import difference, ours, theirs
+    from benchmarks.requests_against_torch import WAYS, difference, ours, theirs
     from ugclu_jax.types import EVALUATION_EXAMPLES
 
     made, channels_last = case_of(network, precision, batch, smoke), network != "mlp" and device == "cuda"
     with computing(precision, device):
         mine = ours(made)
         begin = time.perf_counter()
-        programs = {"eager": theirs(made, channels_last, device), "compiled": compiled(made, channels_last, device)}
+        programs = {way: theirs(made, channels_last, device, compiled) for way, compiled in WAYS.items()}
         apart = {name: difference(made, mine, serve()[0]) for name, serve in programs.items()}
         torch_seconds = time.perf_counter() - begin
         assert np.isfinite(list(apart.values())).all(), "a program gave parameters that are not finite"
 
-        def synchronised(serve: Callable[[], Any]) -> Callable[[], None]:
-            import torch
-
-            def run() -> None:
-                serve()
-                if device == "cuda":
-                    torch.cuda.synchronize()
-
-            return run
-
-        ways = {"ours": mine.serve, **{name: synchronised(serve) for name, serve in programs.items()}}
-        seconds = timing.interleaved(ways, 2 if smoke else REPEATS)
+        seconds = timing.interleaved({"ours": mine.serve, **programs}, 2 if smoke else REPEATS)
     return {
         "what": [network, precision, batch],
         "images": mine.evaluations * EVALUATION_EXAMPLES,

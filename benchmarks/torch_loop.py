@@ -1,9 +1,9 @@
-"""UG-CLU's unlearn request as a plain PyTorch program: eager, one batch after another, no code of the library.
+"""UG-CLU's unlearn request as a plain PyTorch program: one batch after another, no code of the library.
 
 It gets every batch at hand: what a loader would cost is not in its time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +55,9 @@ def batches(inputs: np.ndarray, labels: np.ndarray, channels_last: bool) -> list
     ]
 
 
-def statistic(model: nn.Module, request: Request, of: Iterable[Batch]) -> list[torch.Tensor]:
+def statistic(
+    model: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor], request: Request, of: Iterable[Batch]
+) -> list[torch.Tensor]:
     """Mean square of the gradients of examples ("fisher") or of batches ("batch_fisher"), in evaluation mode."""
     model.eval()
     params = list(model.parameters())
@@ -73,22 +75,30 @@ def statistic(model: nn.Module, request: Request, of: Iterable[Batch]) -> list[t
             squares = [g.square().sum(0) for g in each(values, x, labels).values()]
             count += len(labels)
         else:
-            squares = [g.square() for g in torch.autograd.grad(F.cross_entropy(model(x), labels), params)]
+            squares = [g.square() for g in torch.autograd.grad(F.cross_entropy(forward(x), labels), params)]
             count += 1
         for t, s in zip(total, squares, strict=True):
             t += s
     return [t / count for t in total]
 
 
-def unlearn(model: nn.Module, request: Request) -> list[float]:
+def unlearn(
+    model: nn.Module, request: Request, forward: Callable[[torch.Tensor], torch.Tensor] | None = None
+) -> list[float]:
     """Serve the request: the parameters of `model` are changed in place.
+
+    Args:
+        model: whose parameters and statistics they are.
+        request: its batches and settings.
+        forward: `model`, compiled; None = as it is.
 
     Returns:
         Mean loss of each task batch at the start of its outer step.
     """
+    forward = model if forward is None else forward
     params = list(model.parameters())
     task_statistic, remain_statistic = (
-        statistic(model, request, of) for of in (request.mask_task, request.mask_remain)
+        statistic(model, forward, request, of) for of in (request.mask_task, request.mask_remain)
     )
     mask = [
         (q >= request.saliency_threshold * r).to(q.dtype) for q, r in zip(task_statistic, remain_statistic, strict=True)
@@ -99,7 +109,7 @@ def unlearn(model: nn.Module, request: Request) -> list[float]:
         share = 1 - k / steps
         start = [p.detach().clone() for p in params]
         statistics = [b.clone() for b in model.buffers()]
-        losses = F.cross_entropy(model(request.normalise(images)), labels, reduction="none")
+        losses = F.cross_entropy(forward(request.normalise(images)), labels, reduction="none")
         with torch.no_grad():
             weights = losses.clamp(min=LOSS_FLOOR) ** -request.loss_exponent
             coefficients = share * weights / weights.mean()
@@ -114,7 +124,7 @@ def unlearn(model: nn.Module, request: Request) -> list[float]:
             for p, g in zip(params, masked, strict=True):
                 p -= step * g
         for images, labels in remain:
-            loss = F.cross_entropy(model(request.normalise(images)), labels)
+            loss = F.cross_entropy(forward(request.normalise(images)), labels)
             gradient = torch.autograd.grad(loss, params)
             with torch.no_grad():
                 for p, g in zip(params, gradient, strict=True):

@@ -3,48 +3,83 @@
 `python -m experiments.task_aware` with UG-CLU and the seeds of the settings: one on digits, three on full
 Fashion-MNIST, there also with the evaluation of all 70,000 examples instead of a draw of 2,000 of each set. Oracles
 are cached before the first start that counts; a second start, in another folder, finds the compiled programs of the
-first.
+first. Memory is the largest that a process had resident, against the least that must be held at once: the data, and of
+every seed its buffer, its parameters with Adam's two moments, and what XLA needs beside them for one gradient.
 """
 
-import os
 import re
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from benchmarks import document
+import jax
+import jax.numpy as jnp
+
+from benchmarks import document, process
+from benchmarks.cases import CASES
 from benchmarks.document import Section, Table
-from benchmarks.process import ROOT
+from benchmarks.process import Finished
+from ugclu_jax.components import preserving_gradient
+from ugclu_jax.types import EVALUATION_EXAMPLES, Batch
 
+MEASURE = "benchmarks.whole_runs:held"
+
+
+class Run(NamedTuple):
+    """A run that is started: its words, the case with its network and data, how many seeds its settings have."""
+
+    arguments: list[str]
+    case: str
+    seeds: int
+
+
+FASHION = ["--dataset", "fashion_mnist", "--oracles", "milestones"]
 RUNS = {
-    "digits": ["--dataset", "digits"],
-    "Fashion-MNIST": ["--dataset", "fashion_mnist", "--oracles", "milestones"],
-    "Fashion-MNIST, measured on all": [
-        *("--dataset", "fashion_mnist", "--oracles", "milestones", "--evaluation-examples", "None")
-    ],
+    "digits": Run(["--dataset", "digits"], "mlp", 1),
+    "Fashion-MNIST": Run(FASHION, "cnn", 3),
+    "Fashion-MNIST, measured on all": Run([*FASHION, "--evaluation-examples", "None"], "cnn", 3),
 }
 COMMON = ["--methods", "ug_clu"]
 PARTS = ("requests", "compilation", "oracles", "evaluation", "checkpoints", "report", "the rest")
 BESIDE = ("evaluation", "checkpoints", "the rest")  # the rest: traces, progress and tables
+EMPTY = "import experiments.task_aware, matplotlib.pyplot, orbax.checkpoint, sklearn.linear_model, jax; jax.devices()"
+"""A process that imports what a run imports, and starts JAX."""
+HELD = ("data", "buffers", "parameters", "one gradient")
 
 
-def start(arguments: list[str], environment: dict[str, str], folder: Path) -> tuple[float, dict[str, float]]:
-    """Seconds of a whole process, and what its `Seconds:` line says.
+def start(arguments: list[str], environment: dict[str, str], folder: Path) -> tuple[Finished, dict[str, float]]:
+    """A whole process, and the seconds that its `Seconds:` line says.
 
     Raises:
         RuntimeError: it failed, or printed no such line; with its output.
     """
     command = [sys.executable, "-m", "experiments.task_aware", *arguments, "--run-dir", str(folder)]
-    begun = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
-    seconds = time.perf_counter() - begun
-    line = re.search(r"^Seconds: (.*)$", done.stdout, re.MULTILINE)
-    if done.returncode or line is None:
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return seconds, {name: float(value) for name, value in re.findall(r"([a-z ]+?) ([0-9.]+)(?:,|$)", line.group(1))}
+    done = process.run(command, environment)
+    line = re.search(r"^Seconds: (.*)$", done.output, re.MULTILINE)
+    if line is None:
+        raise RuntimeError(f"{' '.join(command)} does not say its seconds:\n{done.output}")
+    return done, {name: float(value) for name, value in re.findall(r"([a-z ]+?) ([0-9.]+)(?:,|$)", line.group(1))}
+
+
+def held(cores: int, case: str, seeds: int, smoke: bool) -> list[int]:
+    """Bytes of `HELD` of the network and data of a case, whose arguments are those of `CASES`."""
+    made = CASES[case](smoke)
+    network, inputs = made.state.method, jnp.asarray(made.dataset.train_inputs[:EVALUATION_EXAMPLES])
+    batch = Batch(inputs, jnp.zeros(len(inputs), jnp.int32), jnp.ones(len(inputs)))
+    gradient = jax.jit(lambda params: preserving_gradient(made.apply_fn, params, network.model_state, batch))
+    needs = gradient.lower(network.params).compile().memory_analysis()
+    arrays = (made.dataset.train_inputs, made.dataset.train_labels, made.dataset.test_inputs, made.dataset.test_labels)
+    return [
+        sum(array.nbytes for array in arrays),
+        seeds * _bytes(made.state.buffer),
+        seeds * 3 * _bytes(network.params),
+        needs.temp_size_in_bytes,
+    ]
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def row(name: str, which: str, whole: float, parts: dict[str, float]) -> tuple[str, ...]:
@@ -63,21 +98,40 @@ def row(name: str, which: str, whole: float, parts: dict[str, float]) -> tuple[s
 
 def run(smoke: bool) -> Section:
     """One row a start."""
-    rows = []
+    rows, memory = [], []
+    empty = process.run([sys.executable, "-c", EMPTY]).peak_bytes
     with tempfile.TemporaryDirectory() as folder:
-        for name, arguments in list(RUNS.items())[: 1 if smoke else None]:
-            own = [*arguments, *COMMON, *(["--smoke"] if smoke else [])]
+        for name, each in list(RUNS.items())[: 1 if smoke else None]:
+            own = [*each.arguments, *COMMON, *(["--smoke"] if smoke else [])]
             cache = {"JAX_COMPILATION_CACHE_DIR": str(Path(folder) / f"programs of {name}")}
             cache |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
             start(own, {}, Path(folder) / f"{name} oracles")
+            parts, _ = process.call(MEASURE, cores=1, case=each.case, seeds=each.seeds, smoke=smoke)
             for which in ("first start", "warm compile cache"):
-                whole, parts = start(own, cache, Path(folder) / f"{name} {which}")
-                rows.append(row(name, which, whole, parts))
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+                done, seconds = start(own, cache, Path(folder) / f"{name} {which}")
+                rows.append(row(name, which, done.seconds, seconds))
+                needed = empty + sum(parts)
+                sizes = (done.peak_bytes, empty, *parts)
+                memory.append((name, which, *map(mebibytes, sizes), f"{done.peak_bytes / needed:.2f}"))
     shares = (f"({' + '.join(BESIDE)}) / requests", "outside the requests / whole process")
     header = ("data", "start", "whole process, s", *PARTS, *shares)
-    note = f"Peak memory of the largest of these processes: {peak:.2f} GiB. The goal for both shares is 10 %."
-    return Section([Table("Whole runs", header, rows, note)])
+    note = "The goal for both shares is 10 %."
+    of_memory = ("data", "start", "most, MiB", "of a process that imports and starts", *HELD, "most / what is held")
+    return Section(
+        [
+            Table("Whole runs", header, rows, note),
+            Table("Memory", of_memory, memory, "What is held: the process as it starts, and the four. The goal is 2."),
+        ]
+    )
+
+
+def mebibytes(size: int) -> str:
+    """A size in MiB.
+
+    >>> mebibytes(3 * 2**19)
+    '1.5'
+    """
+    return f"{size / 2**20:.1f}"
 
 
 if __name__ == "__main__":

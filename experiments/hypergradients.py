@@ -57,6 +57,7 @@ from ugclu_jax.tuning import (
     at,
     kl_to_oracle,
     matched_energy,
+    matched_score,
     over_problems,
     random,
     serve,
@@ -64,7 +65,7 @@ from ugclu_jax.tuning import (
 )
 from ugclu_jax.tuning.points import Point
 from ugclu_jax.tuning.problem import Hypers, floats
-from ugclu_jax.types import ApplyFn, Array, Method, PyTree
+from ugclu_jax.types import ApplyFn, Method, PyTree
 
 RANGES: dict[str, Range] = {
     **UG_CLU_RANGES,
@@ -136,26 +137,6 @@ def objective_of(name: str, apply_fn: ApplyFn) -> Objective | JointObjective:
         return matched_energy(apply_fn)
     kl = kl_to_oracle(apply_fn)
     return lambda state, reference: kl(state, reference[0]) + kl(state, reference[1])
-
-
-def matched(ends: Sequence[Sequence[Array]], reference: PyTree) -> Spread:
-    """The matched energy distance as tables have it, its mean over both sides; and its standard error.
-
-    The two sides are of the same models: the larger error of them holds for their mean.
-    """
-    from ugclu_jax.evidence import matched_energy_distance  # scipy, which `--help` need not wait for
-
-    own = [np.stack([np.asarray(side) for side in sides]) for sides in zip(*ends, strict=True)]
-    oracles = [np.asarray(logits) for _, logits in reference]
-    if not all(np.isfinite(logits).all() for logits in own):
-        return Spread(math.inf, None)
-    try:
-        pairs = zip(own, oracles, strict=True)
-        found = [matched_energy_distance(mine, theirs, own[0], oracles[0]) for mine, theirs in pairs]
-    except ValueError:  # a model that answers the same to everything is as sure as the oracles at no temperature
-        return Spread(math.inf, None)
-    error = max(each.standard_error for each in found)
-    return Spread(float(np.mean([each.value for each in found])), error if math.isfinite(error) else None)
 
 
 class Study:
@@ -242,7 +223,9 @@ class Study:
         hyper, objective = floats(at(self.hyper, point)), self.objective
         ends = jax.block_until_ready([self.served(hyper, problem) for problem in problems])
         if isinstance(objective, JointObjective):
-            return matched(ends, problems[0].reference)
+            own = [np.stack([np.asarray(side) for side in sides]) for sides in zip(*ends, strict=True)]
+            value, error = matched_score(own, [np.asarray(logits) for _, logits in problems[0].reference])
+            return Spread(value, error if math.isfinite(error) else None)
         found = np.array(ends)
         if not np.isfinite(found).all():
             return Spread(math.inf, None)

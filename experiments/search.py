@@ -49,7 +49,7 @@ from ugclu_jax.harness.run import Run, start
 from ugclu_jax.harness.settings_file import load_json
 from ugclu_jax.harness.signals import Stop
 from ugclu_jax.learner import CLUState
-from ugclu_jax.tuning import sobol
+from ugclu_jax.tuning import matched_score, sobol
 from ugclu_jax.types import PyTree, RequestKind
 
 MOST_TRIALS = 2**20
@@ -112,10 +112,7 @@ class Search:
 
     def score(self, method: str, kinds: tuple[RequestKind, ...], point: Mapping[str, float]) -> Score:
         """What the models of all seeds are at a point; infinite where one diverged, or answers all inputs alike."""
-        from ugclu_jax.evidence import (
-            energy_distance,
-            matched_energy_distance,
-        )  # scipy, which `--help` need not wait for
+        from ugclu_jax.evidence import energy_distance  # scipy, which `--help` need not wait for
 
         hyper: dict[RequestKind, PyTree] = dict(self.plan.entries[method].hyper)
         hyper |= {kind: dataclasses.replace(hyper[kind], **point) for kind in kinds}
@@ -134,14 +131,9 @@ class Search:
         )
         if len(models) == 1:
             return Score(divergence, divergence)
-        test, test_oracles = own[0], oracles[0]
-        pairs = list(zip(own, oracles, strict=True))
-        energy = [energy_distance(mine, theirs).value for mine, theirs in pairs]
-        try:
-            matched = [matched_energy_distance(mine, theirs, test, test_oracles).value for mine, theirs in pairs]
-        except ValueError:  # a model that answers the same to everything is as sure as the oracles at no temperature
-            return Score(math.inf, divergence, float(np.mean(energy)), math.inf)
-        return Score(float(np.mean(matched)), divergence, float(np.mean(energy)), float(np.mean(matched)))
+        energy = float(np.mean([energy_distance(*pair).value for pair in zip(own, oracles, strict=True)]))
+        matched, _ = matched_score(own, oracles)
+        return Score(matched, divergence, energy, matched)
 
     def outputs(self, state: CLUState) -> list[np.ndarray]:
         """Logits of a model on retained test inputs, and on unlearned ones."""

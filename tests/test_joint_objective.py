@@ -14,7 +14,7 @@ from test_tuning import FORMS, HYPER, SETTINGS, mlp_apply, mlp_params
 
 from ugclu_jax.evidence import energy_distance, matched_energy_distance
 from ugclu_jax.learner import CLUState
-from ugclu_jax.tuning import JointObjective, Problem, matched_energy, over_problems, serve, tune
+from ugclu_jax.tuning import JointObjective, Problem, matched_energy, matched_score, over_problems, serve, tune
 from ugclu_jax.tuning.joint import energy, log_temperature
 from ugclu_jax.types import MethodState
 from ugclu_jax.ugclu import ug_clu
@@ -146,3 +146,22 @@ def test_a_joint_objective_of_a_mean_tunes_as_its_parts_do(x64):
         np.testing.assert_allclose(one.values.mean(), other.values[0], rtol=1e-12)
         np.testing.assert_allclose(one.slope["unlearn.fast_learning_rate"], other.slope["unlearn.fast_learning_rate"])
     assert parts.point == pytest.approx(whole.point) and parts.point != parts.steps[0].point
+
+
+@given(NUMBERS)
+@settings(max_examples=20, deadline=None)
+def test_the_score_of_a_search_is_the_mean_over_sets_and_infinite_where_it_is_undefined(seed):
+    models, oracles = ([logits_of(seed + n, 3), logits_of(seed + n + 7, 3, inputs=4)] for n in (0, 31))
+    each = [
+        matched_energy_distance(mine, theirs, models[0], oracles[0])
+        for mine, theirs in zip(models, oracles, strict=True)
+    ]
+    value, error = matched_score(models, oracles)
+    assert value == pytest.approx((each[0].value + each[1].value) / 2, rel=1e-12)
+    assert error == max(each[0].standard_error, each[1].standard_error)
+    broken = [models[0], models[1].copy()]
+    broken[1][2, 3, 0] = np.nan
+    for undefined in (broken, [0 * models[0], models[1]]):
+        assert matched_score(undefined, oracles)[0] == np.inf
+    with pytest.raises(ValueError, match="oracles"):  # a fault of the caller's is no distance
+        matched_score(models, [oracles[0][:, :, :2], oracles[1]])

@@ -1,6 +1,6 @@
 """Are models after unlearning distributed like models that never saw the data? Logits in, typed numbers out."""
 
-from ugclu_jax.evidence.baselines import cool, mask_logits, mean_of_oracles
+from ugclu_jax.evidence.baselines import NoTemperatureError, cool, mask_logits, mean_of_oracles
 from ugclu_jax.evidence.challenge import ForgettingQuality, challenge_score, forgetting_quality
 from ugclu_jax.evidence.energy import EnergyDistance, energy_distance, fresh_standard_error, matched_energy_distance
 from ugclu_jax.evidence.gaps import Rates, average_gap, tow, tow_mia
@@ -18,6 +18,7 @@ __all__ = [
     "EnergyDistance",
     "Estimate",
     "ForgettingQuality",
+    "NoTemperatureError",
     "PairDistances",
     "Rates",
     "RelativeTest",

@@ -51,6 +51,10 @@ def mask_logits(logits: ArrayLike, removed: Sequence[int]) -> Numbers:
     return found
 
 
+class NoTemperatureError(ValueError):
+    """A model is as sure of itself as the oracles at no temperature: it answers the same to everything, for one."""
+
+
 def cool(models: ArrayLike, test_models: ArrayLike, test_oracles: ArrayLike) -> Numbers:
     """Make each model as sure of itself as the oracles are.
 
@@ -66,8 +70,8 @@ def cool(models: ArrayLike, test_models: ArrayLike, test_oracles: ArrayLike) -> 
         [M, N, C] float64.
 
     Raises:
-        ValueError: another number of models or axes; logits that are not finite; or no temperature leads to that
-            entropy.
+        ValueError: another number of models or axes, or logits that are not finite.
+        NoTemperatureError: no temperature leads to that entropy.
 
     Example:
         >>> models = np.random.default_rng(0).normal(size=(2, 30, 4))
@@ -115,7 +119,7 @@ def _temperature(number: int, logits: Numbers, entropy: float) -> float:
     """Where a model's mean entropy, which rises with the temperature, is the given one."""
     low, high = np.log(_COLDEST), np.log(_HOTTEST)
     if not _entropy(logits, low) < entropy < _entropy(logits, high):
-        raise ValueError(
+        raise NoTemperatureError(
             f"test_models[{number}] has mean entropy {_entropy(logits, 0.0):.3g} and the oracles {entropy:.3g}: no "
             f"temperature in {_COLDEST:g} … {_HOTTEST:g} makes them equal"
         )

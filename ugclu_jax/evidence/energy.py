@@ -99,7 +99,8 @@ def matched_energy_distance(
         As `energy_distance`.
 
     Raises:
-        ValueError: as `energy_distance`, or no temperature leads to that entropy.
+        ValueError: as `energy_distance`.
+        NoTemperatureError: no temperature leads to that entropy.
 
     Example:
         >>> models, oracles = 3 * np.random.default_rng(0).normal(size=(2, 5, 400, 4))  # of one distribution

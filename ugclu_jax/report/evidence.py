@@ -191,12 +191,12 @@ def _fresh(oracles: outputs.Arrays, models: int) -> Pair | None:
 
 def _matched(own: outputs.Arrays, oracles: outputs.Arrays) -> Pair | None:
     """None where no temperature makes a model as sure as the oracles."""
-    from ugclu_jax.evidence import matched_energy_distance
+    from ugclu_jax.evidence import NoTemperatureError, matched_energy_distance
 
     test = own["test"], oracles["test"]
     try:
         return Pair(*(_energy(*matched_energy_distance(own[n], oracles[n], *test)[:2]) for n in Pair._fields))
-    except ValueError:
+    except NoTemperatureError:
         return None
 
 

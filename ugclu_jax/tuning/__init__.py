@@ -5,6 +5,7 @@ from ugclu_jax.tuning.joint import JointObjective, matched_energy
 from ugclu_jax.tuning.objectives import Objective, expected_accuracy, kl_to_oracle
 from ugclu_jax.tuning.points import at, grid, random, sobol
 from ugclu_jax.tuning.problem import Problem, serve
+from ugclu_jax.tuning.scores import matched_score
 from ugclu_jax.tuning.sweeps import Sweep, sweep
 from ugclu_jax.tuning.tuner import Tuned, TuningStep, tune
 
@@ -23,6 +24,7 @@ __all__ = [
     "hypergradient",
     "kl_to_oracle",
     "matched_energy",
+    "matched_score",
     "over_problems",
     "random",
     "serve",
