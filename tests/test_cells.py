@@ -102,6 +102,44 @@ def test_damaged_records_are_named(study):
         finished(study, [cell])
 
 
+def test_a_second_signal_ends_cells_that_do_not_end_for_the_first(study, tmp_path):
+    """A cell finishes its request first; one that outlived its study would hold the folder against the next start."""
+    (tmp_path / "programs" / "deaf.py").write_text(
+        "import os, pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: pathlib.Path(sys.argv[4], 'told').touch())\n"
+        "folder = pathlib.Path(sys.argv[4]); folder.mkdir(parents=True)\n"
+        "(folder / 'process').write_text(str(os.getpid()))\n"
+        "time.sleep(600)\n"
+    )
+    code = (
+        "from pathlib import Path; from rich.console import Console; "
+        "from ugclu_jax.harness.cells import Cell, prepare, run_cells; "
+        "from ugclu_jax.harness.signals import stoppable; "
+        f"study = Path({str(study)!r}); cells = [Cell('a', 'deaf', {{}})]; prepare(study, cells)\n"
+        "with stoppable(print, str) as stop: run_cells(study, cells, 'programs', 1, Console(quiet=True), stop)"
+    )
+    folder = folder_of(study, Cell("a", "deaf", {}))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as process:
+        for file in ("process", "told"):
+            while not (folder / file).exists():
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
+    cell = int((folder / "process").read_text())
+    deadline = time.monotonic() + 30
+    while _lives(cell) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _lives(cell)
+
+
+def _lives(process: int) -> bool:
+    """Whether it runs; one that has ended and that nobody has asked for is a zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_a_signal_ends_the_cells_and_is_told(study):
     """The stop is set from outside, as the listening thread of `stoppable` does."""
     cells = [Cell("long", "one", {"sleep": 600})]

@@ -187,7 +187,7 @@ def run_cells(
         package: that has the programs.
         jobs: processes at a time, 1 or more.
         console: of the study; what the cells print goes to their logs.
-        stop: whether a signal has come; the cells are then told, too, and waited for.
+        stop: whether a signal has come; the cells are then told, too, and waited for. A second one kills them.
         needs: of some cells, by name, the one that must have finished before.
         lives: how often a cell is started whose process dies, 1 or more; one that ends by itself is started once.
         watcher: is told of each start and end.
@@ -214,11 +214,13 @@ def run_cells(
             for cell in [cell for cell in waiting if needs.get(cell.name) in (None, *done)][: len(places)]:
                 waiting.remove(cell)
                 running.append(_started(study, cell, package, places.pop(0), jobs))
+                stop.processes.append(running[-1].process)
                 starts[cell.name] = starts.get(cell.name, 0) + 1
                 watcher.started(cell, running[-1].process.pid)
             time.sleep(POLL_SECONDS)
             for each in [each for each in running if each.process.poll() is not None]:
                 running.remove(each)
+                stop.processes.remove(each.process)
                 places.append(each.place)
                 seconds = time.monotonic() - each.since
                 code, lost = ending(study, each.cell, each.process.returncode)

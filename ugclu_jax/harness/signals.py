@@ -7,10 +7,11 @@ listens: the interpreter's C handler writes the number of each signal into a soc
 import os
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
@@ -33,6 +34,8 @@ class Stop:
     number: int | None = None
     in_hand: str = "what is in hand"
     """What is finished before the end: of the message."""
+    processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    """That work for this one: an end at once is theirs, too. Alone they would go on, and hold their folders."""
 
     def check(self, before: str = "what is in hand") -> None:
         """Between two pieces of work, the next of which is named.
@@ -71,6 +74,8 @@ def stoppable(say: Callable[[str], None], last_words: Callable[[int], str]) -> I
             stop.number = number
             say(f"finishing {stop.in_hand}; {NAMES[signal.Signals(number)]} again stops now")
             return
+        for process in list(stop.processes):
+            process.kill()
         killing = threading.Timer(PATIENCE_SECONDS, os._exit, [128 + number])
         killing.daemon = True
         killing.start()
