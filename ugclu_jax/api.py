@@ -172,6 +172,7 @@ def init(
     capacity: int,
     model_state: ModelState | None = None,
     remember: Sequence[int] | np.ndarray | None = None,
+    refer: bool = False,
 ) -> CLUState:
     """The state before the first request.
 
@@ -183,10 +184,13 @@ def init(
         capacity: M ≥ 1, examples that the buffer holds.
         model_state: mutable statistics of the model; None = it has none.
         remember: rows that the model has learned already; the buffer keeps a uniform sample of them.
+        refer: whether the buffer keeps row numbers in place of copies, and draws read `data`, whose inputs are a
+            `streaming.HostArray`, a memory-mapped file for one: a buffer of millions takes 16 bytes an example. The
+            file must stay as it is as long as the state is used.
 
     Raises:
-        ValueError: a bad key or capacity, rows that the data lack, labels beyond the model's classes, a network or
-            inputs that the method cannot serve.
+        ValueError: a bad key or capacity, rows that the data lack, inputs on the device that are to be referred to,
+            labels beyond the model's classes, a network or inputs that the method cannot serve.
 
     >>> from ugclu_jax import ug_clu
     >>> linear = lambda params, state, x, *, train, rng_key: (x @ params, state)
@@ -207,7 +211,11 @@ def init(
             )
     if method.check is not None:
         method.check(params, statistics, data.inputs)
-    buffer = buffer_lib.init(capacity, data.inputs.shape[1:], data.inputs.dtype, rng_key)
+    source = data.inputs if isinstance(data.inputs, HostArray) else None
+    if refer and source is None:
+        raise ValueError("refer is for inputs in host memory, and these are on the device: give Data a HostArray")
+    shape, dtype = data.inputs.shape[1:], data.inputs.dtype
+    buffer = buffer_lib.init(capacity, shape, dtype, rng_key, source if refer else None)
     if remember is not None:
         buffer = insert(buffer, data[np.asarray(remember)])
     return CLUState(method.init(params, statistics), buffer)

@@ -203,7 +203,7 @@ def from_mix(
     buffer_rows = jnp.where(in_buffer, rows, 0)
     task_rows = task.ids[jnp.where(in_buffer, 0, rows - capacity)]
     from_either = in_buffer.reshape(in_buffer.shape + (1,) * (buffer.inputs.ndim - 1))
-    inputs = jnp.where(from_either, buffer.inputs[buffer_rows], take(task.inputs, task_rows))
+    inputs = jnp.where(from_either, take(buffer.inputs, buffer_rows), take(task.inputs, task_rows))
     labels = jnp.where(in_buffer, buffer.labels[buffer_rows], task.labels[task_rows])
     drawn = None
     if targets is not None:

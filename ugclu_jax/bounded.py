@@ -108,7 +108,7 @@ def nearest_rows(inputs: Array, buffer: Buffer, *, batch_size: int = 64) -> Near
     [[0.0], [5.0]]
     """
     rows = min(NEIGHBOUR_ROWS, buffer.ids.shape[0])
-    known = buffer.inputs[:rows].reshape(rows, -1).astype(jnp.float32)
+    known = take(buffer.inputs, jnp.arange(rows)).reshape(rows, -1).astype(jnp.float32)
     lengths = jnp.where(filled(buffer)[:rows], jnp.sum(known**2, axis=1), jnp.inf)
     count = min(NEIGHBOURS, rows)
 

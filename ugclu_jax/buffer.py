@@ -15,6 +15,9 @@ the gap with whatever comes next would favour later examples by the size of the 
 
 Ranks of other distributions may be given (`buffer_sampling`); then the sample is theirs, and all else here holds.
 
+Where the data set lies in host memory, a buffer may refer to it instead of holding copies: it has row numbers, and a
+draw reads its rows from there. What is drawn is the same, bit for bit.
+
 After `remove` no byte of the input, no id and no rank of a removed example is in the pytree. One number stays that
 depends on an example which need not be in the buffer: the threshold, one below an evicted rank.
 
@@ -28,13 +31,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.streaming import take
+from ugclu_jax.streaming import HostArray, Referred, take
 from ugclu_jax.types import Array, Batch, Buffer, Examples, Rows
 
 LARGEST_RANK = 2**32 - 1
 
 
-def init(capacity: int, input_shape: Sequence[int], input_dtype: jax.typing.DTypeLike, rng_key: Array) -> Buffer:
+def init(
+    capacity: int,
+    input_shape: Sequence[int],
+    input_dtype: jax.typing.DTypeLike,
+    rng_key: Array,
+    source: HostArray | None = None,
+) -> Buffer:
     """An empty buffer.
 
     Args:
@@ -42,9 +51,11 @@ def init(capacity: int, input_shape: Sequence[int], input_dtype: jax.typing.DTyp
         input_shape: shape of one example's input, without a batch axis.
         input_dtype: as the dataset is stored, e.g. `jnp.uint8`.
         rng_key: seeds the ranks, hence which examples are kept.
+        source: inputs of all examples that will be offered, which the buffer is to refer to: 4 bytes a row in place of
+            a copy of its input. None = copies.
 
     Raises:
-        ValueError: capacity below 1.
+        ValueError: capacity below 1; a source of another shape or dtype.
 
     >>> buffer = init(3, (2, 2), jnp.uint8, jax.random.key(0))
     >>> buffer.inputs.shape, int(buffer.count), buffer.ids.tolist()
@@ -52,8 +63,19 @@ def init(capacity: int, input_shape: Sequence[int], input_dtype: jax.typing.DTyp
     """
     if capacity < 1:
         raise ValueError(f"buffer capacity is {capacity}; it must be at least 1: ask for 1 or more examples")
+    inputs: Rows
+    if source is None:
+        inputs = jnp.zeros((capacity, *input_shape), input_dtype)
+    else:
+        inputs = Referred(jnp.zeros(capacity, jnp.int32), source)
+        wanted, given = (tuple(input_shape), jnp.dtype(input_dtype)), (source.shape[1:], source.dtype)
+        if given != wanted:
+            raise ValueError(
+                f"the source has inputs of {given[0]}, {given[1]}; they must be those of the buffer, {wanted[0]}, "
+                f"{wanted[1]}: give init the source's shape and dtype"
+            )
     return Buffer(
-        inputs=jnp.zeros((capacity, *input_shape), input_dtype),
+        inputs=inputs,
         labels=jnp.zeros(capacity, jnp.int32),
         ids=jnp.full(capacity, -1, jnp.int32),
         ranks=jnp.full(capacity, LARGEST_RANK, jnp.uint32),
@@ -113,7 +135,7 @@ def insert(buffer: Buffer, examples: Examples, ranks: Array | None = None, names
         The buffer of the M smallest ranks, see the formula at the top of this file.
 
     Raises:
-        ValueError: inputs of another shape or dtype than the buffer's.
+        ValueError: inputs of another shape or dtype than the buffer's, or other ones than it refers to.
 
     >>> data = jnp.arange(6, dtype=jnp.uint8), jnp.array([0, 0, 0, 1, 1, 1])
     >>> empty = init(4, (), jnp.uint8, jax.random.key(0))
@@ -155,11 +177,10 @@ def insert(buffer: Buffer, examples: Examples, ranks: Array | None = None, names
     places = places[:capacity]
     stays = places < capacity
     # Inputs move once, from where they are: the dataset is never concatenated or copied.
-    inputs = jnp.where(
-        stays.reshape(-1, *(1,) * (examples.inputs.ndim - 1)),
-        buffer.inputs[jnp.where(stays, places, 0)],
-        take(examples.inputs, rows[jnp.where(stays, 0, places - capacity)]),
-    )
+    old, new = jnp.where(stays, places, 0), rows[jnp.where(stays, 0, places - capacity)]
+    held = _held(buffer.inputs)
+    newly = new if isinstance(buffer.inputs, Referred) else take(examples.inputs, new)
+    inputs = _holding(buffer.inputs, jnp.where(_across(stays, held), held[old], newly))
     kept = Buffer(inputs, labels[places], ids[places], ranks[:capacity], total, threshold, buffer.hash_key)
     below = jnp.sum(ranks[:capacity] <= threshold)  # fewer than are kept where a kept rank ties with an evicted one
     return _blank_after(kept, jnp.minimum(jnp.minimum(total, capacity), below))
@@ -181,8 +202,9 @@ def remove(buffer: Buffer, ids: Array) -> Buffer:
     """
     keep = filled(buffer) & ~jnp.isin(buffer.ids, ids, method="sort")
     order = jnp.argsort(~keep, stable=True)
+    inputs = _holding(buffer.inputs, _held(buffer.inputs)[order])
     compact = buffer._replace(
-        inputs=buffer.inputs[order], labels=buffer.labels[order], ids=buffer.ids[order], ranks=buffer.ranks[order]
+        inputs=inputs, labels=buffer.labels[order], ids=buffer.ids[order], ranks=buffer.ranks[order]
     )
     return _blank_after(compact, jnp.sum(keep))
 
@@ -218,24 +240,42 @@ def at_rows(buffer: Buffer, rows: Array, targets: Array | None = None) -> Batch:
     >>> at_rows(init(4, (2,), jnp.uint8, jax.random.key(0)), jnp.array([0, 0])).weights.tolist()
     [0.0, 0.0]
     """
-    weights = jnp.full(rows.shape, buffer.count > 0, jnp.float32)
-    return Batch(buffer.inputs[rows], buffer.labels[rows], weights, None if targets is None else targets[rows])
+    weights, inputs = jnp.full(rows.shape, buffer.count > 0, jnp.float32), take(buffer.inputs, rows)
+    if isinstance(buffer.inputs, Referred):  # an empty row is of number 0, which is some example's
+        inputs = jnp.where(buffer.count > 0, inputs, jnp.zeros_like(inputs))
+    return Batch(inputs, buffer.labels[rows], weights, None if targets is None else targets[rows])
 
 
 def _blank_after(buffer: Buffer, count: Array) -> Buffer:
     """Set the number of filled rows and wipe what lies after them."""
     buffer = buffer._replace(count=count.astype(jnp.int32))
-    row_filled = filled(buffer)
-    input_filled = row_filled.reshape(-1, *(1,) * (buffer.inputs.ndim - 1))
+    row_filled, held = filled(buffer), _held(buffer.inputs)
     return buffer._replace(
-        inputs=jnp.where(input_filled, buffer.inputs, jnp.zeros_like(buffer.inputs)),
+        inputs=_holding(buffer.inputs, jnp.where(_across(row_filled, held), held, jnp.zeros_like(held))),
         labels=jnp.where(row_filled, buffer.labels, 0),
         ids=jnp.where(row_filled, buffer.ids, -1),
         ranks=jnp.where(row_filled, buffer.ranks, jnp.uint32(LARGEST_RANK)),
     )
 
 
+def _held(inputs: Rows) -> Array:
+    """What a buffer itself holds of its inputs, `[M, ...]`: copies, or row numbers."""
+    return inputs.rows if isinstance(inputs, Referred) else jnp.asarray(inputs)
+
+
+def _holding(like: Rows, held: Array) -> Rows:
+    """The inputs of a buffer that holds this, copies or row numbers as another one does."""
+    return Referred(held, like.source) if isinstance(like, Referred) else held
+
+
+def _across(rows: Array, held: Array) -> Array:
+    """A truth value a row, for all that a row holds."""
+    return rows.reshape(-1, *(1,) * (held.ndim - 1))
+
+
 def _check_same_inputs(buffer: Buffer, inputs: Rows) -> None:
+    if isinstance(buffer.inputs, Referred) and inputs is not buffer.inputs.source:
+        raise ValueError("the buffer refers to other inputs than the examples': give those that init had as its source")
     expected, received = (buffer.inputs.shape[1:], buffer.inputs.dtype), (inputs.shape[1:], inputs.dtype)
     if expected != received:
         raise ValueError(

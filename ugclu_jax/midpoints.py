@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ugclu_jax.bounded import COUNT_FLOOR, has_distance, label_histograms, nearest_rows
+from ugclu_jax.streaming import take
 from ugclu_jax.types import ApplyFn, Array, Buffer, ModelState, Params, Rows
 
 MIDPOINTS = 2
@@ -79,7 +80,7 @@ def midpoint_targets(
     near = nearest_rows(inputs, buffer, batch_size=rows)
     places, found = near.rows[:, :MIDPOINTS], near.found[:, :MIDPOINTS]
     number = places.shape[1]
-    middles = between(jnp.repeat(inputs, number, axis=0), buffer.inputs[places.reshape(-1)])
+    middles = between(jnp.repeat(inputs, number, axis=0), take(buffer.inputs, places.reshape(-1)))
     logits = apply_fn(params, model_state, middles, train=False, rng_key=None)[0]
     deleted = jnp.finfo(logits.dtype).min  # finite: where all classes depart, no NaN
     each = jax.nn.softmax(jnp.where(departed, deleted, logits)).reshape(rows, number, num_classes)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from ugclu_jax.streaming import HostArray, take
+from ugclu_jax.streaming import HostArray, Referred, take
 from ugclu_jax.types import ApplyFn, Array, ModelState, Params, Rows
 
 
@@ -25,6 +25,6 @@ def predict(apply_fn: ApplyFn, params: Params, model_state: ModelState, inputs: 
     def logits_of(x: Array) -> Array:
         return apply_fn(params, model_state, x[None], train=False, rng_key=None)[0][0]
 
-    if isinstance(inputs, HostArray):
+    if isinstance(inputs, HostArray | Referred):
         return lax.map(lambda row: logits_of(take(inputs, row)), jnp.arange(inputs.shape[0]), batch_size=batch_size)
     return lax.map(logits_of, inputs, batch_size=batch_size)

@@ -108,6 +108,36 @@ class HostArray:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
+class Referred:
+    """Rows of an array in host memory by their numbers, in place of a copy of them; read by `take` alone.
+
+    >>> import numpy as np
+    >>> some = Referred(jnp.array([3, 1]), HostArray(np.arange(5, dtype=np.int32) ** 2))
+    >>> some.shape, take(some, jnp.array([0, 0, 1])).tolist()
+    ((2,), [9, 9, 1])
+    """
+
+    rows: jax.Array  # [M] int32, of the source
+    source: HostArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`[M, ...]`."""
+        return (*self.rows.shape, *self.source.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, that of the examples included."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """As stored."""
+        return self.source.dtype
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class ShardedArray:
     """Rows divided over the devices of a mapped axis, for inputs that no host holds whole; read by `take` alone.
 
@@ -170,7 +200,7 @@ def take(inputs: Rows, rows: jax.Array) -> jax.Array:
     """`inputs[rows]`, `[..., *inputs.shape[1:]]` on the device, wherever the inputs lie.
 
     Args:
-        inputs: `[N, ...]`, a `HostArray`, a `ShardedArray`, or an array of the device.
+        inputs: `[N, ...]`, a `HostArray`, rows that are `Referred` to, a `ShardedArray`, or an array of the device.
         rows: `[...]` integers in 0 … N−1. From host memory they are read by one call, however often the whole is
             mapped by `vmap`.
 
@@ -181,6 +211,8 @@ def take(inputs: Rows, rows: jax.Array) -> jax.Array:
     """
     if isinstance(inputs, ShardedArray):
         return inputs.take(rows)
+    if isinstance(inputs, Referred):
+        return take(inputs.source, inputs.rows[rows])
     return _READ.get()(inputs, rows) if isinstance(inputs, HostArray) else jnp.asarray(inputs)[rows]
 
 

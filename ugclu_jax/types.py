@@ -96,7 +96,7 @@ class Examples(NamedTuple):
 class Buffer(NamedTuple):
     """The memory buffer: M rows, the first `count` of them filled and sorted by rank; made by `buffer.init`."""
 
-    inputs: Array  # [M, ...] as stored, 0 where empty
+    inputs: Rows  # [M, ...] as stored, 0 where empty; or row numbers of inputs in host memory
     labels: Array  # [M] int32, 0 where empty
     ids: Array  # [M] int32, -1 where empty
     ranks: Array  # [M] uint32, ascending, the largest uint32 where empty
