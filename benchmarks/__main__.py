@@ -9,6 +9,7 @@ NAMES = (
     "machine",
     "many_at_once",
     "buffer_sizes",
+    "disk_buffer",
     "growth",
     "mechanism",
     "forms",

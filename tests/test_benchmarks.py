@@ -15,7 +15,18 @@ from ugclu_jax.models.lowering.fast_conv import fast_conv
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["growth", "mechanism", "forms", "form_cost", "buffer_sizes", "analytic_head", "whole_runs", "queue"]
+    "name",
+    [
+        "growth",
+        "mechanism",
+        "forms",
+        "form_cost",
+        "buffer_sizes",
+        "disk_buffer",
+        "analytic_head",
+        "whole_runs",
+        "queue",
+    ],
 )
 def test_runs_at_smoke_size(name):
     section = importlib.import_module(f"benchmarks.{name}").run(True)
