@@ -16,20 +16,7 @@ NEED_TORCH = ("requests_against_torch",)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        "growth",
-        "mechanism",
-        "forms",
-        "form_cost",
-        "buffer_sizes",
-        "disk_buffer",
-        "analytic_head",
-        "whole_runs",
-        "queue",
-    ],
-)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NEED_TORCH])
 def test_runs_at_smoke_size(name):
     section = importlib.import_module(f"benchmarks.{name}").run(True)
     assert section.tables
