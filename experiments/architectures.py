@@ -30,6 +30,7 @@ from ugclu_jax.harness.config import nearest
 from ugclu_jax.harness.options import Group
 from ugclu_jax.harness.study import Findings, Study, StudyOptions, Table, main
 from ugclu_jax.models import MODELS
+from ugclu_jax.models.options import WITHOUT_HEAD
 from ugclu_jax.report import measured
 from ugclu_jax.report.ranking import Row, energy_text
 
@@ -103,9 +104,13 @@ class Network(NamedTuple):
 
 
 def _encoder(title: str, model: str, data: Literal["R8", "emoji"], weights: Path, make: str, train: str) -> Network:
-    """A pretrained network, of which all is trained, or a head, or matrices of low rank."""
+    """A pretrained network, of which a head is trained, or matrices of low rank; the head is drawn afresh.
+
+    That of EfficientNet-Lite0 is for the 1,000 classes of ImageNet, MiniLM has none.
+    """
+    new_head = {} if model in WITHOUT_HEAD else {"new_head": True}
     settings: dict[str, Any] = {
-        "model_options": {"pretrained": str(weights), "train": train},
+        "model_options": {"pretrained": str(weights), "train": train, **new_head},
         "oracle": {"epochs": 10, **(TRANSFORMER if data == "R8" else {})},
     }
     if data == "R8":

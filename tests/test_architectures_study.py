@@ -9,6 +9,7 @@ import pytest
 
 from experiments.architectures import NETWORKS, ArchitecturesConfig, Network, cells, name_of
 from ugclu_jax.evidence import Estimate
+from ugclu_jax.models import ModelOptions
 from ugclu_jax.models.padded import SmallSwin, SmallViT, padded
 from ugclu_jax.report.trends import nearer
 
@@ -51,6 +52,14 @@ def test_a_cell_has_the_settings_of_its_data_and_of_its_network(tmp_path, monkey
         "weight_decay": 0.01,
     }
     assert len({name_of(each) for each in NETWORKS}) == len(NETWORKS)
+
+
+def test_no_pretrained_network_keeps_the_classes_of_its_file():
+    """Files of ImageNet have 1,000; a run on 38 was refused for it."""
+    pretrained = [each for each in NETWORKS if each.weights is not None]
+    assert len(pretrained) == 4
+    for each in pretrained:
+        assert ModelOptions(**each.settings["model_options"]).fresh_head(each.model)
 
 
 @pytest.mark.parametrize("kind", [SmallViT, SmallSwin])

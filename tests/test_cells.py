@@ -90,6 +90,10 @@ def test_more_cells_may_come_and_other_settings_of_one_are_refused(study):
     served(study, [Cell("a", "one", {"x": 1}), Cell("b", "one", {})])
     with pytest.raises(ValueError, match=r"has a cell a with other settings; give another --run-dir"):
         prepare(study, [Cell("a", "one", {"x": 2})])
+    settled = Cell("never started", "one", {"x": 1})
+    for cell in (settled, settled._replace(settings={"x": 2})):  # one that was refused before work may be mended
+        prepare(study, [cell])
+    assert json.loads((study / "settings" / "never started.json").read_text()) == {"x": 2}
     with pytest.raises(ValueError, match="different names, got c more than once"):
         prepare(study, [Cell("c", "one", {}), Cell("c", "one", {"x": 1})])
 

@@ -115,7 +115,7 @@ def prepare(study: Path, cells: Sequence[Cell]) -> None:
         cells: of different names.
 
     Raises:
-        ValueError: two cells have one name, or the folder has a cell of this name that is another.
+        ValueError: two cells have one name, or the folder has a cell of this name that is another and has begun.
         OSError: it cannot be written.
     """
     names = [cell.name for cell in cells]
@@ -124,7 +124,7 @@ def prepare(study: Path, cells: Sequence[Cell]) -> None:
     path, there = study / "study.json", _object(study, "study.json")
     here = {cell.name: json.loads(json.dumps(cell._asdict())) for cell in cells}
     for name, cell in here.items():
-        if name in there and there[name] != cell:
+        if there.get(name, cell) != cell and (study / "cells" / name).exists():
             raise ValueError(f"{path} has a cell {name} with other settings; give another --run-dir")
     (study / "settings").mkdir(parents=True, exist_ok=True)
     (study / "logs").mkdir(exist_ok=True)
