@@ -10,13 +10,26 @@ import numpy as np
 
 from ugclu_jax import buffer as buffer_lib
 from ugclu_jax import data, models
+from ugclu_jax.components import preserving_gradient
 from ugclu_jax.data.dataset import Dataset, from_arrays
 from ugclu_jax.devices import AXIS
 from ugclu_jax.examples import bucket_size, pad_ids
 from ugclu_jax.learner import CLUState
 from ugclu_jax.models import ModelOptions
 from ugclu_jax.models.adapters import linen_apply_fn, normalise
-from ugclu_jax.types import ApplyFn, Array, Examples, InitFn, Method, MethodState, ModelState, Params, PyTree
+from ugclu_jax.types import (
+    EVALUATION_EXAMPLES,
+    ApplyFn,
+    Array,
+    Batch,
+    Examples,
+    InitFn,
+    Method,
+    MethodState,
+    ModelState,
+    Params,
+    PyTree,
+)
 from ugclu_jax.ugclu import ug_clu
 from ugclu_jax.ugclu_plain import PLAIN, PLAIN_HYPER
 from ugclu_jax.ugclu_settings import UGCLUHyper, UGCLUSettings
@@ -97,6 +110,14 @@ def make(
         task=examples(dataset, np.flatnonzero(dataset.train_labels < 2)),
         options=options,
     )
+
+
+def gradient(case: Case) -> Callable[[Params], PyTree]:
+    """One gradient evaluation as a function of the parameters: a batch of `EVALUATION_EXAMPLES`, by its labels."""
+    dataset, network = case.dataset, case.state.method
+    inputs = jnp.asarray(dataset.train_inputs[:EVALUATION_EXAMPLES])
+    batch = Batch(inputs, jnp.asarray(dataset.train_labels[: len(inputs)]), jnp.ones(len(inputs)))
+    return lambda params: preserving_gradient(case.apply_fn, params, network.model_state, batch)
 
 
 def in_float64(case: Case, steps: int) -> Case:

@@ -55,15 +55,15 @@ def made(path: Path, way: str, method: Any, params: Any) -> tuple[CLUState, Exam
     return jax.block_until_ready(state), data[np.arange(0, capacity, max(capacity // 1000, 1))]
 
 
-def measure(cores: int, path: str, network: str, ways: list[str], smoke: bool, repeats: int) -> dict[str, Any]:
-    """Seconds of the request in some ways, in a process with `cores` cores.
+def measure(cores: int, path: str, network: str, ways: list[str], smoke: bool, repeats: int) -> dict[str, list[float]]:
+    """Seconds of the request by way, in a process with `cores` cores.
 
     Raises:
         AssertionError: the ways end with different parameters.
     """
-    module = models.create(network, 10, input_shape=SHAPE, options=ModelOptions())
-    preprocess = normalise(np.full(1, 0.5), np.full(1, 0.25), 255.0)
     options, example = ModelOptions(), jnp.zeros((1, *SHAPE), jnp.uint8)
+    module = models.create(network, 10, input_shape=SHAPE, options=options)
+    preprocess = normalise(np.full(1, 0.5), np.full(1, 0.25), 255.0)
     params, _ = models.initialise(network, module, preprocess, jax.random.key(0), example, options)
     steps = {"outer_steps": 2, "inner_steps": 2} if smoke else {}
     unlearn = dataclasses.replace(UNLEARNING, **steps, distillation=False)
@@ -77,8 +77,7 @@ def measure(cores: int, path: str, network: str, ways: list[str], smoke: bool, r
     ends = [serve(way).method.params for way in ways]
     for other in ends[1:]:
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), ends[0], other)
-    seconds = timing.interleaved({way: lambda way=way: jax.block_until_ready(serve(way)) for way in ways}, repeats)
-    return {"seconds": seconds}
+    return timing.interleaved({way: lambda way=way: jax.block_until_ready(serve(way)) for way in ways}, repeats)
 
 
 def run(smoke: bool) -> Section:
@@ -89,8 +88,7 @@ def run(smoke: bool) -> Section:
         write_pictures(path, count)
         for network, title in list(NETWORKS.items())[: 1 if smoke else None]:
             given = {"path": str(path), "network": network, "smoke": smoke}
-            both, _ = process.call(MEASURE, cores=cores, ways=WAYS, repeats=timing.REPEATS, **given)
-            seconds = both["seconds"]
+            seconds, _ = process.call(MEASURE, cores=cores, ways=WAYS, repeats=timing.REPEATS, **given)
             peaks = [
                 process.call(MEASURE, cores=cores, ways=[way], repeats=1, **given)[1].peak_bytes / 2**20 for way in WAYS
             ]

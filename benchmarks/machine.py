@@ -13,11 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import document, process, timing
-from benchmarks.cases import CASES, Case
+from benchmarks.cases import CASES, Case, gradient
 from benchmarks.document import Section, Table
 from benchmarks.requests_against_torch import core_counts, ours
-from ugclu_jax.components import preserving_gradient
-from ugclu_jax.types import EVALUATION_EXAMPLES, Batch
+from ugclu_jax.types import EVALUATION_EXAMPLES
 
 MEASURE = "benchmarks.machine:measure"
 
@@ -64,13 +63,7 @@ def operations(program: Any) -> int:
 
 def gradient_operations(case: Case) -> int:
     """Floating-point operations of one gradient evaluation, a batch of `EVALUATION_EXAMPLES`."""
-    inputs = jnp.asarray(case.dataset.train_inputs[:EVALUATION_EXAMPLES])
-    batch = Batch(inputs, jnp.asarray(case.dataset.train_labels[: len(inputs)]), jnp.ones(len(inputs)))
-    network = case.state.method
-    traced = jax.make_jaxpr(lambda params: preserving_gradient(case.apply_fn, params, network.model_state, batch))(
-        network.params
-    )
-    return operations(traced.jaxpr)
+    return operations(jax.make_jaxpr(gradient(case))(case.state.method.params).jaxpr)
 
 
 def measure(cores: int, case: str, smoke: bool, repeats: int) -> dict[str, Any]:

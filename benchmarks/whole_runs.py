@@ -11,17 +11,15 @@ import re
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from benchmarks import document, process
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, gradient
 from benchmarks.document import Section, Table
 from benchmarks.process import Finished
-from ugclu_jax.components import preserving_gradient
-from ugclu_jax.types import EVALUATION_EXAMPLES, Batch
+from ugclu_jax.harness.at_once import tree_bytes
 
 MEASURE = "benchmarks.whole_runs:held"
 
@@ -65,21 +63,15 @@ def start(arguments: list[str], environment: dict[str, str], folder: Path) -> tu
 def held(cores: int, case: str, seeds: int, smoke: bool) -> list[int]:
     """Bytes of `HELD` of the network and data of a case, whose arguments are those of `CASES`."""
     made = CASES[case](smoke)
-    network, inputs = made.state.method, jnp.asarray(made.dataset.train_inputs[:EVALUATION_EXAMPLES])
-    batch = Batch(inputs, jnp.zeros(len(inputs), jnp.int32), jnp.ones(len(inputs)))
-    gradient = jax.jit(lambda params: preserving_gradient(made.apply_fn, params, network.model_state, batch))
-    needs = gradient.lower(network.params).compile().memory_analysis()
+    params = made.state.method.params
+    needs = jax.jit(gradient(made)).lower(params).compile().memory_analysis()
     arrays = (made.dataset.train_inputs, made.dataset.train_labels, made.dataset.test_inputs, made.dataset.test_labels)
     return [
         sum(array.nbytes for array in arrays),
-        seeds * _bytes(made.state.buffer),
-        seeds * 3 * _bytes(network.params),
+        seeds * tree_bytes(made.state.buffer),
+        seeds * 3 * tree_bytes(params),
         needs.temp_size_in_bytes,
     ]
-
-
-def _bytes(tree: Any) -> int:
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def row(name: str, which: str, whole: float, parts: dict[str, float]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """A buffer that refers to inputs in host memory draws what one of copies draws, bit for bit, and holds no input."""
 
-import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_streaming import CLASSES, FEATURES, INPUTS, LABELS, MAKERS, STEPS, Counted, examples, network
+from test_streaming import CLASSES, FEATURES, INPUTS, LABELS, MAKERS, Counted, budgeted, examples, network
 
 from ugclu_jax import api, checkpoints
 from ugclu_jax import buffer as buffer_lib
@@ -16,14 +16,12 @@ from ugclu_jax.batches import from_mix, mixed_weights
 from ugclu_jax.bounded import neighbour_labels
 from ugclu_jax.learner import CLUState, request_program
 from ugclu_jax.streaming import HostArray, take
-from ugclu_jax.ugclu import ug_clu
-from ugclu_jax.ugclu_settings import LEARNING, UNLEARNING, UNLEARNING_HYPER
 
 CAPACITY = 12
 
 
-def empty_of(source=None, capacity=CAPACITY):
-    return buffer_lib.init(capacity, (FEATURES,), jnp.uint8, jax.random.key(1), source)
+def empty_of(source=None):
+    return buffer_lib.init(CAPACITY, (FEATURES,), jnp.uint8, jax.random.key(1), source)
 
 
 def as_copies(buffer):
@@ -36,23 +34,13 @@ def assert_same(referred, copied):
     jax.tree.map(np.testing.assert_array_equal, referred, copied)
 
 
-def distilling(levels):
-    """The default form with a teacher, which answers for the whole buffer before the request."""
-    sizes = {"outer_steps": STEPS, "inner_steps": 2, "task_batch_size": 4, "remain_batch_size": 4}
-
-    def make(apply_fn):
-        learn, unlearn = (dataclasses.replace(each, **sizes, distillation=True) for each in (LEARNING, UNLEARNING))
-        unlearn = dataclasses.replace(unlearn, **levels)
-        return ug_clu(apply_fn, learn, unlearn, num_classes=CLASSES), UNLEARNING_HYPER
-
-    return make
-
-
+distilling = functools.partial(budgeted, distillation=True)
+"""Its teacher answers for the whole buffer before the request."""
 ALL = {
     **MAKERS,
-    "distillation": distilling({}),
-    "bounded": distilling({"unlearn_loss": "bounded"}),
-    "midpoints": distilling({"unlearn_loss": "bounded", "levels": "midpoint"}),
+    "distillation": distilling,
+    "bounded": functools.partial(distilling, unlearn_loss="bounded"),
+    "midpoints": functools.partial(distilling, unlearn_loss="bounded", levels="midpoint"),
 }
 
 

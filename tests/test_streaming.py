@@ -68,10 +68,11 @@ def ug(apply_fn):
     return ug_clu(apply_fn, learn, unlearn, num_classes=CLASSES), PLAIN_HYPER
 
 
-def budgeted(apply_fn):
-    """The default form: it draws no statistics."""
+def budgeted(apply_fn, *, distillation=False, **unlearning):
+    """The default form, with other settings for unlearning: it draws no statistics."""
     sizes = {"outer_steps": STEPS, "inner_steps": 2, "task_batch_size": 4, "remain_batch_size": 4}
-    learn, unlearn = (dataclasses.replace(each, **sizes, distillation=False) for each in (LEARNING, UNLEARNING))
+    learn, unlearn = (dataclasses.replace(each, **sizes, distillation=distillation) for each in (LEARNING, UNLEARNING))
+    unlearn = dataclasses.replace(unlearn, **unlearning)
     return ug_clu(apply_fn, learn, unlearn, num_classes=CLASSES), UNLEARNING_HYPER
 
 
